@@ -1,0 +1,176 @@
+/* Bump allocation in a chain of blocks; the first block is kept over resets. */
+#include "lib/arena.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct block {
+	struct block *older;
+	size_t size; /* usable bytes in data[] */
+	size_t used;
+	_Alignas(max_align_t) char data[];
+};
+
+struct deferred {
+	struct deferred *earlier;
+	void (*clean_up)(void *what);
+	void *what;
+};
+
+struct arena {
+	struct block *newest;
+	struct deferred *deferred;
+	size_t block_size;
+	size_t limit;
+	size_t used;
+	void (*exhausted)(void *arg);
+	void *exhausted_arg;
+};
+
+static const size_t smallest_block = 1024;
+
+static struct block *new_block(struct block *older, size_t size)
+{
+	struct block *block = malloc(sizeof *block + size);
+
+	if (block != NULL) {
+		block->older = older;
+		block->size = size;
+		block->used = 0;
+	}
+	return block;
+}
+
+struct arena *arena_new(size_t block_size, size_t limit)
+{
+	struct arena *arena = calloc(1, sizeof *arena);
+
+	if (arena == NULL)
+		abort();
+	arena->block_size = block_size < smallest_block ? smallest_block : block_size;
+	arena->limit = limit;
+	arena->newest = new_block(NULL, arena->block_size);
+	if (arena->newest == NULL)
+		abort();
+	return arena;
+}
+
+void arena_on_exhaustion(struct arena *arena, void (*exhausted)(void *arg), void *arg)
+{
+	arena->exhausted = exhausted;
+	arena->exhausted_arg = arg;
+}
+
+static _Noreturn void give_up(struct arena *arena)
+{
+	if (arena->exhausted != NULL)
+		arena->exhausted(arena->exhausted_arg);
+	abort();
+}
+
+void *arena_alloc(struct arena *arena, size_t size)
+{
+	const size_t unit = _Alignof(max_align_t);
+	struct block *block = arena->newest;
+	void *memory;
+
+	if (size > SIZE_MAX / 2)
+		give_up(arena);
+	size = (size + unit - 1) / unit * unit;
+	if (size > arena->limit - arena->used)
+		give_up(arena);
+	if (size > block->size - block->used) {
+		block = new_block(block, size > arena->block_size ? size : arena->block_size);
+		if (block == NULL)
+			give_up(arena);
+		arena->newest = block;
+	}
+	memory = block->data + block->used;
+	block->used += size;
+	arena->used += size;
+	return memset(memory, 0, size);
+}
+
+char *arena_strndup(struct arena *arena, const char *text, size_t length)
+{
+	char *copy = arena_alloc(arena, length + 1);
+
+	return memcpy(copy, text, length);
+}
+
+char *arena_strdup(struct arena *arena, const char *text)
+{
+	return arena_strndup(arena, text, strlen(text));
+}
+
+char *arena_vprintf(struct arena *arena, const char *format, va_list args)
+{
+	va_list again;
+	char *text;
+	int length;
+
+	va_copy(again, args);
+	length = vsnprintf(NULL, 0, format, args);
+	if (length < 0)
+		give_up(arena);
+	text = arena_alloc(arena, (size_t)length + 1);
+	vsnprintf(text, (size_t)length + 1, format, again);
+	va_end(again);
+	return text;
+}
+
+char *arena_printf(struct arena *arena, const char *format, ...)
+{
+	va_list args;
+	char *text;
+
+	va_start(args, format);
+	text = arena_vprintf(arena, format, args);
+	va_end(args);
+	return text;
+}
+
+void arena_defer(struct arena *arena, void (*clean_up)(void *what), void *what)
+{
+	struct deferred *deferred = arena_alloc(arena, sizeof *deferred);
+
+	deferred->earlier = arena->deferred;
+	deferred->clean_up = clean_up;
+	deferred->what = what;
+	arena->deferred = deferred;
+}
+
+void arena_reset(struct arena *arena)
+{
+	/* Unlinked before it is called, so that a clean-up that fails midway is not called again. */
+	while (arena->deferred != NULL) {
+		struct deferred *deferred = arena->deferred;
+
+		arena->deferred = deferred->earlier;
+		deferred->clean_up(deferred->what);
+	}
+	while (arena->newest->older != NULL) {
+		struct block *block = arena->newest;
+
+		arena->newest = block->older;
+		free(block);
+	}
+	arena->newest->used = 0;
+	arena->used = 0;
+}
+
+size_t arena_used(const struct arena *arena)
+{
+	return arena->used;
+}
+
+void arena_free(struct arena *arena)
+{
+	if (arena == NULL)
+		return;
+	arena_reset(arena);
+	free(arena->newest);
+	free(arena);
+}
