@@ -1,0 +1,62 @@
+/* The list behind an answer that names every fault, and the pointers in it. */
+#include "lib/faults.h"
+
+#include <string.h>
+
+#include "lib/buf.h"
+
+void faults_init(struct faults *faults, struct arena *arena)
+{
+	*faults = (struct faults){ .arena = arena };
+}
+
+void fault_vadd(struct faults *faults, const char *code, const char *pointer, const char *format,
+	va_list args)
+{
+	struct fault *fault;
+
+	if (faults->count++ >= FAULTS_MOST)
+		return;
+	fault = arena_alloc(faults->arena, sizeof *fault);
+	fault->code = code;
+	fault->pointer = arena_strdup(faults->arena, pointer);
+	fault->detail = arena_vprintf(faults->arena, format, args);
+	if (faults->last == NULL)
+		faults->first = fault;
+	else
+		faults->last->next = fault;
+	faults->last = fault;
+}
+
+void fault_add(
+	struct faults *faults, const char *code, const char *pointer, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	fault_vadd(faults, code, pointer, format, args);
+	va_end(args);
+}
+
+const char *json_pointer(struct arena *arena, const char *base, const char *token)
+{
+	struct buf pointer;
+
+	buf_init(&pointer, arena, strlen(base) + 1 + strlen(token));
+	buf_puts(&pointer, base);
+	buf_putc(&pointer, '/');
+	for (;;) {
+		size_t run = strcspn(token, "~/");
+
+		buf_put(&pointer, token, run);
+		if (token[run] == '\0')
+			return pointer.data;
+		buf_puts(&pointer, token[run] == '~' ? "~0" : "~1");
+		token += run + 1;
+	}
+}
+
+const char *json_pointer_index(struct arena *arena, const char *base, size_t index)
+{
+	return arena_printf(arena, "%s/%zu", base, index);
+}

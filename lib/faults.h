@@ -1,0 +1,37 @@
+/* What is wrong with an input: every fault, in the order found, for one answer that names all. */
+#ifndef AREG_FAULTS_H
+#define AREG_FAULTS_H
+
+#include <stddef.h>
+
+#include "lib/arena.h"
+
+struct fault {
+	struct fault *next;
+	const char *code; /* stable snake_case word of API.md: validation_failed, invalid_score */
+	const char *pointer; /* JSON pointer (RFC 6901) into the body; "" for the whole; for a query
+				parameter its name alone, without a slash */
+	const char *detail; /* a phrase for a person: "not 0x and 40 hex digits" */
+};
+
+enum { FAULTS_MOST = 100 }; /* more are counted but not kept: an answer stays readable */
+
+struct faults {
+	struct arena *arena;
+	struct fault *first, *last;
+	size_t count; /* all found, also those past FAULTS_MOST */
+};
+
+void faults_init(struct faults *faults, struct arena *arena);
+
+/* Adds one; `pointer` is copied. `code` must outlive the arena (a literal). */
+void fault_add(struct faults *faults, const char *code, const char *pointer, const char *format,
+	...) PRINTF_LIKE(4, 5);
+void fault_vadd(struct faults *faults, const char *code, const char *pointer, const char *format,
+	va_list args) __attribute__((format(printf, 4, 0)));
+
+/* `base` + "/" + `token`, the token escaped as RFC 6901 section 3 says. */
+const char *json_pointer(struct arena *arena, const char *base, const char *token);
+const char *json_pointer_index(struct arena *arena, const char *base, size_t index);
+
+#endif
