@@ -1,0 +1,481 @@
+/*
+ * The keys of areg.conf and what each may hold: the tables that lib/conf.c reads by, the checks of
+ * single values, and the checks across keys. Read beside this: areg.conf(5), libpq's "Connection
+ * Strings", RFC 3986 section 3 (parts of a URL).
+ */
+#include "app/settings.h"
+
+#include <errno.h>
+#include <libpq-fe.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/cache.h"
+#include "lib/conf.h"
+
+#ifndef AREG_CONF_DEFAULT
+#error "the build must define AREG_CONF_DEFAULT, the path of the installed areg.conf"
+#endif
+
+#define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+#define DIGITS "0123456789"
+#define MASK "****"
+
+enum { PORT_MAX = 65535 };
+
+/* ---- Checks of single values, and how secrets are shown ---- */
+
+struct url {
+	size_t scheme_len;
+	const char *user; /* what stands before an @ */
+	size_t user_len; /* 0: nothing */
+	const char *host; /* with the port */
+	size_t host_len;
+	const char *path; /* the rest: path, query, fragment */
+};
+
+/* Host name or address, an IPv6 one in brackets, and perhaps a port. */
+static bool host_is_right(const char *host, size_t len)
+{
+	const char *allowed = LETTERS DIGITS ".-";
+	size_t name = 0, end;
+	long port = 0;
+
+	if (len > 0 && *host == '[') {
+		allowed = DIGITS "abcdefABCDEF:.";
+		name = 1;
+	}
+	end = name + strspn(host + name, allowed);
+	if (end == name || end > len)
+		return false;
+	if (name == 1 && host[end++] != ']')
+		return false;
+	if (end == len)
+		return true;
+	if (host[end++] != ':' || end == len || len - end > 5)
+		return false;
+	for (; end < len; end++) {
+		if (strchr(DIGITS, host[end]) == NULL)
+			return false;
+		port = port * 10 + (host[end] - '0');
+	}
+	return port >= 1 && port <= PORT_MAX;
+}
+
+/* Takes an absolute URL apart. Returns NULL, or what is wrong with it. */
+static const char *split_url(const char *text, struct url *url)
+{
+	/* RFC 3986 section 2: unreserved, reserved, and the percent sign of escapes. */
+	static const char allowed[] = LETTERS DIGITS "-._~:/?#[]@!$&'()*+,;=%";
+	size_t authority;
+	const char *at;
+
+	if (strncmp(text, "https://", 8) == 0)
+		url->scheme_len = 8;
+	else if (strncmp(text, "http://", 7) == 0)
+		url->scheme_len = 7;
+	else
+		return "does not begin with https:// or http://";
+	if (text[strspn(text, allowed)] != '\0')
+		return "holds a character that a URL cannot";
+
+	url->user = url->host = text + url->scheme_len;
+	authority = strcspn(url->host, "/?#");
+	url->path = url->host + authority;
+	url->user_len = 0;
+	at = memchr(url->host, '@', authority);
+	if (at != NULL) {
+		url->user_len = (size_t)(at - url->host);
+		url->host = at + 1;
+	}
+	url->host_len = (size_t)(url->path - url->host);
+	if (!host_is_right(url->host, url->host_len))
+		return "has no valid host, or no valid port behind it";
+	return NULL;
+}
+
+static const char *check_public_url(struct arena *arena, const char *text, const char **value)
+{
+	struct url url;
+	const char *why = split_url(text, &url);
+
+	(void)arena, (void)value;
+	if (why != NULL)
+		return why;
+	if (url.user_len > 0)
+		return "has a user name in it";
+	if (strpbrk(url.path, "?#") != NULL)
+		return "has a query or a fragment";
+	if (text[strlen(text) - 1] == '/')
+		return "ends in a slash";
+	return NULL;
+}
+
+static const char *check_rpc_url(struct arena *arena, const char *text, const char **value)
+{
+	struct url url;
+	const char *why = split_url(text, &url);
+
+	(void)arena, (void)value;
+	if (why == NULL && strchr(url.path, '#') != NULL)
+		return "has a fragment";
+	return why;
+}
+
+/* Providers put the key of an account into user name, path or query. */
+static const char *mask_rpc_url(struct arena *arena, const char *text)
+{
+	struct url url;
+
+	if (split_url(text, &url) != NULL)
+		return MASK;
+	return arena_printf(arena, "%.*s%.*s%s", (int)url.scheme_len, text, (int)url.host_len,
+		url.host, url.user_len > 0 || strlen(url.path) > 1 ? "/" MASK : url.path);
+}
+
+static const char *check_sentry_dsn(struct arena *arena, const char *text, const char **value)
+{
+	struct url url;
+	const char *why = split_url(text, &url);
+
+	(void)arena, (void)value;
+	if (why != NULL || url.scheme_len != 8 || url.user_len == 0 ||
+		strspn(url.user, LETTERS DIGITS) != url.user_len || url.path[0] != '/' ||
+		url.path[1] == '\0' || url.path[1 + strspn(url.path + 1, LETTERS DIGITS)] != '\0')
+		return "is not https://KEY@HOST/PROJECT";
+	return NULL;
+}
+
+static const char *mask_sentry_dsn(struct arena *arena, const char *text)
+{
+	const char *at = strchr(text, '@');
+
+	return at == NULL ? MASK : arena_printf(arena, "https://" MASK "%s", at);
+}
+
+/* libpq's own message is not passed on: it can quote a part of a password. */
+static const char *check_database_url(struct arena *arena, const char *text, const char **value)
+{
+	PQconninfoOption *options = PQconninfoParse(text, NULL);
+
+	(void)arena, (void)value;
+	if (options == NULL)
+		return "is neither a postgresql:// URI nor a list of key=value that libpq knows";
+	PQconninfoFree(options);
+	return NULL;
+}
+
+/* As key='value' pairs, because that is how libpq gives back what it understood. */
+static const char *mask_database_url(struct arena *arena, const char *text)
+{
+	PQconninfoOption *options = PQconninfoParse(text, NULL);
+	const char *shown = "";
+
+	if (options == NULL)
+		return MASK;
+	for (const PQconninfoOption *option = options; option->keyword != NULL; option++) {
+		char *quoted, *to;
+
+		if (option->val == NULL)
+			continue;
+		quoted = to = arena_alloc(arena, 2 * strlen(option->val) + 1);
+		for (const char *from = option->val; *from != '\0'; *to++ = *from++)
+			if (*from == '\'' || *from == '\\')
+				*to++ = '\\';
+		shown = arena_printf(arena, "%s%s%s='%s'", shown, *shown == '\0' ? "" : " ",
+			option->keyword,
+			/* libpq marks the fields that a dialogue must hide. */
+			strcmp(option->dispchar, "*") == 0 ? MASK : quoted);
+	}
+	PQconninfoFree(options);
+	return shown;
+}
+
+static const char *check_memcached_servers(
+	struct arena *arena, const char *text, const char **value)
+{
+	const char *why;
+
+	if (*text == '\0' || strcmp(text, "none") == 0) {
+		*value = "";
+		return NULL;
+	}
+	return cache_servers_check(arena, text, &why) ? NULL
+						      : arena_printf(arena, "is refused: %s", why);
+}
+
+static const char *check_log_file(struct arena *arena, const char *text, const char **value)
+{
+	(void)arena, (void)value;
+	return *text == '/' || strcmp(text, "stderr") == 0
+		       ? NULL
+		       : "is neither stderr nor a path that begins with a slash";
+}
+
+static const char *check_environment(struct arena *arena, const char *text, const char **value)
+{
+	(void)arena, (void)value;
+	return strlen(text) <= 64 && text[strspn(text, LETTERS DIGITS "._-")] == '\0'
+		       ? NULL
+		       : "is not 1 to 64 letters, digits, dots, underscores and hyphens";
+}
+
+static const char *check_alias(struct arena *arena, const char *text, const char **value)
+{
+	(void)arena, (void)value;
+	return strlen(text) <= CONF_NAME_MAX && text[strspn(text, LETTERS DIGITS "_-")] == '\0'
+		       ? NULL
+		       : "is not 1 to 32 letters, digits, underscores and hyphens";
+}
+
+static const char *check_address(struct arena *arena, const char *text, const char **value)
+{
+	char canonical[ETH_ADDRESS_LEN + 1];
+	const char *why;
+
+	if (!eth_address_parse(text, canonical, &why))
+		return arena_printf(arena, "is no address: %s", why);
+	if (strspn(canonical + 2, "0") == ETH_ADDRESS_LEN - 2)
+		return "is the address of zero, where no contract can be";
+	*value = arena_strdup(arena, canonical);
+	return NULL;
+}
+
+/* ---- The keys ---- */
+
+static const char *const log_formats[] = { "json", "text", NULL };
+static const char *const log_levels[] = { "debug", "info", "warn", "error", NULL };
+
+enum { MS = 1, SECOND = 1000 * MS, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE };
+
+#define AT(member) .offset = offsetof(struct settings, member)
+static const struct conf_key top_keys[] = {
+	{ "database_url", CONF_TEXT, AT(database_url), .required = true,
+		.check = check_database_url, .mask = mask_database_url,
+		.help = "PostgreSQL: a URI or key=value pairs, as libpq takes them." },
+	{ "database_connect_timeout", CONF_DURATION, AT(database_connect_timeout_ms), "2s", 10 * MS,
+		5 * MINUTE, .help = "How long to wait for a connection to PostgreSQL." },
+	{ "database_statement_timeout", CONF_DURATION, AT(database_statement_timeout_ms), "5s",
+		10 * MS, 1 * HOUR, .help = "How long one SQL statement may take." },
+	{ "memcached_servers", CONF_TEXT, AT(memcached_servers), "127.0.0.1:11211",
+		.check = check_memcached_servers, .may_be_empty = true,
+		.help = "Servers of memcached between commas, or none." },
+	{ "cache_timeout", CONF_DURATION, AT(cache_timeout_ms), "50ms", 1 * MS, 10 * SECOND,
+		.help = "How long to wait for memcached." },
+	{ "cache_retry", CONF_DURATION, AT(cache_retry_ms), "2s", 10 * MS, 1 * HOUR,
+		.help = "How long a memcached that failed is left alone." },
+	{ "workers", CONF_INT, AT(workers), "4", 1, 1024,
+		.help = "Worker processes; each serves one request at a time." },
+	{ "max_requests", CONF_INT64, AT(max_requests), "100000", 0, 1000000000,
+		.help = "Requests after which a worker is replaced; 0 never." },
+	{ "request_timeout", CONF_DURATION, AT(request_timeout_ms), "30s", 100 * MS, 1 * HOUR,
+		.help = "How long a request may take before its worker is replaced." },
+	{ "shutdown_timeout", CONF_DURATION, AT(shutdown_timeout_ms), "30s", 100 * MS, 1 * HOUR,
+		.help = "How long requests may go on after SIGTERM." },
+	{ "log_file", CONF_TEXT, AT(log_file), "stderr", .check = check_log_file,
+		.help = "Where the log goes: a path, or stderr." },
+	{ "log_format", CONF_WORD, AT(log_format), "json", .words = log_formats,
+		.help = "json or text." },
+	{ "log_level", CONF_WORD, AT(log_level), "info", .words = log_levels,
+		.help = "The least that is logged: debug, info, warn or error." },
+	{ "public_url", CONF_TEXT, AT(public_url), "http://localhost:8080",
+		.check = check_public_url,
+		.help = "Where clients reach this registry, without a slash at the end." },
+	{ "environment", CONF_TEXT, AT(environment), "production", .check = check_environment,
+		.help = "Name of this installation." },
+	{ "sentry_dsn", CONF_TEXT, AT(sentry_dsn), .check = check_sentry_dsn,
+		.mask = mask_sentry_dsn, .help = "Checked and kept; no reports are sent yet." },
+};
+#undef AT
+
+#define AT(member) .offset = offsetof(struct chain, member)
+static const struct conf_key chain_keys[] = {
+	{ "chain_id", CONF_INT64, AT(chain_id), NULL, 1, (INT64_C(1) << 53) - 1, .required = true,
+		.help = "Number of the chain (EIP-155)." },
+	{ "aliases", CONF_LIST, AT(aliases), "", .check = check_alias, .may_be_empty = true,
+		.help = "Other names that callers may use." },
+	{ "identity_registry", CONF_TEXT, AT(identity_registry), .required = true,
+		.check = check_address, .help = "Address of the identity registry." },
+	{ "reputation_registry", CONF_TEXT, AT(reputation_registry), .check = check_address,
+		.help = "Address of the reputation registry." },
+	{ "validation_registry", CONF_TEXT, AT(validation_registry), .check = check_address,
+		.help = "Address of the validation registry." },
+	{ "first_block", CONF_INT64, AT(first_block), NULL, 0, INT64_MAX,
+		.help = "Block in which the identity registry was deployed." },
+	{ "rpc_url", CONF_TEXT, AT(rpc_url), .check = check_rpc_url, .mask = mask_rpc_url,
+		.help = "JSON-RPC node; without one, this registry hands out the agent ids." },
+};
+#undef AT
+
+/* What the environment of the service being replaced leaves unsaid of its four chains. */
+static const char *const ethereum_facts[] = { "chain_id", "1", NULL };
+static const char *const base_facts[] = { "chain_id", "8453", NULL };
+static const char *const sepolia_facts[] = { "chain_id", "11155111", NULL };
+static const char *const base_sepolia_facts[] = { "chain_id", "84532", "aliases", "baseSepolia",
+	NULL };
+
+#define REGISTRIES(word, chain, facts) \
+	{ "ERC8004_" word "_IDENTITY_REGISTRY", chain, "identity_registry", facts }, \
+	{ \
+		"ERC8004_" word "_REPUTATION_REGISTRY", chain, "reputation_registry", facts \
+	}
+
+static const struct conf_alias aliases[] = {
+	{ "DATABASE_URL", NULL, "database_url", NULL },
+	{ "MEMCACHED_SERVERS", NULL, "memcached_servers", NULL },
+	{ "SENTRY_DSN", NULL, "sentry_dsn", NULL },
+	{ "ENVIRONMENT", NULL, "environment", NULL },
+	REGISTRIES("ETH", "ethereum", ethereum_facts),
+	REGISTRIES("BASE", "base", base_facts),
+	REGISTRIES("SEPOLIA", "sepolia", sepolia_facts),
+	REGISTRIES("BASE_SEPOLIA", "base-sepolia", base_sepolia_facts),
+};
+
+/* What scripts and tests export with the same prefix. */
+static const char *const other_variables[] = { "AREG_CONF", "AREG_URL", "AREG_TLS_URL",
+	"AREG_API_KEY", "AREG_WALLET", "AREG_TEST_*", NULL };
+
+#define COUNT(table) (sizeof(table) / sizeof(table)[0])
+static const struct conf_schema schema = {
+	.top = { top_keys, COUNT(top_keys) },
+	.kind = "chain",
+	.section = { chain_keys, COUNT(chain_keys) },
+	.section_size = sizeof(struct chain),
+	.prefix = "AREG_",
+	.aliases = aliases,
+	.alias_count = COUNT(aliases),
+	.other_variables = other_variables,
+};
+
+/* ---- Checks across keys ---- */
+
+static bool chain_has_name(const struct chain *chain, const char *name)
+{
+	if (strcmp(chain->name, name) == 0)
+		return true;
+	for (const char *const *alias = chain->aliases; *alias != NULL; alias++)
+		if (strcmp(*alias, name) == 0)
+			return true;
+	return false;
+}
+
+/* Names by which both chains could be meant. */
+static void check_names_apart(struct conf *conf, const char *where, const struct chain *chain,
+	const struct chain *earlier)
+{
+	if (chain_has_name(earlier, chain->name))
+		conf_fault(conf, where, "%s is an alias of [chain %s]", chain->name, earlier->name);
+	for (const char *const *alias = chain->aliases; *alias != NULL; alias++)
+		if (chain_has_name(earlier, *alias))
+			conf_fault(conf, where, "aliases: %s is a name or an alias of [chain %s]",
+				*alias, earlier->name);
+}
+
+static void check_chains(struct conf *conf, const struct chain *chains)
+{
+	const struct conf_section *section = conf->sections;
+
+	for (size_t i = 0; section != NULL; i++, section = section->next) {
+		const struct chain *chain = &chains[i];
+		const char *aliases_at = conf_set_at(section, "aliases");
+
+		/* An agent's id may be eip155:CHAIN_ID:…, where others have a chain's name. */
+		if (chain_has_name(chain, "eip155"))
+			conf_fault(conf, section->where, "no chain can be called eip155");
+		for (const struct chain *earlier = chains; earlier < chain; earlier++) {
+			if (chain->chain_id != 0 && chain->chain_id == earlier->chain_id)
+				conf_fault(conf, conf_set_at(section, "chain_id"),
+					"chain_id: %llu is the id of [chain %s]",
+					(unsigned long long)chain->chain_id, earlier->name);
+			check_names_apart(conf, aliases_at != NULL ? aliases_at : section->where,
+				chain, earlier);
+		}
+	}
+}
+
+static const struct chain *collect_chains(const struct conf *conf)
+{
+	struct chain *chains = arena_alloc(conf->arena, conf->section_count * sizeof *chains);
+	struct chain *chain = chains;
+
+	for (const struct conf_section *section = conf->sections; section != NULL;
+		section = section->next, chain++) {
+		memcpy(chain, section->values, sizeof *chain);
+		chain->name = section->name;
+	}
+	return chains;
+}
+
+/* ---- Loading, finding, printing ---- */
+
+static void collect_faults(const struct conf *conf, struct settings_faults *faults)
+{
+	struct settings_fault *to = arena_alloc(conf->arena, conf->fault_count * sizeof *to);
+
+	faults->count = conf->fault_count;
+	faults->list = to;
+	for (const struct conf_fault *fault = conf->faults; fault != NULL; fault = fault->next)
+		*to++ = (struct settings_fault){ fault->where, fault->why };
+}
+
+bool settings_load(struct arena *arena, const char *path, struct settings *settings,
+	struct settings_faults *faults)
+{
+	bool may_be_absent = false;
+	struct conf conf;
+
+	if (path == NULL)
+		path = getenv("AREG_CONF");
+	if (path == NULL || *path == '\0') {
+		path = AREG_CONF_DEFAULT;
+		may_be_absent = true;
+	}
+	path = arena_strdup(arena, path);
+	*settings = (struct settings){ .source = path };
+	conf_init(&conf, arena, &schema, settings, path);
+
+	if (conf_read_file(&conf, path)) {
+		conf_read_environment(&conf, environ);
+		conf_check_required(&conf);
+	} else if (may_be_absent && errno == ENOENT) {
+		settings->source = "the environment";
+		conf.top.where = arena_printf(arena, "%s (no such file)", path);
+		conf_read_environment(&conf, environ);
+		conf_check_required(&conf);
+	} else {
+		/* What is missing is in this file, most likely. */
+		conf_fault(&conf, path, "cannot be read: %s", strerror(errno));
+		conf_read_environment(&conf, environ);
+	}
+	settings->chains = collect_chains(&conf);
+	settings->chain_count = conf.section_count;
+	check_chains(&conf, settings->chains);
+	collect_faults(&conf, faults);
+	return faults->count == 0;
+}
+
+const struct chain *settings_chain(const struct settings *settings, const char *name)
+{
+	for (size_t i = 0; i < settings->chain_count; i++)
+		if (chain_has_name(&settings->chains[i], name))
+			return &settings->chains[i];
+	return NULL;
+}
+
+const struct chain *settings_chain_by_id(const struct settings *settings, uint64_t chain_id)
+{
+	for (size_t i = 0; i < settings->chain_count; i++)
+		if (settings->chains[i].chain_id == chain_id)
+			return &settings->chains[i];
+	return NULL;
+}
+
+void settings_print(const struct settings *settings, FILE *out)
+{
+	conf_print(&schema.top, settings, out);
+	for (size_t i = 0; i < settings->chain_count; i++) {
+		fprintf(out, "\n[%s %s]\n", schema.kind, settings->chains[i].name);
+		conf_print(&schema.section, &settings->chains[i], out);
+	}
+}

@@ -1,0 +1,85 @@
+/* The configuration of areg: areg.conf and the environment, checked whole before it is used. */
+#ifndef AREG_SETTINGS_H
+#define AREG_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "lib/arena.h"
+#include "lib/eth.h"
+#include "lib/log.h"
+
+/* A chain that this registry serves: a [chain NAME] section. */
+struct chain {
+	const char *name; /* as in API answers: "base-sepolia" */
+	const char *const *aliases; /* NULL-terminated: "baseSepolia" */
+	uint64_t chain_id; /* EIP-155; 1..2^53 - 1 */
+	const char *identity_registry; /* canonical address */
+	const char *reputation_registry; /* canonical address, or NULL */
+	const char *validation_registry; /* canonical address, or NULL */
+	uint64_t first_block;
+	const char *rpc_url; /* NULL: this registry is the authority on the chain */
+};
+
+struct settings {
+	const char *source; /* the file read, or "the environment", for messages */
+
+	const char *database_url;
+	int database_connect_timeout_ms;
+	int database_statement_timeout_ms;
+
+	const char *memcached_servers; /* "" for none */
+	int cache_timeout_ms;
+	int cache_retry_ms;
+
+	int workers; /* 1..1024 */
+	int64_t max_requests; /* a worker recycles after that many; 0 never */
+	int request_timeout_ms; /* longest life of one request */
+	int shutdown_timeout_ms; /* for draining on SIGTERM */
+
+	const char *log_file; /* path, or "stderr" */
+	enum log_format log_format;
+	enum log_level log_level;
+
+	const char
+		*public_url; /* https://host, no trailing slash: base of token_uri and docs links */
+	const char *environment;
+	const char *sentry_dsn; /* NULL for none */
+
+	const struct chain *chains;
+	size_t chain_count;
+};
+
+/* Where and why a configuration was refused; as many lines as there are faults. */
+struct settings_fault {
+	const char *where; /* "areg.conf:12", or "environment variable DATABASE_URL" */
+	const char *why; /* "workers: 0 is not within 1..1024" */
+};
+
+struct settings_faults {
+	struct settings_fault *list;
+	size_t count;
+};
+
+/*
+ * Reads the file at `path`, then the environment over it, and checks everything. `path` NULL takes
+ * AREG_CONF from the environment, else the installed default (sysconfdir/areg/areg.conf), which
+ * may be absent when the environment says all that is required. On refusal returns false with
+ * every fault found. All memory is the arena's.
+ */
+MUST_CHECK bool settings_load(struct arena *arena, const char *path, struct settings *settings,
+	struct settings_faults *faults);
+
+/* The chain of that name or alias (letter case counts), or NULL. */
+const struct chain *settings_chain(const struct settings *settings, const char *name);
+
+/* The chain with that EIP-155 id, or NULL. */
+const struct chain *settings_chain_by_id(const struct settings *settings, uint64_t chain_id);
+
+/* Writes the settings as areg.conf text, each key with a line of help. What is secret in a value is
+ * written as ****. */
+void settings_print(const struct settings *settings, FILE *out);
+
+#endif
