@@ -1,0 +1,50 @@
+/*
+ * The registration file of an agent (ERC-8004, "Agent URI and Agent Registration File"): what
+ * areg reads out of it, and what is off about it. One reading serves all: a registration through
+ * the API is refused when anything is off, an import stores the file as found and keeps the list.
+ */
+#ifndef AREG_REGFILE_H
+#define AREG_REGFILE_H
+
+#include <stdbool.h>
+
+#include "lib/faults.h"
+#include "lib/json_in.h"
+
+enum { REGFILE_BYTES_MAX = 64 * 1024 }; /* of a file that is registered through the API */
+
+struct regfile {
+	const char *text; /* the file as it came: what is stored and served */
+	size_t len;
+	char digest
+		[65]; /* SHA-256 of json_canonical(), lower-case hex: equal files, equal digest */
+	/* For search; NULL or empty where the file has nothing usable. Cut to the column's size. */
+	const char *name; /* at most 200 characters */
+	const char *description; /* at most 2000 characters */
+	const char *image; /* at most 2048 characters */
+	const char *const *services; /* names in lower case, each once, at most 100 */
+	size_t service_count;
+	const char *const *skills; /* of all services, each once, at most 500 */
+	size_t skill_count;
+	const char *const *domains; /* likewise */
+	size_t domain_count;
+	const char *const *supported_trust; /* at most 100 */
+	size_t trust_count;
+	const char *x402_support; /* "true", "false", or NULL when the file does not say; of the
+				     spellings found in the wild, too */
+	const char *active; /* likewise */
+};
+
+/*
+ * Reads `file` (the value of `registration_file` in a body, or an imported one; never JSON null)
+ * into *out and adds a fault for everything that breaks the rules of API.md, with code
+ * invalid_registration_file and pointers that begin with `base` ("/registration_file" or "").
+ * Never fails: what cannot be read is left empty and said.
+ */
+void regfile_read(struct arena *arena, const struct json_text *file, const char *base,
+	struct regfile *out, struct faults *faults);
+
+/* The faults as the JSON array stored in erc8004_agents.conformance: [{"pointer":…,"detail":…}]. */
+const char *regfile_conformance(struct arena *arena, const struct faults *faults);
+
+#endif
