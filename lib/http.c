@@ -223,6 +223,13 @@ static bool is_json(const char *content_type)
 	       strcasecmp(rest, "charset=\"utf-8\"") == 0;
 }
 
+/* Compressed, that is: no body is unpacked here (RFC 9110, section 8.4: answer 415). */
+static bool is_encoded(const char *content_encoding)
+{
+	return content_encoding != NULL && *content_encoding != '\0' &&
+	       strcasecmp(content_encoding, "identity") != 0;
+}
+
 enum http_body_status http_body_read(struct http_request *request, const char **bytes, size_t *len)
 {
 	const char *declared_text = http_header(request, "CONTENT_LENGTH");
@@ -230,7 +237,8 @@ enum http_body_status http_body_read(struct http_request *request, const char **
 	bool is_declared = declared_text != NULL && *declared_text != '\0';
 	struct buf body;
 
-	if (!is_json(http_header(request, "CONTENT_TYPE")))
+	if (!is_json(http_header(request, "CONTENT_TYPE")) ||
+		is_encoded(http_header(request, "HTTP_CONTENT_ENCODING")))
 		return HTTP_BODY_NOT_JSON;
 	if (is_declared) {
 		char *end;

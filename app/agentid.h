@@ -1,0 +1,35 @@
+/* The ways to name an agent in a path or on a command line (API.md, Conventions). */
+#ifndef AREG_AGENTID_H
+#define AREG_AGENTID_H
+
+#include "app/settings.h"
+
+enum agentid_kind {
+	AGENTID_UUID, /* agent_uuid */
+	AGENTID_TOKEN, /* base:42, or eip155:8453:0x8004…:42 */
+};
+
+struct agentid {
+	enum agentid_kind kind;
+	char uuid[37]; /* AGENTID_UUID: lower case */
+	/* AGENTID_TOKEN: */
+	const struct chain *chain;
+	char registry_address[ETH_ADDRESS_LEN + 1]; /* canonical; the chain's identity registry
+						       where the text names none */
+	char agent_id[UINT256_DIGITS + 1]; /* decimal, no leading zeros */
+};
+
+enum agentid_status {
+	AGENTID_OK,
+	AGENTID_MALFORMED, /* none of the three forms */
+	AGENTID_NO_CHAIN, /* of the right form, but the chain is not configured */
+};
+
+/*
+ * Reads any of the three forms into *id. Chains go by name, alias or EIP-155 id of `settings`,
+ * which must outlive *id. On refusal sets *why to a static phrase for a person.
+ */
+MUST_CHECK enum agentid_status agentid_parse(
+	const struct settings *settings, const char *text, struct agentid *id, const char **why);
+
+#endif

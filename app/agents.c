@@ -1,0 +1,348 @@
+/* Identity: registering agents and reading them back. */
+#include "app/agents.h"
+
+#include <string.h>
+#include <sys/random.h>
+
+#include "app/agentid.h"
+#include "app/columns.h"
+#include "app/metering.h"
+#include "app/regfile.h"
+#include "lib/clock.h"
+
+/* The answer's fields up to `status` and their order; the rest is written by write_agent(). */
+#define AGENT_COLUMNS \
+	"a.agent_uuid, a.agent_id, a.chain, a.chain_id, a.registry_address," \
+	" 'eip155:' || a.chain_id || ':' || a.registry_address, a.owner_address, a.agent_wallet," \
+	" a.token_uri, a.status, rfc3339(a.created_at), rfc3339(a.updated_at)," \
+	" a.registration_file, a.conformance"
+
+static const struct column agent_columns[] = { { "agent_uuid", COLUMN_TEXT },
+	{ "agent_id", COLUMN_JSON }, { "chain", COLUMN_TEXT }, { "chain_id", COLUMN_JSON },
+	{ "registry_address", COLUMN_TEXT }, { "agent_registry", COLUMN_TEXT },
+	{ "owner_address", COLUMN_TEXT }, { "agent_wallet", COLUMN_TEXT },
+	{ "token_uri", COLUMN_TEXT }, { "status", COLUMN_TEXT }, { "created_at", COLUMN_TEXT },
+	{ "updated_at", COLUMN_TEXT }, { "registration_file", COLUMN_JSON },
+	{ "conformance", COLUMN_JSON }, { "metadata", COLUMN_JSON } };
+enum { AGENT_COLUMN_COUNT = sizeof agent_columns / sizeof agent_columns[0] };
+
+static const struct db_statement get_agent = {
+	.name = "get_agent",
+	.effect = DB_READS,
+	.sql = "SELECT " AGENT_COLUMNS ","
+	       "       coalesce((SELECT json_object_agg(m.key, convert_from(m.value, 'UTF8')"
+	       "                                        ORDER BY m.key)"
+	       "                   FROM erc8004_agent_metadata m"
+	       "                  WHERE m.agent_uuid = a.agent_uuid), '{}')"
+	       "  FROM erc8004_agents a"
+	       " WHERE a.agent_uuid = " AGENT_NAMED,
+};
+
+static const struct db_statement get_registration = {
+	.name = "get_registration",
+	.effect = DB_READS,
+	.sql = "SELECT a.registration_file FROM erc8004_agents a"
+	       " WHERE a.agent_uuid = " AGENT_NAMED
+	       "   AND a.status = 'active' AND a.registration_file IS NOT NULL",
+};
+
+/*
+ * All or nothing, in one statement. The counter's row is taken before the agent is stored, so that
+ * numbers are consecutive and two registrations at once both succeed; a duplicate takes none. Two
+ * equal registrations at the same instant are told apart by the unique index
+ * erc8004_agents_one_registration.
+ */
+static const struct db_statement register_agent = {
+	.name = "register_agent",
+	.effect = DB_CHANGES,
+	.sql = "WITH duplicate AS ("
+	       "    SELECT agent_uuid FROM erc8004_agents"
+	       "     WHERE owner_address = $5 AND chain = $2 AND status = 'active'"
+	       "       AND registration_digest = decode($7, 'hex')"
+	       "     LIMIT 1"
+	       "), number AS ("
+	       "    SELECT areg_take_agent_id($2, $4) AS agent_id"
+	       "     WHERE NOT EXISTS (SELECT FROM duplicate)"
+	       "), a AS ("
+	       "    INSERT INTO erc8004_agents (agent_uuid, agent_id, chain, chain_id,"
+	       "        registry_address, owner_address, agent_wallet, token_uri, status, source,"
+	       "        registration_file, registration_digest, name, description, image,"
+	       "        x402_support, file_active, services, skills, domains, supported_trust)"
+	       "    SELECT $1::uuid, number.agent_id, $2, $3::bigint, $4, $5, $5, $8, 'active',"
+	       "        'api', $6::json, decode($7, 'hex'), $9, $10, $11, $12::boolean,"
+	       "        $13::boolean, $14::text[], $15::text[], $16::text[], $17::text[]"
+	       "      FROM number"
+	       "    RETURNING *"
+	       "), metadata AS ("
+	       "    INSERT INTO erc8004_agent_metadata (agent_uuid, key, value)"
+	       "    SELECT a.agent_uuid, m.key, convert_to(m.value, 'UTF8')"
+	       "      FROM a, unnest($18::text[], $19::text[]) AS m (key, value)"
+	       ")"
+	       "SELECT duplicate.agent_uuid, " AGENT_COLUMNS ","
+	       "       coalesce((SELECT json_object_agg(m.key, m.value ORDER BY m.key)"
+	       "                   FROM unnest($18::text[], $19::text[]) AS m (key, value)), '{}')"
+	       "  FROM (SELECT) AS one LEFT JOIN duplicate ON true LEFT JOIN a ON true",
+};
+
+struct registration {
+	const char *owner_address;
+	const char *chain;
+	struct json_text registration_file;
+	struct json_text metadata;
+};
+
+static const struct json_field registration_fields[] = {
+	{ .name = "owner_address",
+		.kind = JSON_ADDRESS,
+		.required = true,
+		.offset = offsetof(struct registration, owner_address),
+		.code = "invalid_address" },
+	{ .name = "chain",
+		.kind = JSON_STRING,
+		.required = true,
+		.offset = offsetof(struct registration, chain),
+		.min = 1,
+		.max = 64 },
+	{ .name = "registration_file",
+		.kind = JSON_OBJECT,
+		.required = true,
+		.offset = offsetof(struct registration, registration_file),
+		.code = "invalid_registration_file" },
+	{ .name = "metadata",
+		.kind = JSON_OBJECT,
+		.offset = offsetof(struct registration, metadata) },
+};
+
+struct metadata {
+	const char **keys, **values;
+	size_t count;
+};
+
+void agent_not_found(struct call *call)
+{
+	call_problem(call, 404, "agent_not_found",
+		arena_printf(call->arena,
+			"There is no agent %s. An agent is named by its agent_uuid, as "
+			"chain:agent_id, or as eip155:chain_id:registry:agent_id.",
+			call->path_values[0]));
+}
+
+bool agent_named(struct call *call, const char *params[AGENT_NAMED_PARAMS])
+{
+	struct agentid *id = arena_alloc(call->arena, sizeof *id);
+	const char *why;
+
+	params[0] = params[1] = params[2] = params[3] = NULL;
+	if (agentid_parse(call->worker->settings, call->path_values[0], id, &why) != AGENTID_OK) {
+		agent_not_found(call);
+		return false;
+	}
+	if (id->kind == AGENTID_UUID) {
+		params[0] = id->uuid;
+	} else {
+		params[1] = id->chain->name;
+		params[2] = id->registry_address;
+		params[3] = id->agent_id;
+	}
+	return true;
+}
+
+static void write_agent(struct call *call, int status, const struct db_rows *rows, int first)
+{
+	struct json_out out = call_answer(call, status);
+
+	json_open_object(&out);
+	columns_write(&out, agent_columns, AGENT_COLUMN_COUNT, rows, 0, first);
+	json_close_object(&out);
+}
+
+void agents_get(struct call *call)
+{
+	const char *params[AGENT_NAMED_PARAMS];
+	struct db_rows rows;
+	enum db_status status;
+
+	if (!agent_named(call, params))
+		return;
+	status = db_run(
+		call->worker->db, &get_agent, params, AGENT_NAMED_PARAMS, call->arena, &rows);
+	if (status != DB_OK)
+		call_db_failed(call, status);
+	else if (rows.count == 0)
+		agent_not_found(call);
+	else
+		write_agent(call, 200, &rows, 0);
+}
+
+void agents_registration(struct call *call)
+{
+	const char *params[AGENT_NAMED_PARAMS];
+	struct db_rows rows;
+	enum db_status status;
+
+	if (!agent_named(call, params))
+		return;
+	status = db_run(call->worker->db, &get_registration, params, AGENT_NAMED_PARAMS,
+		call->arena, &rows);
+	if (status != DB_OK)
+		call_db_failed(call, status);
+	else if (rows.count == 0)
+		call_problem(call, 404, "agent_not_found",
+			"There is no active agent of this id that has a registration file.");
+	else
+		buf_puts(&call->response->body, db_text(&rows, 0, 0));
+}
+
+static bool is_metadata_key(const char *key)
+{
+	size_t len = strspn(key, "0123456789abcdefghijklmnopqrstuvwxyz"
+				 "ABCDEFGHIJKLMNOPQRSTUVWXYZ_-");
+
+	return len >= 1 && len <= 100 && key[len] == '\0';
+}
+
+/* The entries of `metadata`, with a fault for each that cannot be stored. */
+static void read_metadata(struct call *call, struct json_object *object, struct metadata *metadata,
+	struct faults *faults)
+{
+	size_t most = object == NULL ? 0 : (size_t)json_object_object_length(object);
+
+	metadata->keys = arena_alloc(call->arena, most * sizeof *metadata->keys);
+	metadata->values = arena_alloc(call->arena, most * sizeof *metadata->values);
+	metadata->count = 0;
+	if (object == NULL)
+		return;
+	json_object_object_foreach (object, key, value) {
+		const char *pointer = json_pointer(call->arena, "/metadata", key);
+
+		if (!is_metadata_key(key))
+			fault_add(faults, "validation_failed", pointer,
+				"a key is 1 to 100 of A-Z a-z 0-9 _ -");
+		else if (strcmp(key, "agentWallet") == 0)
+			fault_add(faults, "validation_failed", pointer,
+				"is reserved by ERC-8004 and set by areg itself");
+		else if (!json_object_is_type(value, json_type_string))
+			fault_add(faults, "validation_failed", pointer, "is not a string");
+		metadata->keys[metadata->count] = key;
+		metadata->values[metadata->count++] = json_object_get_string(value);
+	}
+}
+
+/* A random UUID (RFC 9562, version 4), NULL when the kernel gives no random bytes. */
+static const char *new_uuid(struct arena *arena)
+{
+	uint8_t bytes[16];
+	char hex[33];
+
+	if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
+		return NULL;
+	bytes[6] = (uint8_t)((bytes[6] & 0x0f) | 0x40);
+	bytes[8] = (uint8_t)((bytes[8] & 0x3f) | 0x80);
+	hex_encode(bytes, sizeof bytes, hex);
+	return arena_printf(
+		arena, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
+}
+
+static enum db_status store(struct call *call, const struct registration *registration,
+	const struct chain *chain, const struct regfile *file, const struct metadata *metadata,
+	struct db_rows *rows)
+{
+	struct arena *arena = call->arena;
+	const char *uuid = new_uuid(arena);
+	const char *params[] = {
+		uuid,
+		chain->name,
+		arena_printf(arena, "%llu", (unsigned long long)chain->chain_id),
+		chain->identity_registry,
+		registration->owner_address,
+		file->text,
+		file->digest,
+		arena_printf(arena, "%s/api/v1/agents/%s/registration",
+			call->worker->settings->public_url, uuid),
+		file->name,
+		file->description,
+		file->image,
+		file->x402_support,
+		file->active,
+		db_array(arena, file->services, file->service_count),
+		db_array(arena, file->skills, file->skill_count),
+		db_array(arena, file->domains, file->domain_count),
+		db_array(arena, file->supported_trust, file->trust_count),
+		db_array(arena, metadata->keys, metadata->count),
+		db_array(arena, metadata->values, metadata->count),
+	};
+
+	return db_run(call->worker->db, &register_agent, params, sizeof params / sizeof params[0],
+		arena, rows);
+}
+
+static void refuse_duplicate(struct call *call, const char *agent_uuid)
+{
+	const struct http_problem problem = { .status = 409,
+		.code = "agent_already_exists",
+		.detail = "This owner has registered the same file on this chain already.",
+		.member = "agent_uuid",
+		.value = agent_uuid };
+
+	http_problem(call->response, call->request, &problem);
+}
+
+static void register_one(struct call *call, const struct chain **chain)
+{
+	struct registration registration = { 0 };
+	struct metadata metadata;
+	struct regfile file = { 0 };
+	struct faults faults;
+	struct json_doc doc;
+	struct db_rows rows;
+	enum db_status status;
+
+	if (!call_body(call, registration_fields,
+		    sizeof registration_fields / sizeof registration_fields[0], &registration, &doc,
+		    &faults))
+		return;
+	if (registration.chain != NULL) {
+		*chain = settings_chain(call->worker->settings, registration.chain);
+		if (*chain == NULL)
+			fault_add(&faults, "chain_not_supported", "/chain",
+				"this registry serves no chain of that name");
+	}
+	if (registration.registration_file.object != NULL)
+		regfile_read(call->arena, &registration.registration_file, "/registration_file",
+			&file, &faults);
+	read_metadata(call, registration.metadata.object, &metadata, &faults);
+	if (faults.count > 0) {
+		call_refuse(call, &faults);
+		return;
+	}
+	if (!call_is_wallet(call, registration.owner_address)) {
+		call_problem(call, 403, "forbidden",
+			"owner_address is not the wallet of this API key's user.");
+		return;
+	}
+	status = store(call, &registration, *chain, &file, &metadata, &rows);
+	if (status == DB_CALLER && strcmp(db_last_error(call->worker->db)->constraint,
+					   "erc8004_agents_one_registration") == 0)
+		status = store(call, &registration, *chain, &file, &metadata, &rows);
+	if (status != DB_OK) {
+		call_db_failed(call, status);
+	} else if (db_text(&rows, 0, 0) != NULL) {
+		refuse_duplicate(call, db_text(&rows, 0, 0));
+	} else {
+		http_header_add(call->response, "Location",
+			arena_printf(call->arena, "/api/v1/agents/%s", db_text(&rows, 0, 1)));
+		write_agent(call, 201, &rows, 1);
+	}
+}
+
+void agents_register(struct call *call)
+{
+	struct metrics *metrics = call->worker->metrics;
+	uint64_t began = clock_us();
+	const struct chain *chain = NULL;
+
+	register_one(call, &chain);
+	metrics_add(metrics, METER_REGISTRATIONS, meter_chain(call->worker->settings, chain),
+		meter_outcome(call->response->status), 1);
+	metrics_observe(metrics, METER_REGISTRATION_DURATION, 0, 0, clock_us() - began);
+}

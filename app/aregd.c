@@ -1,0 +1,136 @@
+/* The program that spawn-fcgi starts: options, configuration, then the master. See aregd(8). */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "app/backends.h"
+#include "app/master.h"
+#include "app/settings.h"
+#include "lib/http.h"
+#include "lib/log.h"
+
+enum {
+	EXIT_REFUSED = 1, /* the configuration is wrong, or the program could not start */
+	EXIT_USAGE = 2,
+	EXIT_BACKENDS = 3, /* -t: the configuration is right, a backend is not as it should be */
+	LISTEN_FD = 0, /* where the FastCGI specification, section 2.2, puts the socket */
+};
+
+static const char usage[] =
+	"usage: spawn-fcgi -n -s SOCKET -- aregd [-c FILE]\n"
+	"       aregd -t [-c FILE]     check configuration, database and memcached, and exit\n"
+	"       aregd -p [-c FILE]     print the configuration in force, secrets hidden, and exit\n"
+	"       aregd -V               print the version and exit\n"
+	"       aregd -h               print this and exit\n"
+	"\n"
+	"aregd serves the registry of AI agents over FastCGI, behind nginx. spawn-fcgi gives it the\n"
+	"listening socket as standard input. FILE is " AREG_CONF_DEFAULT "\n"
+	"unless AREG_CONF or -c names another.\n"
+	"\n"
+	"Signals: TERM and INT drain and stop, USR1 reopens the log file.\n"
+	"Exit codes: 0 done, 1 wrong configuration or no start, 2 wrong usage,\n"
+	"3 (with -t) a right configuration, but a backend that is not as it should be.\n"
+	"Manual pages: aregd(8), areg.conf(5), aregctl(8).\n";
+
+static int test_backends(struct arena *arena, const struct settings *settings)
+{
+	struct backend_report reports[BACKENDS];
+	int exit_code = EXIT_SUCCESS;
+
+	printf("configuration: %s is right\n", settings->source);
+	backends_check(arena, settings, reports);
+	for (size_t i = 0; i < BACKENDS; i++) {
+		printf("%s: %s\n", reports[i].name, reports[i].detail);
+		if (reports[i].state != BACKEND_OK)
+			exit_code = EXIT_BACKENDS;
+	}
+	return exit_code;
+}
+
+static int is_listening(int fd)
+{
+	int yes = 0;
+	socklen_t len = sizeof yes;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &len) == 0 && yes;
+}
+
+static int serve_socket(struct arena *arena, const struct settings *settings)
+{
+	const char *why;
+
+	if (!is_listening(LISTEN_FD)) {
+		fprintf(stderr, "aregd: standard input is not a listening socket: start it by "
+				"spawn-fcgi (see aregd -h)\n");
+		return EXIT_USAGE;
+	}
+	if (!log_open(settings->log_file, settings->log_format, settings->log_level, &why)) {
+		fprintf(stderr, "aregd: log_file %s: %s\n", settings->log_file, why);
+		return EXIT_REFUSED;
+	}
+	log_process("master");
+	http_problem_base(arena_printf(arena, "%s/docs/errors.html#", settings->public_url));
+	return master_run(arena, settings, LISTEN_FD);
+}
+
+int main(int argc, char **argv)
+{
+	struct arena *arena = arena_new(16 * 1024, 16 * 1024 * 1024);
+	struct settings_faults faults;
+	struct settings settings;
+	const char *path = NULL;
+	enum { SERVE, TEST, PRINT } task = SERVE;
+	int option, exit_code = EXIT_REFUSED;
+
+	while ((option = getopt(argc, argv, "c:tpVh")) != -1) {
+		switch (option) {
+		case 'c':
+			path = optarg;
+			break;
+		case 't':
+			task = TEST;
+			break;
+		case 'p':
+			task = PRINT;
+			break;
+		case 'V':
+			printf("areg %s\n", PACKAGE_VERSION);
+			exit_code = EXIT_SUCCESS;
+			goto done;
+		case 'h':
+			fputs(usage, stdout);
+			exit_code = EXIT_SUCCESS;
+			goto done;
+		default:
+			fputs(usage, stderr);
+			exit_code = EXIT_USAGE;
+			goto done;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "aregd: %s: no arguments expected\n%s", argv[optind], usage);
+		exit_code = EXIT_USAGE;
+		goto done;
+	}
+	if (!settings_load(arena, path, &settings, &faults)) {
+		for (size_t i = 0; i < faults.count; i++)
+			fprintf(stderr, "aregd: %s: %s\n", faults.list[i].where,
+				faults.list[i].why);
+		goto done;
+	}
+	if (task == TEST) {
+		exit_code = test_backends(arena, &settings);
+	} else if (task == PRINT) {
+		settings_print(&settings, stdout);
+		exit_code = EXIT_SUCCESS;
+	} else {
+		exit_code = serve_socket(arena, &settings);
+	}
+done:
+	arena_free(arena);
+	return exit_code;
+}

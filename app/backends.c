@@ -1,0 +1,93 @@
+/* Connections of its own, closed again: it runs before workers are forked. */
+#include "app/backends.h"
+
+#include "lib/cache.h"
+#include "lib/db.h"
+
+static const struct db_statement server_version = {
+	.name = "",
+	.effect = DB_READS,
+	.sql = "SELECT current_setting('server_version'), "
+	       "current_setting('server_version_num')::int, "
+	       "to_regclass('schema_migrations') IS NOT NULL",
+};
+
+static const struct db_statement schema_version = {
+	.name = "",
+	.effect = DB_READS,
+	.sql = "SELECT coalesce(max(version), 0) FROM schema_migrations",
+};
+
+static void check_database(
+	struct arena *arena, const struct settings *settings, struct backend_report *report)
+{
+	const struct db_options options = { settings->database_url, "areg check",
+		settings->database_connect_timeout_ms, settings->database_statement_timeout_ms };
+	struct db *db = db_new(&options);
+	struct db_rows rows;
+	long long version = 0;
+
+	*report = (struct backend_report){ .name = "database", .state = BACKEND_AWAY };
+	if (db_run(db, &server_version, NULL, 0, arena, &rows) != DB_OK)
+		goto failed;
+	report->detail = arena_printf(arena, "PostgreSQL %s", db_text(&rows, 0, 0));
+	report->state = BACKEND_IMPAIRED;
+	if (db_int(&rows, 0, 1) < 150000) {
+		report->detail = arena_printf(
+			arena, "%s is too old: areg needs 15 or later", report->detail);
+		goto done;
+	}
+	if (db_bool(&rows, 0, 2)) {
+		if (db_run(db, &schema_version, NULL, 0, arena, &rows) != DB_OK)
+			goto failed;
+		version = db_int(&rows, 0, 0);
+	}
+	if (version == AREG_SCHEMA_VERSION)
+		report->state = BACKEND_OK;
+	report->detail = arena_printf(arena,
+		report->state == BACKEND_OK ? "%s, schema version %lld"
+		: version < AREG_SCHEMA_VERSION
+			? "%s, schema version %lld where this program needs "
+			  "%d: run aregctl migrate"
+			: "%s, schema version %lld is newer than this "
+			  "program's %d: install the release that made it",
+		report->detail, version, AREG_SCHEMA_VERSION);
+	goto done;
+failed:
+	report->state = BACKEND_AWAY;
+	report->detail = arena_printf(arena, "%s: check database_url, and that PostgreSQL runs",
+		db_last_error(db)->message);
+done:
+	db_free(db);
+}
+
+static void check_memcached(
+	struct arena *arena, const struct settings *settings, struct backend_report *report)
+{
+	const struct cache_options options = { settings->memcached_servers,
+		settings->cache_timeout_ms, settings->cache_retry_ms };
+	struct cache *cache;
+	char version[32];
+
+	*report = (struct backend_report){ .name = "memcached" };
+	if (settings->memcached_servers[0] == '\0') {
+		report->detail = "none configured";
+		return;
+	}
+	cache = cache_new(&options);
+	if (cache_check(cache, version) == CACHE_HIT) {
+		report->detail = arena_printf(arena, "memcached %s", version);
+	} else {
+		report->state = BACKEND_IMPAIRED;
+		report->detail = "a server does not answer: everything works without, only slower; "
+				 "check memcached_servers, and that memcached runs";
+	}
+	cache_free(cache);
+}
+
+void backends_check(struct arena *arena, const struct settings *settings,
+	struct backend_report reports[BACKENDS])
+{
+	check_database(arena, settings, &reports[0]);
+	check_memcached(arena, settings, &reports[1]);
+}

@@ -1,0 +1,137 @@
+/* The answers and refusals that all handlers share. */
+#include "app/call.h"
+
+#include <string.h>
+
+#include "lib/log.h"
+
+void call_problem(struct call *call, int status, const char *code, const char *detail)
+{
+	const struct http_problem problem = { .status = status, .code = code, .detail = detail };
+
+	http_problem(call->response, call->request, &problem);
+}
+
+void call_refuse(struct call *call, const struct faults *faults)
+{
+	const struct http_problem problem = {
+		.status = 400, .code = faults->first->code, .faults = faults
+	};
+
+	http_problem(call->response, call->request, &problem);
+}
+
+bool call_body(struct call *call, const struct json_field *fields, size_t field_count, void *target,
+	struct json_doc *doc, struct faults *faults)
+{
+	struct json_error error;
+	const char *bytes;
+	size_t len;
+
+	faults_init(faults, call->arena);
+	switch (http_body_read(call->request, &bytes, &len)) {
+	case HTTP_BODY_OK:
+		break;
+	case HTTP_BODY_TOO_LARGE:
+		call_problem(call, 413, "payload_too_large", "The body is larger than 1 MiB.");
+		return false;
+	case HTTP_BODY_TRUNCATED:
+		call_problem(call, 400, "validation_failed",
+			"The body is shorter than its Content-Length.");
+		return false;
+	case HTTP_BODY_NOT_JSON:
+		call_problem(call, 415, "unsupported_media_type",
+			"The body must be JSON in UTF-8: send Content-Type: application/json.");
+		return false;
+	}
+	if (!json_parse(call->arena, bytes, len, &json_rules_strict, doc, &error)) {
+		fault_add(faults, "validation_failed", error.pointer, "%s (at byte %zu)",
+			error.reason, error.offset);
+		call_refuse(call, faults);
+		return false;
+	}
+	/* Faults of single fields are for the handler to add to: it may know of more. */
+	if (!json_read(doc, fields, field_count, target, faults) &&
+		!json_object_is_type(doc->root.object, json_type_object)) {
+		call_refuse(call, faults);
+		return false;
+	}
+	return true;
+}
+
+void call_db_failed(struct call *call, enum db_status status)
+{
+	const struct db_error *error = db_last_error(call->worker->db);
+
+	log_event(LOG_LEVEL_ERROR, "database call failed", LOG_TEXT("kind", db_status_name(status)),
+		LOG_TEXT("sqlstate", error->sqlstate), LOG_TEXT("constraint", error->constraint),
+		LOG_TEXT("error", error->message));
+	if (status == DB_OUTCOME_UNKNOWN) {
+		http_header_add(call->response, "Retry-After", "1");
+		call_problem(call, 503, "outcome_unknown",
+			"The connection to the database was lost while the change was being "
+			"stored. It may or may not have been: look before you send it again.");
+	} else if (status == DB_UNAVAILABLE || status == DB_TIMEOUT || status == DB_CONFLICT) {
+		http_header_add(call->response, "Retry-After", "1");
+		call_problem(call, 503, "unavailable",
+			"The registry cannot answer this now. Nothing was changed; try again.");
+	} else {
+		call_problem(call, 500, "internal",
+			"This is a fault of the registry. Its operators find it in their log by "
+			"the request_id.");
+	}
+}
+
+struct json_out call_answer(struct call *call, int status)
+{
+	struct json_out out;
+
+	call->response->status = status;
+	json_out_init(&out, &call->response->body);
+	return out;
+}
+
+bool call_is_wallet(const struct call *call, const char *address)
+{
+	return call->caller != NULL && call->caller->wallet != NULL &&
+	       strcmp(call->caller->wallet, address) == 0;
+}
+
+const char *call_param(const struct call *call, const char *name)
+{
+	for (size_t i = 0; i < call->request->param_count; i++)
+		if (strcmp(call->request->params[i].name, name) == 0)
+			return call->request->params[i].value;
+	return NULL;
+}
+
+static bool is_listed(const char *const *list, const char *name)
+{
+	while (list != NULL && *list != NULL)
+		if (strcmp(*list++, name) == 0)
+			return true;
+	return false;
+}
+
+void call_params_known(const struct call *call, const char *const *known,
+	const char *const *repeatable, struct faults *faults)
+{
+	const struct http_param *params = call->request->params;
+
+	for (size_t i = 0; i < call->request->param_count; i++) {
+		const char *name = params[i].name;
+		size_t earlier = 0;
+
+		if (is_listed(repeatable, name))
+			continue;
+		if (!is_listed(known, name)) {
+			fault_add(faults, "validation_failed", name,
+				"is not a parameter of this request");
+			continue;
+		}
+		while (strcmp(params[earlier].name, name) != 0)
+			earlier++;
+		if (earlier < i)
+			fault_add(faults, "validation_failed", name, "stands more than once");
+	}
+}

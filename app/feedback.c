@@ -1,0 +1,298 @@
+/* Feedback: one call of areg_give_feedback() stores a record, the statistics follow in the same
+ * transaction. */
+#include "app/feedback.h"
+
+#include <string.h>
+
+#include "app/agents.h"
+#include "app/columns.h"
+#include "app/metering.h"
+#include "app/page.h"
+#include "app/query.h"
+
+static const struct column record_columns[] = { { "id", COLUMN_JSON },
+	{ "agent_uuid", COLUMN_TEXT }, { "client_address", COLUMN_TEXT },
+	{ "feedback_index", COLUMN_JSON }, { "score", COLUMN_JSON }, { "value", COLUMN_JSON },
+	{ "value_decimals", COLUMN_JSON }, { "tag1", COLUMN_TEXT }, { "tag2", COLUMN_TEXT },
+	{ "is_revoked", COLUMN_FLAG }, { "created_at", COLUMN_TEXT } };
+enum { RECORD_COLUMN_COUNT = sizeof record_columns / sizeof record_columns[0] };
+
+static const struct db_statement give_feedback = {
+	.name = "give_feedback",
+	.effect = DB_CHANGES,
+	.sql = "SELECT outcome, id, agent_uuid, client_address, feedback_index, score, value,"
+	       "       value_decimals, tag1, tag2, is_revoked, created_at"
+	       "  FROM areg_give_feedback($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+};
+
+struct feedback {
+	const char *agent_uuid;
+	const char *client_address;
+	const char *score;
+	const char *value, *value_decimals;
+	const char *tag1, *tag2;
+	const char *endpoint;
+	const char *file_uri, *file_hash;
+};
+
+#define AT(member) .offset = offsetof(struct feedback, member)
+
+static const struct json_field feedback_fields[] = {
+	{ .name = "agent_uuid", .kind = JSON_UUID, .required = true, AT(agent_uuid) },
+	{ .name = "client_address",
+		.kind = JSON_ADDRESS,
+		.required = true,
+		AT(client_address),
+		.code = "invalid_address" },
+	{ .name = "score",
+		.kind = JSON_DECIMAL,
+		AT(score),
+		.min = 0,
+		.max = 100,
+		.code = "invalid_score" },
+	{ .name = "value", .kind = JSON_VALUE, AT(value), .code = "invalid_score" },
+	{ .name = "value_decimals",
+		.kind = JSON_INTEGER,
+		AT(value_decimals),
+		.min = 0,
+		.max = 18,
+		.code = "invalid_score" },
+	{ .name = "tag1", .kind = JSON_STRING, AT(tag1), .max = 256 },
+	{ .name = "tag2", .kind = JSON_STRING, AT(tag2), .max = 256 },
+	{ .name = "endpoint", .kind = JSON_STRING, AT(endpoint), .max = 2048 },
+	{ .name = "file_uri", .kind = JSON_URI, AT(file_uri), .max = 2048 },
+	{ .name = "file_hash", .kind = JSON_HASH, AT(file_hash) },
+};
+
+#undef AT
+
+/* Whether a member is there and not null. */
+static bool is_given(const struct json_doc *doc, const char *key)
+{
+	const struct json_member *member = json_member(doc, key);
+
+	return member != NULL && member->value.object != NULL;
+}
+
+/* Either a score, or a value with its decimals: what no single field can say. */
+static void check_score(
+	const struct json_doc *doc, const struct feedback *feedback, struct faults *faults)
+{
+	bool has_score = is_given(doc, "score");
+	bool has_value = is_given(doc, "value");
+
+	if (has_score && has_value)
+		fault_add(faults, "invalid_score", "/value", "cannot go with score: give one");
+	else if (!has_score && !has_value)
+		fault_add(faults, "invalid_score", "/score", "is missing, and so is value");
+	if (feedback->value_decimals != NULL && !has_value)
+		fault_add(faults, "invalid_score", "/value_decimals", "goes with value only");
+}
+
+/* The answer to each outcome of areg_give_feedback() but `created`. */
+static const struct refusal {
+	const char *outcome;
+	int status;
+	const char *code, *detail;
+} refusals[] = {
+	{ "agent_not_found", 404, "agent_not_found", "There is no agent of this agent_uuid." },
+	{ "agent_not_active", 403, "agent_not_active",
+		"The agent is not active, so it takes no feedback." },
+	{ "agent_suspended", 403, "agent_suspended",
+		"The agent is suspended, so it takes no feedback." },
+	{ "own_agent", 403, "forbidden", "An agent's owner cannot give it feedback (ERC-8004)." },
+};
+
+static void answer_outcome(struct call *call, const struct db_rows *rows)
+{
+	const char *outcome = db_text(rows, 0, 0);
+	struct json_out out;
+
+	for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++)
+		if (strcmp(outcome, refusals[i].outcome) == 0) {
+			call_problem(
+				call, refusals[i].status, refusals[i].code, refusals[i].detail);
+			return;
+		}
+	out = call_answer(call, 201);
+	json_open_object(&out);
+	columns_write(&out, record_columns, RECORD_COLUMN_COUNT, rows, 0, 1);
+	json_close_object(&out);
+}
+
+static void give(struct call *call)
+{
+	struct feedback feedback = { 0 };
+	struct faults faults;
+	struct json_doc doc;
+	struct db_rows rows;
+	enum db_status status;
+
+	if (!call_body(call, feedback_fields, sizeof feedback_fields / sizeof feedback_fields[0],
+		    &feedback, &doc, &faults))
+		return;
+	check_score(&doc, &feedback, &faults);
+	if (faults.count > 0) {
+		call_refuse(call, &faults);
+		return;
+	}
+	if (!call_is_wallet(call, feedback.client_address)) {
+		call_problem(call, 403, "forbidden",
+			"client_address is not the wallet of this API key's user.");
+		return;
+	}
+	const char *params[] = { feedback.agent_uuid, feedback.client_address, feedback.score,
+		feedback.value, feedback.value_decimals, feedback.tag1, feedback.tag2,
+		feedback.endpoint, feedback.file_uri, feedback.file_hash };
+	status = db_run(call->worker->db, &give_feedback, params, sizeof params / sizeof params[0],
+		call->arena, &rows);
+	if (status != DB_OK)
+		call_db_failed(call, status);
+	else
+		answer_outcome(call, &rows);
+}
+
+void feedback_give(struct call *call)
+{
+	give(call);
+	metrics_add(
+		call->worker->metrics, METER_FEEDBACK, meter_outcome(call->response->status), 0, 1);
+}
+
+/* ---- The list ---- */
+
+static const char order[] = "newest";
+
+struct filter {
+	const char *client; /* canonical address */
+	const char *tag1, *tag2;
+	bool include_revoked;
+	struct page page;
+};
+
+static void read_filter(const struct call *call, struct filter *filter, struct faults *faults)
+{
+	static const char *const known[] = { "client", "tag1", "tag2", "include_revoked", "limit",
+		"offset", "cursor", NULL };
+	const char *client = call_param(call, "client"), *why;
+	const char *revoked = call_param(call, "include_revoked");
+	char *canonical = arena_alloc(call->arena, ETH_ADDRESS_LEN + 1);
+
+	*filter = (struct filter){ 0 };
+	call_params_known(call, known, NULL, faults);
+	if (client != NULL && !eth_address_parse(client, canonical, &why))
+		fault_add(faults, "invalid_address", "client", "%s", why);
+	filter->client = client == NULL ? NULL : canonical;
+	filter->tag1 = call_param(call, "tag1");
+	filter->tag2 = call_param(call, "tag2");
+	if (revoked != NULL && strcmp(revoked, "true") != 0 && strcmp(revoked, "false") != 0)
+		fault_add(faults, "validation_failed", "include_revoked", "is not true or false");
+	filter->include_revoked = revoked != NULL && strcmp(revoked, "true") == 0;
+	page_read(call, order, &filter->page, faults);
+}
+
+static void add_filter(struct query *query, const struct filter *filter)
+{
+	query_text(query, " FROM erc8004_reputation f WHERE f.agent_uuid = agent.agent_uuid");
+	if (filter->client != NULL)
+		query_add(query, " AND f.client_address = ?", filter->client);
+	if (filter->tag1 != NULL)
+		query_add(query, " AND f.tag1 = ?", filter->tag1);
+	if (filter->tag2 != NULL)
+		query_add(query, " AND f.tag2 = ?", filter->tag2);
+	if (!filter->include_revoked)
+		query_text(query, " AND NOT f.is_revoked");
+}
+
+/* Whether the agent's statistics hold the total already. */
+static bool is_counted(const struct filter *filter)
+{
+	return filter->client == NULL && filter->tag1 == NULL && filter->tag2 == NULL;
+}
+
+/* Rows: total, the record's columns. No row: no such agent; one row with a null id: no feedback. */
+static void compose(struct query *query, const struct filter *filter,
+	const char *const params[AGENT_NAMED_PARAMS], struct arena *arena)
+{
+	query_init(query, arena);
+	for (size_t i = 0; i < AGENT_NAMED_PARAMS; i++)
+		query->params[query->param_count++] = params[i];
+	query_text(query, "SELECT ");
+	if (!is_counted(filter)) {
+		query_text(query, "(SELECT count(*) FROM (SELECT");
+		add_filter(query, filter);
+		query_text(
+			query, arena_printf(arena, " LIMIT %d) AS counted)", TOTAL_EXACT_MAX + 1));
+	} else {
+		query_text(query, filter->include_revoked
+					  ? "agent.total_feedback + agent.revoked_feedback"
+					  : "agent.total_feedback");
+	}
+	query_text(query, ", f.id, f.agent_uuid, f.client_address, f.feedback_index,"
+			  " areg_shown_score(f.score), f.value, f.value_decimals, f.tag1, f.tag2,"
+			  " f.is_revoked, rfc3339(f.created_at)"
+			  " FROM erc8004_agent_stats agent LEFT JOIN LATERAL (SELECT *");
+	add_filter(query, filter);
+	if (filter->page.after_id != NULL)
+		query_add(query, " AND f.id < ?::bigint", filter->page.after_id);
+	query_text(query, arena_printf(arena,
+				  " ORDER BY f.id DESC LIMIT %zu OFFSET %zu) AS f ON true"
+				  " WHERE agent.agent_uuid = " AGENT_NAMED " ORDER BY f.id DESC",
+				  filter->page.limit + 1, filter->page.offset));
+}
+
+static void write_list(struct call *call, const struct filter *filter, const struct db_rows *rows)
+{
+	int64_t total = db_int(rows, 0, 0);
+	size_t shown = db_text(rows, 0, 1) == NULL ? 0 : rows->count;
+	bool has_more = shown > filter->page.limit;
+	const char *last;
+	struct json_out out = call_answer(call, 200);
+
+	if (has_more)
+		shown = filter->page.limit;
+	json_open_object(&out);
+	json_key(&out, "feedback");
+	json_open_array(&out);
+	for (size_t row = 0; row < shown; row++) {
+		json_open_object(&out);
+		columns_write(&out, record_columns, RECORD_COLUMN_COUNT, rows, row, 1);
+		json_close_object(&out);
+	}
+	json_close_array(&out);
+	last = has_more ? db_text(rows, shown - 1, 1) : NULL;
+	page_write(call, &out, &filter->page, total, !is_counted(filter) && total > TOTAL_EXACT_MAX,
+		order, last, last);
+	json_close_object(&out);
+}
+
+void feedback_list(struct call *call)
+{
+	const char *params[AGENT_NAMED_PARAMS];
+	struct filter filter;
+	struct faults faults;
+	struct query query;
+	struct db_rows rows;
+	enum db_status status;
+
+	if (!agent_named(call, params))
+		return;
+	faults_init(&faults, call->arena);
+	read_filter(call, &filter, &faults);
+	if (faults.count > 0) {
+		call_refuse(call, &faults);
+		return;
+	}
+	compose(&query, &filter, params, call->arena);
+	status = query_run(&query, call->worker->db, call->arena, &rows);
+	if (status == DB_CALLER && filter.page.after_id != NULL) {
+		fault_add(&faults, "validation_failed", "cursor", "is not one that a list gave");
+		call_refuse(call, &faults);
+	} else if (status != DB_OK) {
+		call_db_failed(call, status);
+	} else if (rows.count == 0) {
+		agent_not_found(call);
+	} else {
+		write_list(call, &filter, &rows);
+	}
+}

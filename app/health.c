@@ -1,0 +1,150 @@
+/* Both ask the backends anew each time: what they say is true of the moment of the answer. */
+#include "app/health.h"
+
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "app/metering.h"
+
+enum health { HEALTHY, DEGRADED, UNHEALTHY };
+
+static const struct db_statement ping = {
+	.name = "ping",
+	.effect = DB_READS,
+	.sql = "SELECT rfc3339(clock_timestamp())",
+};
+
+static const struct db_statement active_agents = {
+	.name = "active_agents",
+	.effect = DB_READS,
+	.sql = "SELECT chain, agents FROM erc8004_agent_counts WHERE status = 'active' ORDER BY chain",
+};
+
+static enum health check_database(struct call *call)
+{
+	struct db_rows rows;
+
+	return db_run(call->worker->db, &ping, NULL, 0, call->arena, &rows) == DB_OK ? HEALTHY
+										     : UNHEALTHY;
+}
+
+static enum health check_cache(struct call *call)
+{
+	if (call->worker->settings->memcached_servers[0] == '\0')
+		return HEALTHY; /* none is wanted */
+	return cache_check(call->worker->cache, NULL) == CACHE_HIT ? HEALTHY : DEGRADED;
+}
+
+static enum health check_workers(struct call *call)
+{
+	size_t ready, busy;
+
+	board_count(call->worker->board, &ready, &busy);
+	return ready == call->worker->board->count ? HEALTHY : DEGRADED;
+}
+
+static const char *now_text(struct arena *arena)
+{
+	struct timespec now;
+	struct tm utc;
+	char text[sizeof "9999-12-31T23:59:59"];
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &utc);
+	strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
+	return arena_printf(arena, "%s.%06ldZ", text, now.tv_nsec / 1000);
+}
+
+void health_get(struct call *call)
+{
+	static const char *const names[] = { "healthy", "degraded", "unhealthy" };
+	enum health database = check_database(call);
+	enum health cache = check_cache(call);
+	enum health workers = check_workers(call);
+	enum health worst = database;
+	struct json_out out;
+
+	if (cache > worst)
+		worst = cache;
+	if (workers > worst)
+		worst = workers;
+	out = call_answer(call, worst == UNHEALTHY ? 503 : 200);
+	if (worst == UNHEALTHY)
+		http_header_add(call->response, "Retry-After", "1");
+	json_open_object(&out);
+	json_string(&out, "status", names[worst]);
+	json_key(&out, "checks");
+	json_open_object(&out);
+	json_string(&out, "database", names[database]);
+	json_string(&out, "cache", names[cache]);
+	json_string(&out, "workers", names[workers]);
+	json_close_object(&out);
+	json_string(&out, "version", PACKAGE_VERSION);
+	json_string(&out, "timestamp", now_text(call->arena));
+	json_close_object(&out);
+}
+
+static void print_gauge(struct buf *out, const char *name, const char *help)
+{
+	buf_printf(out, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name);
+}
+
+/* Resident memory of a process in bytes, 0 when it is gone; see proc(5), statm. */
+static unsigned long long resident_bytes(int pid)
+{
+	char path[64];
+	unsigned long long pages = 0;
+	FILE *file;
+
+	snprintf(path, sizeof path, "/proc/%d/statm", pid);
+	file = fopen(path, "re");
+	if (file == NULL)
+		return 0;
+	if (fscanf(file, "%*u %llu", &pages) != 1)
+		pages = 0;
+	fclose(file);
+	return pages * (unsigned long long)sysconf(_SC_PAGESIZE);
+}
+
+static void print_workers(struct buf *out, const struct board *board)
+{
+	size_t ready, busy;
+
+	board_count(board, &ready, &busy);
+	print_gauge(out, "areg_workers_busy", "Workers that serve a request, this one included.");
+	buf_printf(out, "areg_workers_busy %zu\n", busy);
+	print_gauge(out, "areg_workers_idle", "Workers that wait for a request.");
+	buf_printf(out, "areg_workers_idle %zu\n", ready - busy);
+	print_gauge(out, "areg_worker_resident_memory_bytes", "Resident memory of each worker.");
+	for (size_t at = 0; at < board->count; at++) {
+		int pid = __atomic_load_n(&board->places[at].pid, __ATOMIC_RELAXED);
+
+		if (pid != 0)
+			buf_printf(out, "areg_worker_resident_memory_bytes{worker=\"%zu\"} %llu\n",
+				at + 1, resident_bytes(pid));
+	}
+}
+
+/* Left out while the database is away: a scrape must not fail with it. */
+static void print_agents(struct call *call, struct buf *out)
+{
+	struct db_rows rows;
+
+	if (db_run(call->worker->db, &active_agents, NULL, 0, call->arena, &rows) != DB_OK)
+		return;
+	print_gauge(out, "erc8004_active_agents_total", "Active agents by chain.");
+	for (size_t row = 0; row < rows.count; row++)
+		buf_printf(out, "erc8004_active_agents_total{chain=\"%s\"} %s\n",
+			db_text(&rows, row, 0), db_text(&rows, row, 1));
+}
+
+void metrics_get(struct call *call)
+{
+	struct buf *out = &call->response->body;
+
+	call->response->content_type = "text/plain; version=0.0.4; charset=utf-8";
+	metrics_print(call->worker->metrics, out);
+	print_workers(out, call->worker->board);
+	print_agents(call, out);
+}

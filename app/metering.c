@@ -1,0 +1,104 @@
+/* Labels that depend on the route table and the configured chains are made once, at start. */
+#include "app/metering.h"
+
+#include "app/routes.h"
+
+static const int statuses[] = { 200, 201, 204, 304, 400, 401, 403, 404, 405, 409, 413, 414, 415,
+	429, 500, 503 };
+enum { STATUSES = sizeof statuses / sizeof statuses[0] };
+
+enum meter_outcome meter_outcome(int status)
+{
+	return status < 400 ? METER_SUCCESS : status < 500 ? METER_REFUSED : METER_FAILED;
+}
+
+size_t meter_status(int status)
+{
+	size_t i = 0;
+
+	while (i < STATUSES - 1 && statuses[i] != status)
+		i++;
+	return i;
+}
+
+size_t meter_chain(const struct settings *settings, const struct chain *chain)
+{
+	return chain == NULL ? settings->chain_count : (size_t)(chain - settings->chains);
+}
+
+static struct metric_labels route_labels(struct arena *arena)
+{
+	const char **texts = arena_alloc(arena, (route_count + 1) * sizeof *texts);
+
+	for (size_t i = 0; i < route_count; i++)
+		texts[i] = arena_printf(arena, "method=\"%s\",endpoint=\"%s\"",
+			http_method_name(routes[i].path.method), routes[i].path.template);
+	texts[route_count] = "method=\"\",endpoint=\"\"";
+	return (struct metric_labels){ texts, route_count + 1 };
+}
+
+static struct metric_labels status_labels(struct arena *arena)
+{
+	const char **texts = arena_alloc(arena, STATUSES * sizeof *texts);
+
+	for (size_t i = 0; i < STATUSES; i++)
+		texts[i] = arena_printf(arena, "status_code=\"%d\"", statuses[i]);
+	return (struct metric_labels){ texts, STATUSES };
+}
+
+static struct metric_labels chain_labels(struct arena *arena, const struct settings *settings)
+{
+	const char **texts = arena_alloc(arena, (settings->chain_count + 1) * sizeof *texts);
+
+	for (size_t i = 0; i < settings->chain_count; i++)
+		texts[i] = arena_printf(arena, "chain=\"%s\"", settings->chains[i].name);
+	texts[settings->chain_count] = "chain=\"unknown\"";
+	return (struct metric_labels){ texts, settings->chain_count + 1 };
+}
+
+struct metrics *metering_new(struct arena *arena, const struct settings *settings, size_t slots)
+{
+	static const char *const outcome_texts[] = { "status=\"success\"", "status=\"refused\"",
+		"status=\"failed\"" };
+	const struct metric_labels outcomes = { outcome_texts, 3 };
+	const struct metric_labels by_route = route_labels(arena);
+	const struct metric_labels by_status = status_labels(arena);
+	const struct metric_labels by_chain = chain_labels(arena, settings);
+	const struct metric all[METERS] = {
+		[METER_REQUESTS] = { "erc8004_api_requests_total",
+			"Requests answered, by route template and status.", METRIC_COUNTER,
+			{ by_route, by_status } },
+		[METER_REQUEST_DURATION] = { "erc8004_api_request_duration_seconds",
+			"From reading a request to its answer sent.", METRIC_HISTOGRAM,
+			{ by_route } },
+		[METER_REGISTRATIONS] = { "erc8004_agent_registrations_total",
+			"Registrations asked for, by chain and outcome.", METRIC_COUNTER,
+			{ by_chain, outcomes } },
+		[METER_REGISTRATION_DURATION] = { "erc8004_agent_registration_duration_seconds",
+			"Time taken by registrations.", METRIC_HISTOGRAM, { { NULL, 0 } } },
+		[METER_FEEDBACK] = { "erc8004_feedback_submissions_total",
+			"Feedback submitted, by outcome.", METRIC_COUNTER, { outcomes } },
+		[METER_SEARCH_DURATION] = { "erc8004_agent_search_duration_seconds",
+			"Time taken by searches for agents.", METRIC_HISTOGRAM, { { NULL, 0 } } },
+		[METER_DB_ROUND_TRIPS] = { "areg_database_round_trips_total",
+			"Round trips from workers to PostgreSQL.", METRIC_COUNTER,
+			{ { NULL, 0 } } },
+		[METER_DB_RETRIES] = { "areg_database_retries_total",
+			"Statements and transactions tried again.", METRIC_COUNTER,
+			{ { NULL, 0 } } },
+		[METER_DB_RECONNECTS] = { "areg_database_reconnects_total",
+			"Connections to PostgreSQL made after a worker's first.", METRIC_COUNTER,
+			{ { NULL, 0 } } },
+		[METER_WORKER_STARTS] = { "areg_worker_starts_total",
+			"Workers started, recycled and replaced ones included.", METRIC_COUNTER,
+			{ { NULL, 0 } } },
+		[METER_WORKER_CRASHES] = { "areg_worker_crashes_total",
+			"Workers that ended otherwise than planned.", METRIC_COUNTER,
+			{ { NULL, 0 } } },
+	};
+	struct metric *table = arena_alloc(arena, sizeof all);
+
+	for (size_t i = 0; i < METERS; i++)
+		table[i] = all[i];
+	return metrics_new(table, METERS, slots);
+}

@@ -1,0 +1,40 @@
+/* The metrics that areg counts, by the names of API.md. */
+#ifndef AREG_METERING_H
+#define AREG_METERING_H
+
+#include "app/settings.h"
+#include "lib/arena.h"
+#include "lib/metrics.h"
+
+enum meter {
+	METER_REQUESTS, /* by route, by status: the last route is "no route" */
+	METER_REQUEST_DURATION, /* by route */
+	METER_REGISTRATIONS, /* by chain (the last is "unknown"), by enum meter_outcome */
+	METER_REGISTRATION_DURATION,
+	METER_FEEDBACK, /* by enum meter_outcome */
+	METER_SEARCH_DURATION,
+	METER_DB_ROUND_TRIPS,
+	METER_DB_RETRIES,
+	METER_DB_RECONNECTS,
+	METER_WORKER_STARTS,
+	METER_WORKER_CRASHES,
+	METERS,
+};
+
+enum meter_outcome { METER_SUCCESS, METER_REFUSED, METER_FAILED };
+
+/* Which outcome an HTTP status is: 2xx, 4xx, 5xx. */
+enum meter_outcome meter_outcome(int status);
+
+/* The place of an HTTP status in METER_REQUESTS. */
+size_t meter_status(int status);
+
+/* The place of a chain in METER_REGISTRATIONS; NULL is unknown. */
+size_t meter_chain(const struct settings *settings, const struct chain *chain);
+
+/* Lays all of them out for `slots` processes; the labels live in `arena`. NULL with errno set when
+ * the system refuses the memory. */
+MUST_CHECK struct metrics *metering_new(
+	struct arena *arena, const struct settings *settings, size_t slots);
+
+#endif

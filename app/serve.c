@@ -1,0 +1,116 @@
+/* The order of things: the request line, the route, the key, the handler, the answer, the log. */
+#include "app/serve.h"
+
+#include "app/authenticate.h"
+#include "app/call.h"
+#include "app/metering.h"
+#include "app/routes.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+
+/* Headers of every answer. Keys are sent in a header of their own, never by the browser alone, so
+ * any origin may read (Fetch standard, section 3.2). */
+static void add_common_headers(const struct call *call)
+{
+	http_header_add(call->response, "X-Request-ID", call->request->id);
+	http_header_add(call->response, "Access-Control-Allow-Origin", "*");
+	http_header_add(call->response, "Access-Control-Expose-Headers",
+		"ETag, Location, Retry-After, X-Request-ID");
+	http_header_add(call->response, "Cache-Control",
+		call->route != NULL && call->route->caching == REVALIDATE ? "no-cache"
+									  : "no-store");
+}
+
+static void answer_options(struct call *call, const char *allow)
+{
+	call->response->status = 204;
+	http_header_add(call->response, "Allow", allow);
+	http_header_add(call->response, "Access-Control-Allow-Methods", allow);
+	http_header_add(call->response, "Access-Control-Allow-Headers",
+		"Authorization, Content-Type, Idempotency-Key, If-None-Match, X-API-Key, "
+		"X-Request-ID");
+	http_header_add(call->response, "Access-Control-Max-Age", "86400");
+}
+
+static void run(struct call *call)
+{
+	if (call->route->access != FOR_OPERATOR && !authenticate(call))
+		return;
+	if (call->route->access == FOR_KEY && call->caller == NULL) {
+		http_header_add(call->response, "WWW-Authenticate", "Bearer");
+		call_problem(call, 401, "unauthorized",
+			"This call needs an API key: send Authorization: Bearer areg_live_…");
+		return;
+	}
+	call->route->serve(call);
+}
+
+static void answer(struct call *call)
+{
+	const struct http_request *request = call->request;
+	struct routed routed;
+
+	if (request->refused_status != 0) {
+		call_problem(call, request->refused_status, "validation_failed",
+			arena_printf(call->arena, "Bad request: %s.", request->refused_detail));
+		return;
+	}
+	switch (router_match(call->worker->router, request, &routed)) {
+	case ROUTE_FOUND:
+		call->route = &routes[routed.index];
+		call->path_values = routed.values;
+		run(call);
+		break;
+	case ROUTE_NO_PATH:
+		call_problem(call, 404, "not_found", "There is nothing at this address.");
+		break;
+	case ROUTE_NO_METHOD:
+		http_header_add(call->response, "Allow", routed.allow);
+		call_problem(call, 405, "method_not_allowed",
+			arena_printf(call->arena, "This address takes %s only.", routed.allow));
+		break;
+	case ROUTE_OPTIONS:
+		answer_options(call, routed.allow);
+		break;
+	}
+}
+
+static void record(const struct call *call, size_t sent, uint64_t took_us)
+{
+	const struct http_response *response = call->response;
+	size_t route = call->route == NULL ? route_count : (size_t)(call->route - routes);
+
+	metrics_add(
+		call->worker->metrics, METER_REQUESTS, route, meter_status(response->status), 1);
+	metrics_observe(call->worker->metrics, METER_REQUEST_DURATION, route, 0, took_us);
+	if (call->route != NULL && call->route->access == FOR_OPERATOR)
+		return;
+	log_event(LOG_LEVEL_INFO, "request",
+		LOG_TEXT("method", http_method_name(call->request->method)),
+		LOG_TEXT("path", call->request->path),
+		LOG_TEXT("route", call->route == NULL ? NULL : call->route->path.template),
+		LOG_NUMBER("status", response->status), LOG_TEXT("code", response->code),
+		LOG_MICROS("ms", (int64_t)took_us), LOG_NUMBER("bytes", (int64_t)sent),
+		LOG_TEXT("key", call->caller == NULL ? NULL : call->caller->key_prefix),
+		LOG_TEXT("client", call->request->client_address));
+}
+
+void serve(struct worker *worker, FCGX_Request *fcgi)
+{
+	uint64_t began = clock_us();
+	struct http_request request;
+	struct http_response response;
+	struct call call = {
+		.worker = worker, .arena = worker->arena, .request = &request, .response = &response
+	};
+	size_t sent;
+
+	http_request_read(&request, fcgi, worker->arena);
+	log_request_id(request.id);
+	http_response_init(&response, worker->arena);
+	answer(&call);
+	add_common_headers(&call);
+	sent = http_response_send(&response, &request);
+	record(&call, sent, clock_us() - began);
+	log_request_id(NULL);
+}

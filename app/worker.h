@@ -1,0 +1,33 @@
+/* A worker: one process that serves one request at a time until it is told to drain. */
+#ifndef AREG_WORKER_H
+#define AREG_WORKER_H
+
+#include <stddef.h>
+
+#include "app/board.h"
+#include "app/settings.h"
+#include "lib/cache.h"
+#include "lib/db.h"
+#include "lib/metrics.h"
+#include "lib/router.h"
+
+/* Everything a worker has. Handlers get it through their call. */
+struct worker {
+	const struct settings *settings;
+	struct board *board;
+	struct metrics *metrics;
+	struct router *router;
+	size_t place; /* on the board and in the metrics */
+	struct arena *arena; /* of the request being served */
+	struct db *db;
+	struct cache *cache;
+};
+
+/*
+ * Serves the listening socket `listen_fd` until SIGTERM, until max_requests are served, or until
+ * the master is gone; a request that is being served is finished first. Expects a process that was
+ * just forked. Returns the process's exit code: 0 for a planned end.
+ */
+int worker_run(struct worker *worker, int listen_fd);
+
+#endif
