@@ -1,0 +1,465 @@
+# A private registry for a test: real PostgreSQL, memcached, aregd and nginx, started by
+# scripts/instance, and everything that API and process tests ask of it. Perl's core modules only.
+#
+#	my $areg = Areg::Test->start(workers => 2, set => { request_timeout => '5s' });
+#	my $user = $areg->make_user(tier => 'pro');
+#	my $res = $areg->api(GET => '/api/v1/me', undef, { key => $user->{key} });
+#	is($res->{status}, 200);
+#
+# The build tested is $AREG_BUILD, or build/. Everything ends with the test, whatever happens to
+# it; when it failed, its logs are kept in the build folder under t-logs/.
+package Areg::Test;
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use Digest::SHA qw(sha256_hex);
+use Encode qw(encode_utf8);
+use Exporter qw(import);
+use Fcntl qw(:flock);
+use File::Basename qw(basename dirname);
+use File::Path qw(make_path);
+use File::Spec;
+use File::Temp qw(tempdir);
+use HTTP::Tiny;
+use IO::Select;
+use IO::Socket::INET;
+use JSON::PP ();
+use POSIX qw(_exit);
+use Test::More ();
+use Time::HiRes qw(sleep time);
+
+our @EXPORT_OK = qw(address hash in_parallel problem_ok wait_until alive rss_kib root build_dir
+	json_text from_json);
+
+my $json = JSON::PP->new->utf8->canonical->allow_nonref;
+my @instances;
+my %port_locks;
+
+$SIG{$_} = sub { exit 1 } for qw(INT TERM HUP);
+$SIG{PIPE} = 'IGNORE';
+
+END {
+	my $status = $?;
+	for my $areg (grep { $_->{owner} == $$ } @instances) {
+		$areg->keep_logs if $status || !Test::More->builder->is_passing;
+		$areg->remove;
+	}
+	$? = $status;
+}
+
+sub root { return abs_path(dirname(__FILE__) . '/../../..') }
+sub build_dir { return $ENV{AREG_BUILD} || root() . '/build' }
+
+# ---- values ----
+
+# An address and a 32-byte hash that belong to the given words alone; both in lower case.
+sub address { return '0x' . substr(sha256_hex(encode_utf8("address @_")), 0, 40) }
+sub hash { return '0x' . sha256_hex(encode_utf8("hash @_")) }
+
+sub json_text { return $json->encode($_[0]) }
+
+# The value of a JSON text in UTF-8, or undef when it is none.
+sub from_json
+{
+	my ($text) = @_;
+	return scalar eval { $json->decode($text) };
+}
+
+# ---- the stack ----
+
+# start(workers => 4, set => { key => value }, env => { NAME => value }, without => ['nginx'])
+# starts everything not named in `without`, with the migrations applied. Dies when it cannot.
+sub start
+{
+	my ($class, %option) = @_;
+	my $self = bless { owner => $$, %option }, $class;
+
+	# Other users must be able to go through it: PostgreSQL's when the test runs as root.
+	$self->{dir} = tempdir('areg-test-XXXXXX', TMPDIR => 1);
+	chmod 0711, $self->{dir} or die "$self->{dir}: $!\n";
+	$self->{port} = reserve_port();
+	push @instances, $self;
+	$self->instance('start', '--fast', '--build', build_dir(), '--port', $self->{port},
+		'--workers', $option{workers} || 4, _settings(\%option),
+		map { "--no-$_" } @{ $option{without} || [] });
+	return $self;
+}
+
+sub _settings
+{
+	my ($option) = @_;
+	my ($set, $env) = ($option->{set} || {}, $option->{env} || {});
+	return ((map { ('--set', "$_=$set->{$_}") } sort keys %$set),
+		(map { ('--env', "$_=$env->{$_}") } sort keys %$env));
+}
+
+# Ports below those that the kernel gives to outgoing connections; a lock held until the test ends
+# keeps other tests off, and binding shows that no other program has it. TLS takes N + 363.
+sub reserve_port
+{
+	my $locks = File::Spec->tmpdir . "/areg-test-ports-$>";
+
+	mkdir $locks, 0700;
+	for (1 .. 500) {
+		my $port = 20000 + 2 * int rand 5000;
+
+		next if $port_locks{$port};
+		open my $lock, '>', "$locks/$port" or die "$locks/$port: $!\n";
+		next unless flock $lock, LOCK_EX | LOCK_NB;
+		next unless _can_bind($port) && _can_bind($port + 363);
+		$port_locks{$port} = $lock;
+		return $port;
+	}
+	die "no free port found within 20000..30000\n";
+}
+
+sub _can_bind
+{
+	my ($port) = @_;
+	return IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1,
+		ReuseAddr => 1);
+}
+
+# Runs a verb of scripts/instance and returns its output; dies with it when the verb fails.
+sub instance
+{
+	my ($self, $verb, @arguments) = @_;
+	my $run = _run([root() . '/scripts/instance', $verb, '--dir', $self->{dir}, @arguments]);
+
+	die "scripts/instance $verb: $run->{stderr}" if $run->{exit} != 0;
+	return $run->{stdout};
+}
+
+# One of postgres, memcached, aregd, nginx. start_server('aregd', set => {…}) changes settings.
+sub start_server
+{
+	my ($self, $name, %option) = @_;
+	return $self->instance("start-$name", _settings(\%option));
+}
+
+sub stop_server
+{
+	my ($self, $name) = @_;
+	return $self->instance("stop-$name");
+}
+
+sub remove
+{
+	my ($self) = @_;
+
+	@instances = grep { $_ != $self } @instances;
+	return if $ENV{AREG_TEST_KEEP};
+	eval { $self->instance('remove'); 1 } or warn $@;
+}
+
+sub keep_logs
+{
+	my ($self) = @_;
+	my $to = build_dir() . '/t-logs/' . basename($0);
+
+	make_path($to);
+	system 'cp', '-r', "$self->{dir}/log/.", $to;
+	Test::More::diag("logs of this test: $to");
+}
+
+sub dir { return $_[0]{dir} }
+sub conf { return "$_[0]{dir}/areg.conf" }
+sub url { return "http://127.0.0.1:$_[0]{port}" }
+sub tls_url { return 'https://127.0.0.1:' . ($_[0]{port} + 363) }
+sub socket_path { return abs_path("$_[0]{dir}/sock") . "/$_[1]" }
+
+# The text of a log: areg, nginx-access, nginx-error, postgres, memcached, aregd (its stderr).
+sub log_text
+{
+	my ($self, $name) = @_;
+
+	open my $in, '<', "$self->{dir}/log/$name.log" or return '';
+	local $/;
+	return scalar <$in>;
+}
+
+# ---- processes ----
+
+# The pid of a server: aregd's is that of the master.
+sub pid
+{
+	my ($self, $name) = @_;
+
+	open my $in, '<', "$self->{dir}/$name.pid" or die "$name does not run\n";
+	chomp(my $pid = <$in>);
+	return $pid;
+}
+
+# The pids of aregd's children that are alive, in order.
+sub worker_pids
+{
+	my ($self) = @_;
+	my $master = $self->pid('aregd');
+
+	open my $in, '<', "/proc/$master/task/$master/children" or return;
+	return grep { alive($_) } split ' ', join '', <$in>;
+}
+
+# Whether a process runs; one that only waits to be collected does not.
+sub alive
+{
+	my ($pid) = @_;
+
+	open my $in, '<', "/proc/$pid/stat" or return 0;
+	my ($state) = (<$in> // '') =~ /\) (\S)/;
+	return defined $state && $state ne 'Z' ? 1 : 0;
+}
+
+# Memory of a process that is its own and resident, in KiB; undef when it is gone.
+sub rss_kib
+{
+	my ($pid) = @_;
+
+	open my $in, '<', "/proc/$pid/status" or return;
+	my ($kib) = join('', <$in>) =~ /^RssAnon:\s+(\d+) kB/m;
+	return $kib;
+}
+
+# Calls the sub every 20 ms until it is true or the seconds are over; returns what it returned.
+sub wait_until
+{
+	my ($seconds, $sub) = @_;
+	my $until = time + $seconds;
+
+	while (1) {
+		my $result = $sub->();
+		return $result if $result || time > $until;
+		sleep 0.02;
+	}
+}
+
+# Runs sub(0) … sub(n - 1) at once, each in a process of its own, and returns what they returned
+# (anything that JSON can hold), in order. Dies when one of them died.
+sub in_parallel
+{
+	my ($n, $sub) = @_;
+	my (@children, @results);
+
+	for my $i (0 .. $n - 1) {
+		pipe my $read, my $write or die "pipe: $!\n";
+		my $pid = fork // die "fork: $!\n";
+		if ($pid == 0) {
+			close $read;
+			srand $i;
+			my $done = eval { print $write $json->encode([$sub->($i)]); close $write };
+			warn $@ unless $done;
+			_exit($done ? 0 : 1);
+		}
+		close $write;
+		push @children, [$pid, $read];
+	}
+	for my $child (@children) {
+		my ($pid, $read) = @$child;
+		my $text = do { local $/; <$read> };
+		waitpid $pid, 0;
+		die "a parallel client failed\n" if $? != 0;
+		push @results, $json->decode($text)->[0];
+	}
+	return @results;
+}
+
+# ---- asking ----
+
+# api(METHOD, path, body, headers): body is undef, a string of bytes, or anything else that is
+# encoded as JSON. The header `key` is short for Authorization: Bearer. Returns {status, headers
+# (names in lower case), body (bytes), json (decoded, if it is JSON)}; status is 599 when there was
+# no answer.
+sub api
+{
+	my ($self, $method, $path, $body, $headers) = @_;
+	my %headers = %{ $headers || {} };
+	my %request;
+
+	if (defined(my $key = delete $headers{key})) {
+		$headers{Authorization} = "Bearer $key";
+	}
+	if (defined $body) {
+		$headers{'Content-Type'} //= 'application/json';
+		$request{content} = ref $body ? $json->encode($body) : $body;
+	}
+	$request{headers} = \%headers;
+	# Connections are one process's own.
+	delete $self->{http} if ($self->{http_owner} // 0) != $$;
+	$self->{http_owner} = $$;
+	$self->{http} ||= HTTP::Tiny->new(timeout => 40, keep_alive => 1, max_redirect => 0);
+	my $answer = $self->{http}->request($method, $self->url . $path, \%request);
+	return _answer($answer->{status}, $answer->{headers}, $answer->{content});
+}
+
+sub get { my ($self, @rest) = @_; return $self->api(GET => $rest[0], undef, $rest[1]) }
+sub post { my ($self, @rest) = @_; return $self->api(POST => @rest) }
+
+sub _answer
+{
+	my ($status, $headers, $body) = @_;
+	my $type = $headers->{'content-type'} // '';
+
+	$type = $type->[0] if ref $type;
+	return { status => $status, headers => $headers, body => $body // '',
+		json => $type =~ /\bjson\b/ ? from_json($body) : undef };
+}
+
+# Sends bytes as they are, to the web server or to the given socket, and returns the answer as
+# api() does, with all of it as {raw}. Waits for the other side to close, at most `seconds`.
+sub raw
+{
+	my ($self, $bytes, %option) = @_;
+	my $socket = $option{socket} || $self->connection;
+	my $until = time + ($option{seconds} || 10);
+	my $raw = '';
+
+	print $socket $bytes;
+	$socket->flush;
+	shutdown $socket, 1 if $option{close};
+	while ((my $left = $until - time) > 0) {
+		IO::Select->new($socket)->can_read($left) or last;
+		sysread $socket, $raw, 65536, length $raw or last;
+	}
+	my ($head, $body) = split /\r\n\r\n/, $raw, 2;
+	my ($first, @lines) = split /\r\n/, $head // '';
+	my %headers = map { /^([^:]+):\s*(.*)$/ ? (lc $1, $2) : () } @lines;
+	my ($status) = ($first // '') =~ m{^HTTP/\S+ (\d+)};
+	my $answer = _answer($status, \%headers, $body);
+	$answer->{raw} = $raw;
+	return $answer;
+}
+
+sub connection
+{
+	my ($self) = @_;
+	return IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{port})
+		|| die "connect: $!\n";
+}
+
+# ---- database and aregctl ----
+
+# Runs SQL and returns its rows as lists of texts (bytes in UTF-8); a NULL is undef. Dies on an
+# error.
+sub psql
+{
+	my ($self, $sql) = @_;
+
+	utf8::encode($sql) if utf8::is_utf8($sql);
+	my $run = _run([root() . '/scripts/instance', 'psql', '--dir', $self->{dir}, '--',
+		'-F', "\x1f", '-R', "\x1e", '-P', "null=\x1d"], $sql);
+
+	die "psql: $run->{stderr}" if $run->{exit} != 0;
+	return if $run->{stdout} eq '';
+	(my $text = $run->{stdout}) =~ s/\x1e?\n?\z//;
+	my @rows = $text eq '' ? ('') : split /\x1e/, $text, -1;
+	return map { $_ eq '' ? [''] : [map { $_ eq "\x1d" ? undef : $_ } split /\x1f/, $_, -1] } @rows;
+}
+
+# The one value of the one row, as in `SELECT count(*)`.
+sub psql_value
+{
+	my ($self, $sql) = @_;
+	my ($row) = $self->psql($sql);
+	return $row ? $row->[0] : undef;
+}
+
+# Runs aregctl on this stack: aregctl(arguments…, \$stdin). Returns {exit, stdout, stderr}.
+sub aregctl
+{
+	my ($self, @arguments) = @_;
+	my $stdin = ref $arguments[-1] ? ${ pop @arguments } : '';
+	return _run([root() . '/scripts/instance', 'aregctl', '--dir', $self->{dir}, '--', @arguments],
+		$stdin);
+}
+
+# make_user(tier => 'free', wallet => 0x…, name => …, scopes => [...]): makes a user with a key of
+# all its scopes. Returns {id, wallet, key}. Without a wallet given, it gets one of its own.
+sub make_user
+{
+	my ($self, %option) = @_;
+	my $number = ++$self->{users};
+	my $wallet = $option{wallet} || address("user $$ $number");
+	my @scopes = map { ('--scope', $_) } @{ $option{scopes} || [] };
+
+	$self->_aregctl_or_die('user', 'add', '--name', $option{name} || "user $number",
+		'--wallet', $wallet, '--tier', $option{tier} || 'free', @scopes);
+	my $key = $self->_aregctl_or_die('key', 'create', '--quiet', '--user', $wallet, @scopes);
+	chomp $key;
+	my $id = $self->psql_value("SELECT id FROM users WHERE wallet_address = lower('$wallet')");
+	return { id => $id, wallet => lc $wallet, key => $key };
+}
+
+sub _aregctl_or_die
+{
+	my ($self, @arguments) = @_;
+	my $run = $self->aregctl(@arguments);
+
+	die "aregctl @arguments: $run->{stderr}" if $run->{exit} != 0;
+	return $run->{stdout};
+}
+
+# Runs a command with stdin from a string; output goes through files, so that nothing can block.
+sub _run
+{
+	my ($command, $stdin) = @_;
+	my ($in, $out, $err) = map { open my $file, '+>', undef or die "temporary file: $!\n"; $file } 1 .. 3;
+	my %text;
+
+	print $in $stdin // '';
+	$in->flush;
+	seek $in, 0, 0;
+	my $pid = fork // die "fork: $!\n";
+	if ($pid == 0) {
+		open STDIN, '<&', $in;
+		open STDOUT, '>&', $out;
+		open STDERR, '>&', $err;
+		sysseek STDIN, 0, 0;
+		$SIG{$_} = 'DEFAULT' for qw(INT TERM HUP PIPE);
+		exec { $command->[0] } @$command or do { print STDERR "$command->[0]: $!\n"; _exit(127) };
+	}
+	waitpid $pid, 0;
+	my $status = $?;
+	for my $stream ([stdout => $out], [stderr => $err]) {
+		local $/;
+		seek $stream->[1], 0, 0;
+		$text{ $stream->[0] } = readline($stream->[1]) // '';
+	}
+	return { exit => $status & 127 ? 128 + ($status & 127) : $status >> 8, %text };
+}
+
+# ---- asserting ----
+
+# problem_ok($answer, 400, 'validation_failed', '/owner_address', …): the answer is a problem of
+# that status and code, complete, and its errors point to exactly those places (none given: not
+# looked at).
+sub problem_ok
+{
+	my ($answer, $status, $code, @pointers) = @_;
+	my $problem = $answer->{json};
+	my @wrong;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	push @wrong, "status $answer->{status}, not $status" if ($answer->{status} // '') ne $status;
+	push @wrong, 'not application/problem+json'
+		if ($answer->{headers}{'content-type'} // '') !~ m{^application/problem\+json\b};
+	if (ref $problem eq 'HASH') {
+		push @wrong, "no $_" for grep { !defined $problem->{$_} || $problem->{$_} eq '' }
+			qw(type title status detail code request_id);
+		push @wrong, 'code ' . ($problem->{code} // '') . ", not $code"
+			if ($problem->{code} // '') ne $code;
+		push @wrong, 'the body says another status' if ($problem->{status} // '') ne $status;
+		push @wrong, 'the body says another request id than the header'
+			if ($problem->{request_id} // '') ne ($answer->{headers}{'x-request-id'} // '');
+		my %found = map { ($_->{pointer} => 1) } @{ $problem->{errors} || [] };
+		my ($want, $have) = (join(' ', sort @pointers), join(' ', sort keys %found));
+		push @wrong, "errors at '$have', not '$want'" if @pointers && $want ne $have;
+	} else {
+		push @wrong, 'no JSON object';
+	}
+	return Test::More::ok(!@wrong, "$status $code" . (@pointers ? " at @pointers" : ''))
+		|| Test::More::diag(join("\n", @wrong, $answer->{body} // ''));
+}
+
+1;
