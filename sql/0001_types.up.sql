@@ -1,0 +1,83 @@
+-- Types of the field and the functions that format or derive values of them.
+-- Safe under load: creates only.
+
+CREATE EXTENSION IF NOT EXISTS pg_trgm;
+
+CREATE DOMAIN eth_address AS text COLLATE "C" CHECK (VALUE ~ '^0x[0-9a-f]{40}$');
+COMMENT ON DOMAIN eth_address IS 'Address of an account or contract, lower case';
+
+CREATE DOMAIN eth_hash AS text COLLATE "C" CHECK (VALUE ~ '^0x[0-9a-f]{64}$');
+COMMENT ON DOMAIN eth_hash IS '32 bytes: a transaction, a keccak-256 digest';
+
+CREATE DOMAIN uint256 AS numeric CHECK (VALUE >= 0 AND VALUE < 2::numeric ^ 256 AND scale(VALUE) = 0);
+COMMENT ON DOMAIN uint256 IS 'Integer of the EVM; written without fraction digits, so that its text is an integer';
+
+CREATE DOMAIN chain_name AS text COLLATE "C" CHECK (VALUE ~ '^[a-z0-9][a-z0-9_-]{0,62}$');
+COMMENT ON DOMAIN chain_name IS 'Name of a chain as configured: base-sepolia';
+
+CREATE DOMAIN scope_list AS text[] CHECK (
+	array_to_string(VALUE, ' ', '?') ~ '^([a-z_]+:[a-z_]+( [a-z_]+:[a-z_]+)*)?$'
+	AND cardinality(VALUE) = cardinality(string_to_array(array_to_string(VALUE, ' '), ' '))
+	AND cardinality(VALUE) <= 64);
+COMMENT ON DOMAIN scope_list IS 'What a user or key may do: payments:write';
+
+-- STABLE and not IMMUTABLE, as to_char() is: only then does the planner inline it.
+CREATE FUNCTION rfc3339(at timestamptz) RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+COMMENT ON FUNCTION rfc3339(timestamptz) IS 'RFC 3339 text in UTC with microseconds';
+
+-- The exponent is written as text because division of numerics rounds and this does not.
+CREATE FUNCTION areg_normalized(value numeric, value_decimals smallint) RETURNS numeric
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+BEGIN
+	RETURN CASE value_decimals WHEN 0 THEN value
+		ELSE value * ('1e-' || value_decimals::text)::numeric END;
+END $$;
+COMMENT ON FUNCTION areg_normalized(numeric, smallint) IS 'value * 10^-value_decimals, exactly';
+
+CREATE FUNCTION areg_score(is_explicit boolean, value numeric, value_decimals smallint, tag1 text)
+RETURNS numeric
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+	result numeric;
+BEGIN
+	IF NOT is_explicit AND tag1 NOT IN ('', 'starred') THEN
+		RETURN NULL;
+	END IF;
+	result := areg_normalized(value, value_decimals);
+	RETURN CASE WHEN result BETWEEN 0 AND 100 THEN result END;
+END $$;
+COMMENT ON FUNCTION areg_score(boolean, numeric, smallint, text) IS
+	'The 0..100 score of a feedback: explicit, or its value where tag1 is empty or starred; else null';
+
+CREATE FUNCTION areg_trust_level(score numeric, success_rate numeric, payments bigint, feedback bigint)
+RETURNS text
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+	RETURN CASE
+		WHEN payments = 0 AND feedback = 0 THEN 'new'
+		WHEN success_rate >= 95 AND score >= 80 AND payments >= 10 THEN 'excellent'
+		WHEN success_rate >= 85 AND score >= 70 AND payments >= 5 THEN 'good'
+		WHEN success_rate >= 75 AND score >= 60 THEN 'fair'
+		ELSE 'poor' END;
+END $$;
+
+CREATE FUNCTION areg_trust_score(score numeric, success_rate numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN trim_scale(round(0.6 * score + 0.4 * success_rate, 2));
+
+-- For columns that only an INSERT may write; the trigger names the columns.
+CREATE FUNCTION areg_refuse_change() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE EXCEPTION '% of % is refused: %', lower(TG_OP), TG_TABLE_NAME, TG_ARGV[0]
+		USING ERRCODE = 'object_not_in_prerequisite_state';
+END $$;
+
+CREATE FUNCTION areg_touch() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	NEW.updated_at := now();
+	RETURN NEW;
+END $$;

@@ -1,0 +1,198 @@
+-- Agents, their on-chain metadata, the counters that agent ids are handed out from, and the number
+-- of agents by chain and status.
+-- Safe under load: creates only.
+
+CREATE TABLE erc8004_agent_counters (
+	chain chain_name NOT NULL,
+	registry_address eth_address NOT NULL,
+	next_agent_id numeric NOT NULL DEFAULT 0 CONSTRAINT erc8004_agent_counters_range
+		CHECK (next_agent_id >= 0 AND next_agent_id <= 2::numeric ^ 256 AND scale(next_agent_id) = 0),
+	PRIMARY KEY (chain, registry_address)
+);
+COMMENT ON TABLE erc8004_agent_counters IS
+	'Where the next agent id comes from; a trigger keeps it past every id that is stored';
+
+CREATE TABLE erc8004_agent_counts (
+	chain chain_name NOT NULL,
+	status text NOT NULL,
+	agents bigint NOT NULL CONSTRAINT erc8004_agent_counts_range CHECK (agents >= 0),
+	PRIMARY KEY (chain, status)
+);
+COMMENT ON TABLE erc8004_agent_counts IS 'Number of agents, kept exact by triggers; rows may say 0';
+
+CREATE TABLE erc8004_agents (
+	agent_uuid uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+	chain chain_name NOT NULL,
+	chain_id bigint NOT NULL CONSTRAINT erc8004_agents_chain_id_range CHECK (chain_id > 0),
+	registry_address eth_address NOT NULL,
+	agent_id uint256,
+	owner_address eth_address NOT NULL,
+	agent_wallet eth_address,
+	token_uri text CONSTRAINT erc8004_agents_token_uri_size CHECK (octet_length(token_uri) <= 1048576),
+	status text NOT NULL CONSTRAINT erc8004_agents_status_known
+		CHECK (status IN ('pending', 'active', 'suspended', 'revoked')),
+	source text NOT NULL CONSTRAINT erc8004_agents_source_known
+		CHECK (source IN ('api', 'import', 'chain')),
+	registration_file json CONSTRAINT erc8004_agents_registration_file_size
+		CHECK (octet_length(registration_file::text) <= 1048576
+			AND json_typeof(registration_file) <> 'null'),
+	registration_digest bytea CONSTRAINT erc8004_agents_registration_digest_length
+		CHECK (octet_length(registration_digest) = 32),
+	conformance json NOT NULL DEFAULT '[]'
+		CONSTRAINT erc8004_agents_conformance_list CHECK (json_typeof(conformance) = 'array'),
+	name text CONSTRAINT erc8004_agents_name_length CHECK (char_length(name) <= 200),
+	description text
+		CONSTRAINT erc8004_agents_description_length CHECK (char_length(description) <= 2000),
+	image text CONSTRAINT erc8004_agents_image_length CHECK (char_length(image) <= 2048),
+	x402_support boolean,
+	file_active boolean,
+	services text[] NOT NULL DEFAULT '{}'
+		CONSTRAINT erc8004_agents_services_size CHECK (cardinality(services) <= 100),
+	skills text[] NOT NULL DEFAULT '{}'
+		CONSTRAINT erc8004_agents_skills_size CHECK (cardinality(skills) <= 500),
+	domains text[] NOT NULL DEFAULT '{}'
+		CONSTRAINT erc8004_agents_domains_size CHECK (cardinality(domains) <= 500),
+	supported_trust text[] NOT NULL DEFAULT '{}'
+		CONSTRAINT erc8004_agents_supported_trust_size CHECK (cardinality(supported_trust) <= 100),
+	tx_hash eth_hash,
+	registered_block bigint
+		CONSTRAINT erc8004_agents_registered_block_range CHECK (registered_block >= 0),
+	created_at timestamptz NOT NULL DEFAULT now(),
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	name_sort text COLLATE "C" NOT NULL
+		GENERATED ALWAYS AS (left(lower(coalesce(name, '')), 100)) STORED,
+	search tsvector NOT NULL GENERATED ALWAYS AS (
+		setweight(to_tsvector('simple'::regconfig, coalesce(name, '')), 'A')
+		|| setweight(to_tsvector('simple'::regconfig, coalesce(description, '')), 'B')) STORED,
+	CONSTRAINT erc8004_agents_identity UNIQUE (chain, registry_address, agent_id),
+	CONSTRAINT erc8004_agents_pending_has_no_id CHECK ((status = 'pending') = (agent_id IS NULL)),
+	CONSTRAINT erc8004_agents_digest_of_file
+		CHECK ((registration_file IS NULL) = (registration_digest IS NULL))
+);
+COMMENT ON TABLE erc8004_agents IS 'Agents of the ERC-8004 identity registries';
+COMMENT ON COLUMN erc8004_agents.registration_file IS
+	'The registration file as it was given; json and not jsonb, which would change its text and refuse \u0000';
+COMMENT ON COLUMN erc8004_agents.registration_digest IS 'SHA-256 of the file in canonical form';
+COMMENT ON COLUMN erc8004_agents.conformance IS 'What is off about the file: [{pointer, detail}]';
+COMMENT ON COLUMN erc8004_agents.name IS
+	'This and the columns to supported_trust: read out of the file, cut to size, for search';
+COMMENT ON COLUMN erc8004_agents.file_active IS 'The file''s own flag "active"';
+COMMENT ON COLUMN erc8004_agents.source IS 'api: registered here; import; chain: seen by the indexer';
+COMMENT ON COLUMN erc8004_agents.created_at IS 'When this registry took the agent in: registered_at';
+
+-- Two registrations of the same thing at once: one gets the violation of this index.
+CREATE UNIQUE INDEX erc8004_agents_one_registration
+	ON erc8004_agents (owner_address, chain, registration_digest)
+	WHERE status = 'active' AND source = 'api';
+CREATE INDEX erc8004_agents_same_registration
+	ON erc8004_agents (owner_address, chain, registration_digest) WHERE status = 'active';
+CREATE INDEX erc8004_agents_owner ON erc8004_agents (owner_address, created_at, agent_uuid);
+CREATE INDEX erc8004_agents_by_time ON erc8004_agents (status, created_at, agent_uuid);
+CREATE INDEX erc8004_agents_chain_by_time ON erc8004_agents (chain, status, created_at, agent_uuid);
+CREATE INDEX erc8004_agents_by_name ON erc8004_agents (status, name_sort, agent_uuid);
+CREATE INDEX erc8004_agents_search ON erc8004_agents USING gin (search);
+CREATE INDEX erc8004_agents_name_trigrams ON erc8004_agents USING gin (lower(name) gin_trgm_ops);
+
+CREATE TABLE erc8004_agent_metadata (
+	agent_uuid uuid NOT NULL REFERENCES erc8004_agents ON DELETE CASCADE,
+	key text COLLATE "C" NOT NULL CONSTRAINT erc8004_agent_metadata_key_valid
+		CHECK (key ~ '^[A-Za-z0-9_-]{1,100}$' AND key <> 'agentWallet'),
+	value bytea NOT NULL
+		CONSTRAINT erc8004_agent_metadata_value_size CHECK (octet_length(value) <= 1048576),
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	PRIMARY KEY (agent_uuid, key)
+);
+COMMENT ON TABLE erc8004_agent_metadata IS 'On-chain metadata (MetadataSet); agentWallet is a column of the agent';
+CREATE TRIGGER erc8004_agent_metadata_touch BEFORE UPDATE ON erc8004_agent_metadata
+	FOR EACH ROW EXECUTE FUNCTION areg_touch();
+
+CREATE TRIGGER erc8004_agents_touch BEFORE UPDATE ON erc8004_agents
+	FOR EACH ROW EXECUTE FUNCTION areg_touch();
+CREATE TRIGGER erc8004_agents_fixed
+	BEFORE UPDATE OF agent_uuid, chain, chain_id, registry_address, source, created_at ON erc8004_agents
+	FOR EACH ROW WHEN ((OLD.agent_uuid, OLD.chain, OLD.chain_id, OLD.registry_address, OLD.source,
+		OLD.created_at) IS DISTINCT FROM (NEW.agent_uuid, NEW.chain, NEW.chain_id,
+		NEW.registry_address, NEW.source, NEW.created_at))
+	EXECUTE FUNCTION areg_refuse_change('what identifies an agent stays');
+
+-- Everybody who takes an id locks the counter row before any row of erc8004_agent_counts; so do
+-- the triggers below.
+CREATE FUNCTION areg_take_agent_id(of_chain text, of_registry text) RETURNS numeric
+LANGUAGE sql AS $$
+	INSERT INTO erc8004_agent_counters AS c (chain, registry_address, next_agent_id)
+	VALUES (of_chain, of_registry, 1)
+	ON CONFLICT (chain, registry_address) DO UPDATE SET next_agent_id = c.next_agent_id + 1
+	RETURNING next_agent_id - 1
+$$;
+COMMENT ON FUNCTION areg_take_agent_id(text, text) IS
+	'The next agent id of a registry; other takers wait until this transaction ends, so there are no gaps';
+
+CREATE FUNCTION areg_agents_inserted() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO erc8004_agent_counters AS c (chain, registry_address, next_agent_id)
+	SELECT chain, registry_address, max(agent_id) + 1 FROM new_rows
+	WHERE agent_id IS NOT NULL GROUP BY chain, registry_address ORDER BY chain, registry_address
+	ON CONFLICT (chain, registry_address) DO UPDATE SET next_agent_id = EXCLUDED.next_agent_id
+		WHERE c.next_agent_id < EXCLUDED.next_agent_id;
+
+	INSERT INTO erc8004_agent_counts AS c (chain, status, agents)
+	SELECT chain, status, count(*) FROM new_rows GROUP BY chain, status ORDER BY chain, status
+	ON CONFLICT (chain, status) DO UPDATE SET agents = c.agents + EXCLUDED.agents;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER erc8004_agents_inserted AFTER INSERT ON erc8004_agents
+	REFERENCING NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_agents_inserted();
+
+CREATE FUNCTION areg_agents_updated() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO erc8004_agent_counters AS c (chain, registry_address, next_agent_id)
+	SELECT n.chain, n.registry_address, max(n.agent_id) + 1
+	FROM new_rows n JOIN old_rows o USING (agent_uuid)
+	WHERE n.agent_id IS NOT NULL AND n.agent_id IS DISTINCT FROM o.agent_id
+	GROUP BY n.chain, n.registry_address ORDER BY n.chain, n.registry_address
+	ON CONFLICT (chain, registry_address) DO UPDATE SET next_agent_id = EXCLUDED.next_agent_id
+		WHERE c.next_agent_id < EXCLUDED.next_agent_id;
+
+	IF NOT EXISTS (SELECT FROM new_rows n JOIN old_rows o USING (agent_uuid)
+		WHERE n.status <> o.status) THEN
+		RETURN NULL;
+	END IF;
+	INSERT INTO erc8004_agent_counts (chain, status, agents)
+	SELECT DISTINCT chain, status, 0 FROM new_rows ORDER BY chain, status
+	ON CONFLICT DO NOTHING;
+	PERFORM FROM erc8004_agent_counts
+	WHERE (chain, status) IN (SELECT chain, status FROM new_rows UNION SELECT chain, status FROM old_rows)
+	ORDER BY chain, status FOR UPDATE;
+	UPDATE erc8004_agent_counts c SET agents = c.agents + d.agents
+	FROM (SELECT chain, status, sum(agents) AS agents
+		FROM (SELECT chain, status, 1 AS agents FROM new_rows
+			UNION ALL SELECT chain, status, -1 FROM old_rows) AS each
+		GROUP BY chain, status) AS d
+	WHERE c.chain = d.chain AND c.status = d.status AND d.agents <> 0;
+	RETURN NULL;
+END $$;
+-- A trigger with transition tables takes no column list: that would have spared most calls.
+CREATE TRIGGER erc8004_agents_updated AFTER UPDATE ON erc8004_agents
+	REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_agents_updated();
+
+CREATE FUNCTION areg_agents_deleted() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM FROM erc8004_agent_counts
+	WHERE (chain, status) IN (SELECT chain, status FROM old_rows)
+	ORDER BY chain, status FOR UPDATE;
+	UPDATE erc8004_agent_counts c SET agents = c.agents - d.agents
+	FROM (SELECT chain, status, count(*) AS agents FROM old_rows GROUP BY chain, status) AS d
+	WHERE c.chain = d.chain AND c.status = d.status;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER erc8004_agents_deleted AFTER DELETE ON erc8004_agents
+	REFERENCING OLD TABLE AS old_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_agents_deleted();
+
+CREATE TRIGGER erc8004_agents_truncate BEFORE TRUNCATE ON erc8004_agents
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_refuse_change('DELETE keeps the statistics right');

@@ -1,0 +1,7 @@
+-- Undoes 0004. Destroys feedback, responses, validations and payments.
+
+DROP TABLE erc8004_agent_payments;
+DROP TABLE x402_payments;
+DROP TABLE erc8004_validations;
+DROP TABLE erc8004_feedback_responses;
+DROP TABLE erc8004_reputation;

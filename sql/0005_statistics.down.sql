@@ -1,0 +1,21 @@
+-- Undoes 0005. The statistics can be counted again from what stays; only the greatest feedback
+-- indexes of deleted feedback are lost.
+
+DROP FUNCTION areg_rebuild_stats();
+DROP TRIGGER x402_payments_stats_updated ON x402_payments;
+DROP TRIGGER erc8004_agent_payments_stats_deleted ON erc8004_agent_payments;
+DROP TRIGGER erc8004_agent_payments_stats_inserted ON erc8004_agent_payments;
+DROP TRIGGER erc8004_reputation_stats_deleted ON erc8004_reputation;
+DROP TRIGGER erc8004_reputation_stats_updated ON erc8004_reputation;
+DROP TRIGGER erc8004_reputation_stats_inserted ON erc8004_reputation;
+DROP TRIGGER erc8004_agents_stats_deleting ON erc8004_agents;
+DROP TRIGGER erc8004_agents_stats_inserted ON erc8004_agents;
+DROP FUNCTION areg_stats_payments_updated();
+DROP FUNCTION areg_stats_payments_linked();
+DROP FUNCTION areg_stats_feedback_changed();
+DROP FUNCTION areg_stats_feedback_inserted();
+DROP FUNCTION areg_stats_agent_deleting();
+DROP FUNCTION areg_stats_agents_inserted();
+DROP TABLE erc8004_agent_stats;
+DROP TABLE erc8004_agent_tags;
+DROP TABLE erc8004_agent_clients;

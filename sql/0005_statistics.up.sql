@@ -1,0 +1,346 @@
+-- Statistics of agents, kept exact in the transaction that changes them, and recounted at the end
+-- of this migration. Under load: blocks writers of agents, feedback and payments while it recounts.
+--
+-- Order of locks, the same for every writer, so that none waits in a circle: agents, feedback and
+-- payments rows, then rows of erc8004_agent_stats by agent_uuid; whoever holds the row there may
+-- change the agent's rows in erc8004_agent_clients and erc8004_agent_tags.
+-- All this is for READ COMMITTED: each statement of a trigger sees what the lock before it let
+-- through. (REPEATABLE READ and SERIALIZABLE get serialization failures on a busy agent, and the
+-- former can miss that a payment was linked while it was changed.)
+
+CREATE TABLE erc8004_agent_clients (
+	agent_uuid uuid NOT NULL REFERENCES erc8004_agents ON DELETE CASCADE,
+	client_address eth_address NOT NULL,
+	last_index bigint NOT NULL CONSTRAINT erc8004_agent_clients_last_index_range CHECK (last_index >= 1),
+	active_feedback bigint NOT NULL CONSTRAINT erc8004_agent_clients_active_feedback_range
+		CHECK (active_feedback BETWEEN 0 AND last_index),
+	PRIMARY KEY (agent_uuid, client_address)
+);
+COMMENT ON TABLE erc8004_agent_clients IS 'Who gave an agent feedback; stays when all of it is revoked';
+COMMENT ON COLUMN erc8004_agent_clients.last_index IS 'The greatest feedback_index there ever was';
+COMMENT ON COLUMN erc8004_agent_clients.active_feedback IS 'Number of unrevoked feedback';
+
+CREATE TABLE erc8004_agent_tags (
+	agent_uuid uuid NOT NULL REFERENCES erc8004_agents ON DELETE CASCADE,
+	tag1 text COLLATE "C" NOT NULL,
+	feedback_count bigint NOT NULL
+		CONSTRAINT erc8004_agent_tags_feedback_count_range CHECK (feedback_count >= 0),
+	value_sum numeric NOT NULL,
+	PRIMARY KEY (agent_uuid, tag1)
+);
+COMMENT ON TABLE erc8004_agent_tags IS
+	'Unrevoked feedback by tag1; rows may say 0. Least and greatest: from index erc8004_reputation_tag';
+COMMENT ON COLUMN erc8004_agent_tags.value_sum IS 'Sum of normalized';
+
+CREATE TABLE erc8004_agent_stats (
+	agent_uuid uuid PRIMARY KEY REFERENCES erc8004_agents ON DELETE CASCADE,
+	registered_at timestamptz NOT NULL,
+	total_feedback bigint NOT NULL DEFAULT 0,
+	scored_feedback bigint NOT NULL DEFAULT 0,
+	score_sum numeric NOT NULL DEFAULT 0,
+	positive_feedback bigint NOT NULL DEFAULT 0,
+	negative_feedback bigint NOT NULL DEFAULT 0,
+	revoked_feedback bigint NOT NULL DEFAULT 0,
+	unique_clients bigint NOT NULL DEFAULT 0,
+	last_feedback_at timestamptz,
+	total_payments bigint NOT NULL DEFAULT 0,
+	successful_payments bigint NOT NULL DEFAULT 0,
+	failed_payments bigint NOT NULL DEFAULT 0,
+	total_amount_usdc numeric(36, 6) NOT NULL DEFAULT 0,
+	last_payment_at timestamptz,
+	reputation_score numeric GENERATED ALWAYS AS
+		(trim_scale(round(score_sum / nullif(scored_feedback, 0), 2))) STORED,
+	payment_success_rate numeric GENERATED ALWAYS AS (trim_scale(round(100.0 * successful_payments
+		/ nullif(successful_payments + failed_payments, 0), 2))) STORED,
+	trust_level text COLLATE "C" NOT NULL GENERATED ALWAYS AS (areg_trust_level(
+		round(score_sum / nullif(scored_feedback, 0), 2),
+		round(100.0 * successful_payments / nullif(successful_payments + failed_payments, 0), 2),
+		total_payments, total_feedback)) STORED,
+	trust_score numeric GENERATED ALWAYS AS (areg_trust_score(
+		round(score_sum / nullif(scored_feedback, 0), 2),
+		round(100.0 * successful_payments / nullif(successful_payments + failed_payments, 0), 2)))
+		STORED,
+	reputation_sort numeric NOT NULL GENERATED ALWAYS AS
+		(coalesce(round(score_sum / nullif(scored_feedback, 0), 2), -1)) STORED,
+	last_activity_at timestamptz NOT NULL GENERATED ALWAYS AS
+		(greatest(registered_at, last_feedback_at, last_payment_at)) STORED,
+	CONSTRAINT erc8004_agent_stats_feedback_range CHECK (
+		positive_feedback >= 0 AND negative_feedback >= 0 AND revoked_feedback >= 0
+		AND positive_feedback + negative_feedback <= scored_feedback
+		AND scored_feedback <= total_feedback
+		AND unique_clients BETWEEN (total_feedback > 0)::integer AND total_feedback
+		AND (last_feedback_at IS NULL) = (total_feedback = 0)),
+	CONSTRAINT erc8004_agent_stats_payments_range CHECK (
+		successful_payments >= 0 AND failed_payments >= 0 AND total_amount_usdc >= 0
+		AND successful_payments + failed_payments <= total_payments
+		AND (last_payment_at IS NULL) = (total_payments = 0))
+);
+COMMENT ON TABLE erc8004_agent_stats IS 'One row for every agent from the moment it exists';
+COMMENT ON COLUMN erc8004_agent_stats.registered_at IS 'created_at of the agent';
+COMMENT ON COLUMN erc8004_agent_stats.total_feedback IS 'Unrevoked; as are the counts and sums after it';
+COMMENT ON COLUMN erc8004_agent_stats.positive_feedback IS 'Score >= 80; negative: < 50';
+COMMENT ON COLUMN erc8004_agent_stats.unique_clients IS 'Clients with unrevoked feedback';
+COMMENT ON COLUMN erc8004_agent_stats.last_feedback_at IS 'Newest created_at of unrevoked feedback';
+COMMENT ON COLUMN erc8004_agent_stats.total_payments IS 'Linked payments in any status';
+COMMENT ON COLUMN erc8004_agent_stats.total_amount_usdc IS 'Of verified payments';
+COMMENT ON COLUMN erc8004_agent_stats.last_payment_at IS 'Newest linked_at';
+COMMENT ON COLUMN erc8004_agent_stats.reputation_sort IS 'reputation_score with -1 for none, to sort and page by';
+CREATE INDEX erc8004_agent_stats_reputation ON erc8004_agent_stats (reputation_sort, agent_uuid);
+CREATE INDEX erc8004_agent_stats_feedback ON erc8004_agent_stats (total_feedback, agent_uuid);
+CREATE INDEX erc8004_agent_stats_activity ON erc8004_agent_stats (last_activity_at, agent_uuid);
+
+CREATE FUNCTION areg_stats_agents_inserted() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO erc8004_agent_stats (agent_uuid, registered_at)
+	SELECT agent_uuid, created_at FROM new_rows;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER erc8004_agents_stats_inserted AFTER INSERT ON erc8004_agents
+	REFERENCING NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_stats_agents_inserted();
+
+-- The cascades of the foreign keys run in no order that one can rely on, and each DELETE here ends
+-- with the lock on the statistics: so every row is locked first, and then deleted.
+CREATE FUNCTION areg_stats_agent_deleting() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM FROM erc8004_reputation WHERE agent_uuid = OLD.agent_uuid ORDER BY id FOR UPDATE;
+	PERFORM FROM erc8004_agent_payments WHERE agent_uuid = OLD.agent_uuid
+	ORDER BY payment_id FOR UPDATE;
+	PERFORM FROM x402_payments WHERE id IN
+		(SELECT payment_id FROM erc8004_agent_payments WHERE agent_uuid = OLD.agent_uuid)
+	ORDER BY id FOR SHARE;
+	DELETE FROM erc8004_reputation WHERE agent_uuid = OLD.agent_uuid;
+	DELETE FROM erc8004_agent_payments WHERE agent_uuid = OLD.agent_uuid;
+	RETURN OLD;
+END $$;
+CREATE TRIGGER erc8004_agents_stats_deleting BEFORE DELETE ON erc8004_agents
+	FOR EACH ROW EXECUTE FUNCTION areg_stats_agent_deleting();
+
+CREATE FUNCTION areg_stats_feedback_inserted() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM FROM erc8004_agent_stats WHERE agent_uuid IN (SELECT agent_uuid FROM new_rows)
+	ORDER BY agent_uuid FOR UPDATE;
+
+	UPDATE erc8004_agent_stats s SET
+		total_feedback = s.total_feedback + d.total,
+		scored_feedback = s.scored_feedback + d.scored,
+		score_sum = s.score_sum + d.score_sum,
+		positive_feedback = s.positive_feedback + d.positive,
+		negative_feedback = s.negative_feedback + d.negative,
+		revoked_feedback = s.revoked_feedback + d.revoked,
+		unique_clients = s.unique_clients + d.clients,
+		last_feedback_at = greatest(s.last_feedback_at, d.last_at)
+	FROM (SELECT n.agent_uuid,
+			count(*) FILTER (WHERE NOT is_revoked) AS total,
+			count(score) FILTER (WHERE NOT is_revoked) AS scored,
+			coalesce(sum(score) FILTER (WHERE NOT is_revoked), 0) AS score_sum,
+			count(*) FILTER (WHERE NOT is_revoked AND score >= 80) AS positive,
+			count(*) FILTER (WHERE NOT is_revoked AND score < 50) AS negative,
+			count(*) FILTER (WHERE is_revoked) AS revoked,
+			count(DISTINCT n.client_address)
+				FILTER (WHERE NOT is_revoked AND coalesce(c.active_feedback, 0) = 0) AS clients,
+			max(created_at) FILTER (WHERE NOT is_revoked) AS last_at
+		FROM new_rows n LEFT JOIN erc8004_agent_clients c
+			ON c.agent_uuid = n.agent_uuid AND c.client_address = n.client_address
+		GROUP BY n.agent_uuid) AS d
+	WHERE s.agent_uuid = d.agent_uuid;
+
+	INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index, active_feedback)
+	SELECT agent_uuid, client_address, max(feedback_index), count(*) FILTER (WHERE NOT is_revoked)
+	FROM new_rows GROUP BY agent_uuid, client_address
+	ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
+		last_index = greatest(c.last_index, EXCLUDED.last_index),
+		active_feedback = c.active_feedback + EXCLUDED.active_feedback;
+
+	INSERT INTO erc8004_agent_tags AS t (agent_uuid, tag1, feedback_count, value_sum)
+	SELECT agent_uuid, tag1, count(*), sum(normalized)
+	FROM new_rows WHERE NOT is_revoked GROUP BY agent_uuid, tag1
+	ON CONFLICT (agent_uuid, tag1) DO UPDATE SET
+		feedback_count = t.feedback_count + EXCLUDED.feedback_count,
+		value_sum = t.value_sum + EXCLUDED.value_sum;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER erc8004_reputation_stats_inserted AFTER INSERT ON erc8004_reputation
+	REFERENCING NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_stats_feedback_inserted();
+
+-- For revocation (UPDATE) and DELETE alike: what a row was is in old_rows, what it has become is in
+-- the table, or is not. Its client and tag have had their rows since the INSERT.
+CREATE FUNCTION areg_stats_feedback_changed() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM FROM erc8004_agent_stats WHERE agent_uuid IN (SELECT agent_uuid FROM old_rows)
+	ORDER BY agent_uuid FOR UPDATE;
+
+	WITH changes AS (
+		SELECT o.agent_uuid, o.client_address, o.tag1, o.normalized, o.score,
+			(r.id IS NOT NULL AND NOT r.is_revoked)::integer - (NOT o.is_revoked)::integer AS active,
+			(r.id IS NOT NULL AND r.is_revoked)::integer - o.is_revoked::integer AS revoked
+		FROM old_rows o LEFT JOIN erc8004_reputation r ON r.id = o.id
+		WHERE r.id IS NULL OR r.is_revoked <> o.is_revoked
+	), tags AS (
+		UPDATE erc8004_agent_tags t SET
+			feedback_count = t.feedback_count + d.active, value_sum = t.value_sum + d.value_sum
+		FROM (SELECT agent_uuid, tag1, sum(active) AS active, sum(active * normalized) AS value_sum
+			FROM changes GROUP BY agent_uuid, tag1) AS d
+		WHERE t.agent_uuid = d.agent_uuid AND t.tag1 = d.tag1
+	), clients AS (
+		UPDATE erc8004_agent_clients c SET active_feedback = c.active_feedback + d.active
+		FROM (SELECT agent_uuid, client_address, sum(active) AS active
+			FROM changes GROUP BY agent_uuid, client_address) AS d
+		WHERE c.agent_uuid = d.agent_uuid AND c.client_address = d.client_address
+		RETURNING c.agent_uuid,
+			(c.active_feedback > 0)::integer - (c.active_feedback - d.active > 0)::integer AS present
+	)
+	UPDATE erc8004_agent_stats s SET
+		total_feedback = s.total_feedback + d.active,
+		scored_feedback = s.scored_feedback + d.scored,
+		score_sum = s.score_sum + d.score_sum,
+		positive_feedback = s.positive_feedback + d.positive,
+		negative_feedback = s.negative_feedback + d.negative,
+		revoked_feedback = s.revoked_feedback + d.revoked,
+		unique_clients = s.unique_clients
+			+ (SELECT sum(present) FROM clients c WHERE c.agent_uuid = s.agent_uuid),
+		last_feedback_at = (SELECT max(created_at) FROM erc8004_reputation r
+			WHERE r.agent_uuid = s.agent_uuid AND NOT r.is_revoked)
+	FROM (SELECT agent_uuid, sum(active) AS active, sum(revoked) AS revoked,
+			coalesce(sum(active) FILTER (WHERE score IS NOT NULL), 0) AS scored,
+			coalesce(sum(active * score), 0) AS score_sum,
+			coalesce(sum(active) FILTER (WHERE score >= 80), 0) AS positive,
+			coalesce(sum(active) FILTER (WHERE score < 50), 0) AS negative
+		FROM changes GROUP BY agent_uuid) AS d
+	WHERE s.agent_uuid = d.agent_uuid;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER erc8004_reputation_stats_updated AFTER UPDATE ON erc8004_reputation
+	REFERENCING OLD TABLE AS old_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_stats_feedback_changed();
+CREATE TRIGGER erc8004_reputation_stats_deleted AFTER DELETE ON erc8004_reputation
+	REFERENCING OLD TABLE AS old_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_stats_feedback_changed();
+
+-- For linking (INSERT) and unlinking (DELETE) alike. The lock on the payments keeps their status
+-- still: whoever is changing one is waited for, and whoever changes one later sees the link.
+CREATE FUNCTION areg_stats_payments_linked() RETURNS trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+	change integer := CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END;
+BEGIN
+	PERFORM FROM x402_payments WHERE id IN (SELECT payment_id FROM links) ORDER BY id FOR SHARE;
+	PERFORM FROM erc8004_agent_stats WHERE agent_uuid IN (SELECT agent_uuid FROM links)
+	ORDER BY agent_uuid FOR UPDATE;
+
+	UPDATE erc8004_agent_stats s SET
+		total_payments = s.total_payments + change * d.total,
+		successful_payments = s.successful_payments + change * d.successful,
+		failed_payments = s.failed_payments + change * d.failed,
+		total_amount_usdc = s.total_amount_usdc + change * d.amount,
+		last_payment_at = (SELECT max(linked_at) FROM erc8004_agent_payments l
+			WHERE l.agent_uuid = s.agent_uuid)
+	FROM (SELECT l.agent_uuid, count(*) AS total,
+			count(*) FILTER (WHERE p.status = 'verified') AS successful,
+			count(*) FILTER (WHERE p.status = 'failed') AS failed,
+			coalesce(sum(p.amount_usdc) FILTER (WHERE p.status = 'verified'), 0) AS amount
+		FROM links l JOIN x402_payments p ON p.id = l.payment_id GROUP BY l.agent_uuid) AS d
+	WHERE s.agent_uuid = d.agent_uuid;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER erc8004_agent_payments_stats_inserted AFTER INSERT ON erc8004_agent_payments
+	REFERENCING NEW TABLE AS links
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_stats_payments_linked();
+CREATE TRIGGER erc8004_agent_payments_stats_deleted AFTER DELETE ON erc8004_agent_payments
+	REFERENCING OLD TABLE AS links
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_stats_payments_linked();
+
+CREATE FUNCTION areg_stats_payments_updated() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM FROM erc8004_agent_stats WHERE agent_uuid IN (SELECT l.agent_uuid
+		FROM old_rows o JOIN erc8004_agent_payments l ON l.payment_id = o.id)
+	ORDER BY agent_uuid FOR UPDATE;
+
+	UPDATE erc8004_agent_stats s SET
+		successful_payments = s.successful_payments + d.successful,
+		failed_payments = s.failed_payments + d.failed,
+		total_amount_usdc = s.total_amount_usdc + d.amount
+	FROM (SELECT l.agent_uuid,
+			sum((n.status = 'verified')::integer - (o.status = 'verified')::integer) AS successful,
+			sum((n.status = 'failed')::integer - (o.status = 'failed')::integer) AS failed,
+			sum(CASE n.status WHEN 'verified' THEN n.amount_usdc ELSE 0 END
+				- CASE o.status WHEN 'verified' THEN o.amount_usdc ELSE 0 END) AS amount
+		FROM old_rows o JOIN new_rows n USING (id)
+		JOIN erc8004_agent_payments l ON l.payment_id = id
+		WHERE (o.status, o.amount_usdc) <> (n.status, n.amount_usdc) GROUP BY l.agent_uuid) AS d
+	WHERE s.agent_uuid = d.agent_uuid;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER x402_payments_stats_updated AFTER UPDATE ON x402_payments
+	REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_stats_payments_updated();
+
+CREATE FUNCTION areg_rebuild_stats() RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+	LOCK TABLE erc8004_agents, erc8004_reputation, x402_payments, erc8004_agent_payments
+		IN SHARE ROW EXCLUSIVE MODE;
+
+	DELETE FROM erc8004_agent_counts;
+	INSERT INTO erc8004_agent_counts (chain, status, agents)
+	SELECT chain, status, count(*) FROM erc8004_agents GROUP BY chain, status;
+
+	INSERT INTO erc8004_agent_counters AS c (chain, registry_address, next_agent_id)
+	SELECT chain, registry_address, max(agent_id) + 1 FROM erc8004_agents
+	WHERE agent_id IS NOT NULL GROUP BY chain, registry_address
+	ON CONFLICT (chain, registry_address) DO UPDATE
+		SET next_agent_id = greatest(c.next_agent_id, EXCLUDED.next_agent_id);
+
+	-- last_index is history and only grows.
+	UPDATE erc8004_agent_clients SET active_feedback = 0;
+	INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index, active_feedback)
+	SELECT agent_uuid, client_address, max(feedback_index), count(*) FILTER (WHERE NOT is_revoked)
+	FROM erc8004_reputation GROUP BY agent_uuid, client_address
+	ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
+		last_index = greatest(c.last_index, EXCLUDED.last_index),
+		active_feedback = EXCLUDED.active_feedback;
+
+	DELETE FROM erc8004_agent_tags;
+	INSERT INTO erc8004_agent_tags (agent_uuid, tag1, feedback_count, value_sum)
+	SELECT agent_uuid, tag1, count(*), sum(normalized)
+	FROM erc8004_reputation WHERE NOT is_revoked GROUP BY agent_uuid, tag1;
+
+	DELETE FROM erc8004_agent_stats;
+	INSERT INTO erc8004_agent_stats (agent_uuid, registered_at, total_feedback, scored_feedback,
+		score_sum, positive_feedback, negative_feedback, revoked_feedback, unique_clients,
+		last_feedback_at, total_payments, successful_payments, failed_payments, total_amount_usdc,
+		last_payment_at)
+	SELECT a.agent_uuid, a.created_at, coalesce(f.total, 0), coalesce(f.scored, 0),
+		coalesce(f.score_sum, 0), coalesce(f.positive, 0), coalesce(f.negative, 0),
+		coalesce(f.revoked, 0), coalesce(f.clients, 0), f.last_at,
+		coalesce(p.total, 0), coalesce(p.successful, 0), coalesce(p.failed, 0),
+		coalesce(p.amount, 0), p.last_at
+	FROM erc8004_agents a
+	LEFT JOIN (SELECT agent_uuid,
+			count(*) FILTER (WHERE NOT is_revoked) AS total,
+			count(score) FILTER (WHERE NOT is_revoked) AS scored,
+			sum(score) FILTER (WHERE NOT is_revoked) AS score_sum,
+			count(*) FILTER (WHERE NOT is_revoked AND score >= 80) AS positive,
+			count(*) FILTER (WHERE NOT is_revoked AND score < 50) AS negative,
+			count(*) FILTER (WHERE is_revoked) AS revoked,
+			count(DISTINCT client_address) FILTER (WHERE NOT is_revoked) AS clients,
+			max(created_at) FILTER (WHERE NOT is_revoked) AS last_at
+		FROM erc8004_reputation GROUP BY agent_uuid) AS f USING (agent_uuid)
+	LEFT JOIN (SELECT agent_uuid, count(*) AS total,
+			count(*) FILTER (WHERE status = 'verified') AS successful,
+			count(*) FILTER (WHERE status = 'failed') AS failed,
+			sum(amount_usdc) FILTER (WHERE status = 'verified') AS amount,
+			max(linked_at) AS last_at
+		FROM erc8004_agent_payments JOIN x402_payments ON id = payment_id
+		GROUP BY agent_uuid) AS p USING (agent_uuid);
+END $$;
+COMMENT ON FUNCTION areg_rebuild_stats() IS
+	'Recounts every derived table from the records; writers wait meanwhile. For repair and after a load with triggers off';
+
+DO $$ BEGIN PERFORM areg_rebuild_stats(); END $$;

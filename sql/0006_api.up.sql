@@ -1,0 +1,74 @@
+-- Shapes that several queries of the API share, and the one way in for feedback.
+-- Safe under load: creates only.
+
+CREATE VIEW v_erc8004_agent_reputation AS
+SELECT agent_uuid, a.agent_id, s.total_feedback, s.reputation_score AS average_score,
+	s.positive_feedback, s.negative_feedback, s.revoked_feedback, s.unique_clients,
+	s.last_feedback_at
+FROM erc8004_agents a JOIN erc8004_agent_stats s USING (agent_uuid);
+
+CREATE VIEW v_erc8004_agent_stats AS
+SELECT agent_uuid, a.agent_id, a.chain, a.registry_address, a.owner_address, a.name, a.status,
+	a.created_at AS registered_at, s.last_activity_at, s.total_feedback, s.reputation_score,
+	s.positive_feedback, s.negative_feedback, s.revoked_feedback, s.unique_clients,
+	s.last_feedback_at, s.total_payments, s.successful_payments, s.failed_payments,
+	s.total_amount_usdc, s.payment_success_rate, s.last_payment_at, s.trust_level, s.trust_score
+FROM erc8004_agents a JOIN erc8004_agent_stats s USING (agent_uuid);
+
+CREATE FUNCTION areg_shown_score(score numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN trim_scale(round(score, 2));
+COMMENT ON FUNCTION areg_shown_score(numeric) IS 'A score as answers give it: at most 2 decimals';
+
+-- Locks in the order that 0005_statistics says. The lock on the statistics is what hands out
+-- feedback_index: nobody else gives this agent feedback until this transaction ends.
+CREATE FUNCTION areg_give_feedback(to_agent uuid, from_client text, given_score text,
+	given_value text, given_decimals integer, given_tag1 text, given_tag2 text,
+	given_endpoint text, given_file_uri text, given_file_hash text)
+RETURNS TABLE (outcome text, id bigint, agent_uuid uuid, client_address text,
+	feedback_index bigint, score numeric, value numeric, value_decimals integer, tag1 text,
+	tag2 text, is_revoked boolean, created_at text)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+	agent record;
+	exact_score numeric := given_score;
+	decimals integer := coalesce(given_decimals, 0);
+	next_index bigint;
+BEGIN
+	IF num_nonnulls(given_score, given_value) <> 1 THEN
+		RAISE EXCEPTION 'either a score or a value' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF given_score IS NOT NULL AND exact_score BETWEEN 0 AND 100 THEN
+		decimals := scale(exact_score);
+	END IF;
+
+	SELECT a.status, a.owner_address INTO agent
+	FROM erc8004_agents a WHERE a.agent_uuid = to_agent FOR KEY SHARE;
+	outcome := CASE
+		WHEN NOT FOUND THEN 'agent_not_found'
+		WHEN agent.status = 'suspended' THEN 'agent_suspended'
+		WHEN agent.status <> 'active' THEN 'agent_not_active'
+		WHEN agent.owner_address = from_client THEN 'own_agent' END;
+	IF outcome IS NOT NULL THEN
+		RETURN NEXT;
+		RETURN;
+	END IF;
+
+	PERFORM FROM erc8004_agent_stats s WHERE s.agent_uuid = to_agent FOR UPDATE;
+	SELECT coalesce(max(c.last_index), 0) + 1 INTO next_index
+	FROM erc8004_agent_clients c WHERE c.agent_uuid = to_agent AND c.client_address = from_client;
+
+	RETURN QUERY
+	INSERT INTO erc8004_reputation AS r (agent_uuid, client_address, feedback_index,
+		has_explicit_score, value, value_decimals, tag1, tag2, endpoint, file_uri, file_hash)
+	VALUES (to_agent, from_client, next_index, given_score IS NOT NULL,
+		coalesce(given_value::numeric, trim_scale(exact_score * 10::numeric ^ decimals)), decimals,
+		coalesce(given_tag1, ''), coalesce(given_tag2, ''), given_endpoint, given_file_uri,
+		given_file_hash)
+	RETURNING 'created', r.id, r.agent_uuid, r.client_address::text, r.feedback_index,
+		areg_shown_score(r.score), r.value, r.value_decimals::integer, r.tag1, r.tag2, r.is_revoked,
+		rfc3339(r.created_at);
+END $$;
+COMMENT ON FUNCTION areg_give_feedback(uuid, text, text, text, integer, text, text, text, text, text) IS
+	'Stores one feedback; outcome: created (and the row), agent_not_found, agent_suspended, agent_not_active, own_agent';
