@@ -54,12 +54,15 @@ struct loading {
 	struct settings_faults faults;
 };
 
-/* Each test begins with an empty environment. */
+/* Each test begins with an empty environment, but for what cmocka itself reads there. */
 static int new_loading(void **state)
 {
 	static struct loading loading;
+	const char *output = getenv("CMOCKA_MESSAGE_OUTPUT");
 
 	clearenv();
+	if (output != NULL)
+		setenv("CMOCKA_MESSAGE_OUTPUT", output, 1);
 	loading.arena = arena_new(1024, 2 * 1024 * 1024);
 	*state = &loading;
 	return 0;

@@ -1,0 +1,366 @@
+/* lib/cache against real memcached servers that are killed, stopped and restarted. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "lib/cache.h"
+#include "lib/log.h"
+#include "t/unit/servers.h"
+
+enum { MIB = 1024 * 1024, TIMEOUT_MS = 100, RETRY_MS = 300 };
+
+static struct test_memcached server, six, four;
+static char local_list[128], six_list[128], four_list[128];
+static struct arena *arena;
+static struct cache *cache;
+static struct cache_options options;
+static struct cache_value value;
+
+static int64_t now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+static int set_up_group(void **state)
+{
+	(void)state;
+	test_memcached_start(&server, NULL);
+	test_memcached_start(&six, "::1");
+	test_memcached_start(&four, "127.0.0.1");
+	snprintf(local_list, sizeof(local_list), "unix:%s", server.socket);
+	snprintf(six_list, sizeof(six_list), "[::1]:%d", six.port);
+	snprintf(four_list, sizeof(four_list), "127.0.0.1:%d", four.port);
+	return 0;
+}
+
+static int tear_down_group(void **state)
+{
+	(void)state;
+	test_memcached_remove(&server);
+	test_memcached_remove(&six);
+	test_memcached_remove(&four);
+	return 0;
+}
+
+static void use(const char *servers)
+{
+	cache_free(cache);
+	options = (struct cache_options){ servers, TIMEOUT_MS, RETRY_MS };
+	cache = cache_new(&options);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	arena = arena_new(4096, 64 << 20);
+	cache = NULL;
+	use(local_list);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	cache_free(cache);
+	arena_free(arena);
+	return 0;
+}
+
+static void store(const char *key, const char *text)
+{
+	assert_int_equal(cache_set(cache, key, text, strlen(text), 60), CACHE_HIT);
+}
+
+static enum cache_status get(const char *key)
+{
+	return cache_get(cache, key, arena, &value);
+}
+
+static void holds(const char *key, const char *text)
+{
+	assert_int_equal(get(key), CACHE_HIT);
+	assert_int_equal(value.len, strlen(text));
+	assert_memory_equal(value.bytes, text, value.len);
+}
+
+static void what_is_stored_is_found_until_it_is_deleted(void **state)
+{
+	const char *const lists[] = { local_list, six_list, four_list };
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		use(lists[i]);
+		assert_int_equal(get("here"), CACHE_MISS);
+		assert_null(value.bytes);
+		store("here", "a value");
+		holds("here", "a value");
+		assert_int_equal(cache_delete(cache, "here"), CACHE_HIT);
+		assert_int_equal(cache_delete(cache, "here"), CACHE_MISS);
+		assert_int_equal(get("here"), CACHE_MISS);
+	}
+}
+
+static void many_keys_are_answered_each_in_its_place(void **state)
+{
+	const char *keys[] = { "b", "nowhere", "a", "bad key", "b", "empty" };
+	struct cache_value values[6];
+
+	(void)state;
+	store("a", "1");
+	store("b", "two");
+	store("empty", "");
+	assert_int_equal(cache_get_many(cache, keys, 6, arena, values), CACHE_HIT);
+	assert_memory_equal(values[0].bytes, "two", 3);
+	assert_null(values[1].bytes);
+	assert_memory_equal(values[2].bytes, "1", 1);
+	assert_null(values[3].bytes);
+	assert_int_equal(values[4].len, 3);
+	assert_non_null(values[5].bytes);
+	assert_int_equal(values[5].len, 0);
+	assert_int_equal(cache_get_many(cache, keys + 1, 1, arena, values), CACHE_MISS);
+	assert_int_equal(cache_get_many(cache, keys, 0, arena, values), CACHE_MISS);
+}
+
+static void any_bytes_up_to_the_servers_limit_come_back_and_more_is_too_large(void **state)
+{
+	char *big = malloc(MIB + 1);
+
+	(void)state;
+	for (size_t i = 0; i <= MIB; i++)
+		big[i] = (char)(i * 7);
+	assert_int_equal(cache_set(cache, "big", big, MIB - 1024, 60), CACHE_HIT);
+	assert_int_equal(get("big"), CACHE_HIT);
+	assert_int_equal(value.len, MIB - 1024);
+	assert_memory_equal(value.bytes, big, value.len);
+	/* The server's own item header counts, so it refuses the full MiB itself. */
+	assert_int_equal(cache_set(cache, "big", big, MIB, 60), CACHE_TOO_LARGE);
+	assert_int_equal(cache_set(cache, "big", big, MIB + 1, 60), CACHE_TOO_LARGE);
+	store("after", "works");
+	holds("after", "works");
+	free(big);
+}
+
+static void keys_that_the_protocol_cannot_carry_are_never_sent(void **state)
+{
+	char longest[CACHE_KEY_MAX + 2];
+	const char *const bad[] = { "", "a b", "a\r\nflush_all", "tab\t", "\x7f", longest };
+
+	(void)state;
+	memset(longest, 'k', sizeof(longest) - 1);
+	longest[CACHE_KEY_MAX + 1] = '\0';
+	store("witness", "still here");
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(cache_set(cache, bad[i], "x", 1, 60), CACHE_TOO_LARGE);
+		assert_int_equal(get(bad[i]), CACHE_MISS);
+		assert_int_equal(cache_delete(cache, bad[i]), CACHE_MISS);
+	}
+	holds("witness", "still here");
+	longest[CACHE_KEY_MAX] = '\0';
+	store(longest, "fits");
+	holds(longest, "fits");
+}
+
+static void a_value_is_gone_after_its_time_and_a_long_time_is_no_date(void **state)
+{
+	(void)state;
+	assert_int_equal(cache_set(cache, "short", "x", 1, 1), CACHE_HIT);
+	assert_int_equal(cache_set(cache, "long", "x", 1, 3600 * 24 * 365), CACHE_HIT);
+	assert_int_equal(get("long"), CACHE_HIT);
+	usleep(2100000);
+	assert_int_equal(get("short"), CACHE_MISS);
+}
+
+static void without_servers_the_cache_is_away(void **state)
+{
+	char version[32];
+
+	(void)state;
+	use("");
+	assert_int_equal(get("a"), CACHE_AWAY);
+	assert_int_equal(cache_set(cache, "a", "x", 1, 1), CACHE_AWAY);
+	assert_int_equal(cache_delete(cache, "a"), CACHE_AWAY);
+	assert_int_equal(cache_check(cache, version), CACHE_AWAY);
+}
+
+static void a_check_tells_the_version(void **state)
+{
+	char version[32] = "";
+	unsigned major, minor, micro;
+
+	(void)state;
+	assert_int_equal(cache_check(cache, version), CACHE_HIT);
+	assert_int_equal(sscanf(version, "%u.%u.%u", &major, &minor, &micro), 3);
+	assert_true(major >= 1);
+	assert_int_equal(cache_check(cache, NULL), CACHE_HIT);
+}
+
+/* A thousand calls in the time of none: no system call can be among them. */
+static void calls_cost_nothing(void)
+{
+	const int64_t start = now_us();
+
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(get("a"), CACHE_AWAY);
+	assert_true(now_us() - start < 20000);
+}
+
+static void a_dead_server_is_left_alone_and_found_again_by_itself(void **state)
+{
+	(void)state;
+	store("a", "before");
+	test_memcached_stop(&server);
+	assert_int_equal(get("a"), CACHE_AWAY);
+	calls_cost_nothing();
+	assert_int_equal(cache_check(cache, NULL), CACHE_AWAY);
+
+	test_memcached_restart(&server, NULL);
+	usleep((RETRY_MS + 50) * 1000);
+	assert_int_equal(get("a"), CACHE_MISS);
+	store("a", "after");
+	holds("a", "after");
+}
+
+static void a_restarted_server_is_away_for_one_call_and_a_pause_at_most(void **state)
+{
+	(void)state;
+	store("a", "before");
+	test_memcached_stop(&server);
+	test_memcached_restart(&server, NULL);
+	if (cache_set(cache, "a", "x", 1, 60) != CACHE_HIT) {
+		usleep((RETRY_MS + 50) * 1000);
+		store("a", "x");
+	}
+	holds("a", "x");
+}
+
+static void a_stopped_server_costs_no_more_than_the_timeout(void **state)
+{
+	const char *const lists[] = { local_list, four_list };
+	const pid_t pids[] = { server.pid, four.pid };
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		int64_t start;
+
+		use(lists[i]);
+		store("a", "value of a");
+		store("b", "value of b");
+		kill(pids[i], SIGSTOP);
+		assert_int_equal(waitpid(pids[i], NULL, WUNTRACED), pids[i]); /* all threads */
+		for (int round = 0; round < 3; round++) {
+			start = now_us();
+			assert_int_equal(get("a"), CACHE_AWAY);
+			assert_in_range(now_us() - start, 0, TIMEOUT_MS * 1000 * 5 / 2);
+			calls_cost_nothing();
+			usleep((RETRY_MS + 20) * 1000);
+			start = now_us();
+			assert_int_equal(cache_set(cache, "c", "x", 1, 60), CACHE_AWAY);
+			assert_in_range(now_us() - start, 0, TIMEOUT_MS * 1000 * 5 / 2);
+			usleep((RETRY_MS + 20) * 1000);
+			start = now_us();
+			assert_int_equal(cache_check(cache, NULL), CACHE_AWAY);
+			assert_in_range(now_us() - start, 0, TIMEOUT_MS * 1000 * 5 / 2);
+			usleep((RETRY_MS + 20) * 1000);
+		}
+		kill(pids[i], SIGCONT);
+		usleep(50000);
+		/* No late answer to an earlier question may be taken for the answer to this one. */
+		holds("b", "value of b");
+		holds("a", "value of a");
+	}
+}
+
+static void one_of_two_servers_down_costs_only_its_own_keys(void **state)
+{
+	char both[300], keys[40][16];
+	const char *list[40];
+	struct cache_value values[40];
+	size_t found = 0;
+
+	(void)state;
+	snprintf(both, sizeof(both), "%s, %s", six_list, local_list);
+	use(both);
+	for (size_t i = 0; i < 40; i++) {
+		snprintf(keys[i], sizeof(keys[i]), "key-%zu", i);
+		list[i] = keys[i];
+		store(keys[i], keys[i]);
+	}
+	test_memcached_stop(&server);
+	for (int round = 0; round < 2; round++) {
+		assert_int_equal(cache_get_many(cache, list, 40, arena, values), CACHE_HIT);
+		found = 0;
+		for (size_t i = 0; i < 40; i++)
+			found += values[i].bytes &&
+				 memcmp(values[i].bytes, keys[i], values[i].len) == 0;
+		assert_in_range(found, 5, 35);
+	}
+	test_memcached_restart(&server, NULL);
+	usleep((RETRY_MS + 50) * 1000);
+	for (size_t i = 0; i < 40; i++)
+		store(keys[i], keys[i]);
+	assert_int_equal(cache_get_many(cache, list, 40, arena, values), CACHE_HIT);
+	for (size_t i = 0; i < 40; i++)
+		assert_non_null(values[i].bytes);
+}
+
+static void server_lists_are_checked(void **state)
+{
+	static const char *const good[] = { "", "  ", "localhost:11211", "127.0.0.1:1, [::1]:65535",
+		"unix:/run/memcached.sock", "a:1,b:2 , unix:/x" };
+	static const char *const bad[] = { "localhost", "localhost:", ":11211", "localhost:0",
+		"localhost:65536", "localhost:1x", "::1:11211", "[::1]", "[]:1",
+		"unix:", "unix:relative", "a:1,,b:2", "a b:1", "a:1 b:2", "[::1:1", "a:123456" };
+	char path[160] = "unix:/";
+	const char *why = NULL;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+		assert_true(cache_servers_check(arena, good[i], &why));
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		why = NULL;
+		if (cache_servers_check(arena, bad[i], &why))
+			fail_msg("\"%s\" was taken", bad[i]);
+		assert_non_null(why);
+	}
+	memset(path + 6, 'p', 150);
+	assert_false(cache_servers_check(arena, path, &why));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(what_is_stored_is_found_until_it_is_deleted),
+		TEST(many_keys_are_answered_each_in_its_place),
+		TEST(any_bytes_up_to_the_servers_limit_come_back_and_more_is_too_large),
+		TEST(keys_that_the_protocol_cannot_carry_are_never_sent),
+		TEST(a_value_is_gone_after_its_time_and_a_long_time_is_no_date),
+		TEST(without_servers_the_cache_is_away),
+		TEST(a_check_tells_the_version),
+		TEST(a_dead_server_is_left_alone_and_found_again_by_itself),
+		TEST(a_restarted_server_is_away_for_one_call_and_a_pause_at_most),
+		TEST(a_stopped_server_costs_no_more_than_the_timeout),
+		TEST(one_of_two_servers_down_costs_only_its_own_keys),
+		TEST(server_lists_are_checked),
+	};
+	const char *why;
+
+	if (!log_open("/dev/null", LOG_FORMAT_TEXT, LOG_LEVEL_ERROR, &why))
+		return 1;
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, set_up_group, tear_down_group);
+}
