@@ -202,7 +202,7 @@ static void put_file(struct reading *reading, struct buf *row, const struct json
 
 static bool stage_agent(struct reading *reading)
 {
-	struct agent agent;
+	struct agent agent = { .agent_id = NULL }; /* a line that is no object fills nothing */
 	bool good = json_read(
 		&reading->doc, agent_fields, FIELD_COUNT(agent_fields), &agent, reading->faults);
 	const struct chain *chain = read_chain(reading, agent.chain);
@@ -285,7 +285,7 @@ static void put_score(struct buf *row, const char *score)
 static bool stage_feedback(struct reading *reading)
 {
 	enum { FILE_URI_BYTES_MAX = 65536 }; /* the schema's limit */
-	struct feedback feedback;
+	struct feedback feedback = { .record = NULL };
 	bool good = json_read(&reading->doc, feedback_fields, FIELD_COUNT(feedback_fields),
 		&feedback, reading->faults);
 	const struct chain *chain = read_chain(reading, feedback.chain);
@@ -350,7 +350,7 @@ static const struct json_field payment_fields[] = {
 
 static bool stage_payment(struct reading *reading)
 {
-	struct payment payment;
+	struct payment payment = { .record = NULL };
 	bool good = json_read(&reading->doc, payment_fields, FIELD_COUNT(payment_fields), &payment,
 		reading->faults);
 	const struct chain *chain = read_chain(reading, payment.chain);
