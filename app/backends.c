@@ -22,7 +22,8 @@ static void check_database(
 	struct arena *arena, const struct settings *settings, struct backend_report *report)
 {
 	const struct db_options options = { settings->database_url, "areg check",
-		settings->database_connect_timeout_ms, settings->database_statement_timeout_ms };
+		settings->database_connect_timeout_ms, settings->database_statement_timeout_ms,
+		NULL };
 	struct db *db = db_new(&options);
 	struct db_rows rows;
 	long long version = 0;

@@ -30,6 +30,9 @@ enum {
 	EXIT_EXHAUSTED = 70, /* EX_SOFTWARE */
 };
 
+/* How near a name must be to what was searched for: one letter wrong in six still is. */
+static const char search_session[] = "-c pg_trgm.word_similarity_threshold=0.4";
+
 static volatile sig_atomic_t must_drain, must_reopen_log;
 static timer_t nudge;
 
@@ -170,7 +173,8 @@ int worker_run(struct worker *worker, int listen_fd)
 {
 	const struct settings *settings = worker->settings;
 	const struct db_options db_options = { settings->database_url, "areg",
-		settings->database_connect_timeout_ms, settings->database_statement_timeout_ms };
+		settings->database_connect_timeout_ms, settings->database_statement_timeout_ms,
+		search_session };
 	const struct cache_options cache_options = { settings->memcached_servers,
 		settings->cache_timeout_ms, settings->cache_retry_ms };
 	struct db_meter counted = { 0 };

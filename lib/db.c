@@ -236,8 +236,9 @@ static char *session_options(struct db *db)
 			own = o->val;
 	if (asprintf(&result,
 		    "%s -c statement_timeout=%d -c idle_in_transaction_session_timeout=%d"
-		    " -c TimeZone=UTC -c DateStyle=ISO",
-		    own, db->options->statement_timeout_ms, IDLE_IN_TRANSACTION_MS) < 0)
+		    " -c TimeZone=UTC -c DateStyle=ISO %s",
+		    own, db->options->statement_timeout_ms, IDLE_IN_TRANSACTION_MS,
+		    db->options->session ? db->options->session : "") < 0)
 		abort();
 	PQconninfoFree(options);
 	return result;
