@@ -19,6 +19,12 @@ import {RegistryRoles} from "./RegistryRoles.sol";
 /// @notice Agents as ERC-721 tokens with a registration file, metadata and a payment wallet.
 /// @dev Runs behind an ERC-1967 proxy. New variables go after the last one: `layout/` holds what must stay.
 contract IdentityRegistry is IIdentityRegistry, ERC721URIStorageUpgradeable, EIP712Upgradeable, RegistryGovernance {
+    /// @dev A payment wallet other than the one from registration.
+    struct AgentWallet {
+        address wallet;
+        bool isChanged;
+    }
+
     /// @notice How far ahead the deadline of a wallet signature may lie, in seconds.
     uint256 public constant MAX_DEADLINE_DELAY = 5 minutes;
 
@@ -36,8 +42,9 @@ contract IdentityRegistry is IIdentityRegistry, ERC721URIStorageUpgradeable, EIP
     /// @dev All metadata but the payment wallet.
     mapping(uint256 agentId => mapping(string metadataKey => bytes metadataValue)) private _metadata;
 
-    /// @dev The payment wallets; zero where there is none.
-    mapping(uint256 agentId => address wallet) private _agentWallets;
+    /// @dev The payment wallets. At registration the owner is the wallet, and remains it until a change or a
+    /// transfer: as long as that is so, nothing is stored, which takes a tenth off what a registration costs.
+    mapping(uint256 agentId => AgentWallet agentWallet) private _agentWallets;
 
     /// @notice Sets up a new proxy, once.
     /// @param admin Holder of `ADMIN_ROLE`
@@ -127,13 +134,13 @@ contract IdentityRegistry is IIdentityRegistry, ERC721URIStorageUpgradeable, EIP
         uint256 agentId,
         string calldata metadataKey
     ) external view returns (bytes memory metadataValue) {
-        if (_isAgentWalletKey(metadataKey)) return _encodeWallet(_agentWallets[agentId]);
+        if (_isAgentWalletKey(metadataKey)) return _encodeWallet(_agentWallet(agentId));
         return _metadata[agentId][metadataKey];
     }
 
     /// @inheritdoc IIdentityRegistry
     function getAgentWallet(uint256 agentId) external view returns (address wallet) {
-        return _agentWallets[agentId];
+        return _agentWallet(agentId);
     }
 
     /// @inheritdoc IIdentityRegistry
@@ -189,7 +196,7 @@ contract IdentityRegistry is IIdentityRegistry, ERC721URIStorageUpgradeable, EIP
         _mint(msg.sender, agentId);
         if (bytes(agentURI).length != 0) _setTokenURI(agentId, agentURI);
         emit Registered(agentId, agentURI, msg.sender);
-        _setAgentWallet(agentId, msg.sender);
+        _announceAgentWallet(agentId, msg.sender);
     }
 
     /// @notice Writes one plain metadata entry.
@@ -206,7 +213,14 @@ contract IdentityRegistry is IIdentityRegistry, ERC721URIStorageUpgradeable, EIP
     /// @param agentId The agent
     /// @param wallet The wallet, zero for none
     function _setAgentWallet(uint256 agentId, address wallet) private {
-        _agentWallets[agentId] = wallet;
+        _agentWallets[agentId] = AgentWallet({wallet: wallet, isChanged: true});
+        _announceAgentWallet(agentId, wallet);
+    }
+
+    /// @notice Tells the world about the payment wallet.
+    /// @param agentId The agent
+    /// @param wallet The wallet, zero for none
+    function _announceAgentWallet(uint256 agentId, address wallet) private {
         emit MetadataSet(agentId, _AGENT_WALLET_KEY, _AGENT_WALLET_KEY, _encodeWallet(wallet));
     }
 
@@ -215,6 +229,14 @@ contract IdentityRegistry is IIdentityRegistry, ERC721URIStorageUpgradeable, EIP
     /// @param agentId The caller's new agent
     function _welcomeOwner(uint256 agentId) private {
         ERC721Utils.checkOnERC721Received(msg.sender, address(0), msg.sender, agentId, "");
+    }
+
+    /// @notice Reads the payment wallet.
+    /// @param agentId The agent
+    /// @return wallet The wallet, zero when there is none or the agent does not exist
+    function _agentWallet(uint256 agentId) private view returns (address wallet) {
+        AgentWallet storage agentWallet = _agentWallets[agentId];
+        return agentWallet.isChanged ? agentWallet.wallet : _ownerOf(agentId);
     }
 
     /// @notice Tells whether a wallet signed. An account with delegated code (EIP-7702) signs like any other account,

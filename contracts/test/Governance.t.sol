@@ -45,6 +45,7 @@ contract GovernanceTest is RegistryTest {
         for (uint256 i = 0; i < registries.length; ++i) {
             RegistryGovernance registry = registries[i];
             CHEATS.assertEq(registry.ADMIN_ROLE(), bytes32(0));
+            CHEATS.assertEq(registry.ADMIN_ROLE(), registry.DEFAULT_ADMIN_ROLE());
             CHEATS.assertEq(registry.PAUSER_ROLE(), keccak256("PAUSER_ROLE"));
             CHEATS.assertEq(registry.UPGRADER_ROLE(), keccak256("UPGRADER_ROLE"));
             CHEATS.assertEq(registry.defaultAdmin(), ADMIN);
@@ -330,10 +331,11 @@ contract GovernanceTest is RegistryTest {
         RegistryGovernance[3] memory registries = _registries();
         address next = _deployNext("IdentityRegistryNext");
         for (uint256 i = 0; i < registries.length; ++i) {
-            bytes32 role = registries[i].UPGRADER_ROLE();
+            RegistryGovernance registry = registries[i];
+            bytes32 role = registry.UPGRADER_ROLE();
             CHEATS.expectRevert(_refusal(ADMIN, role));
             CHEATS.prank(ADMIN);
-            registries[i].upgradeToAndCall(next, "");
+            registry.upgradeToAndCall(next, "");
         }
     }
 
