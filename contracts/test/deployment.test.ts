@@ -5,11 +5,12 @@ import { createCipheriv, pbkdf2Sync, randomBytes, scryptSync } from "node:crypto
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
-import { isAddressEqual, keccak256, parseEther, parseTransaction, toHex, type Hex } from "viem";
+import { encodeAbiParameters, isAddressEqual, keccak256, parseEther, parseTransaction, toHex, type Hex } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
-import { GAS_AT_MOST, REGISTRIES } from "../scripts/lib/deployment.ts";
+import { GAS_AT_MOST, REGISTRIES, setupCall, type Registry } from "../scripts/lib/deployment.ts";
 import type { Journal } from "../scripts/lib/journal.ts";
 import { anvil, ownChain, person, run, temporaryFolder, type Ran } from "./support/harness.ts";
 import { badLine, type Trouble } from "./support/troubled.ts";
@@ -343,7 +344,7 @@ describe("A deployment is signed", () => {
 
 describe("On production and local chains", () => {
   test("production waits for two blocks after each transaction", async () => {
-    const chain = await ownChain(["--chain-id", "8453", "--block-time", "1"]);
+    const chain = await ownChain(["--chain-id", "8453", "--block-time", "0.5"]);
     const [who, folder] = [await person(chain), temporaryFolder()];
     const args = ["--chain", "base", "--rpc-url", chain.url, "--admin", who.account.address, "--out", folder, "--yes"];
     const ran = await run("deploy-production", args, { DEPLOYER_PRIVATE_KEY: who.key });
@@ -375,4 +376,108 @@ describe("On production and local chains", () => {
     const { result } = journalIn(folder, "local");
     assert.equal(Object.keys(result!.contracts).length, REGISTRIES.length);
   });
+});
+
+describe("The source of a deployment is shown to block explorers", () => {
+  interface Shown {
+    address: Hex;
+    compiler: string;
+    contract: string;
+    input: { settings: object };
+    args: string;
+  }
+
+  /** An explorer: takes what is shown, and is busy at first. */
+  async function explorer(shown: Shown[], answer: (path: string, body: string) => [Shown | undefined, object]) {
+    const server = createServer(async (request, response) => {
+      let body = "";
+      for await (const chunk of request) body += chunk;
+      const [taken, said] = answer(request.url!, body);
+      if (taken) shown.push(taken);
+      response.end(JSON.stringify(said));
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    after(() => server.close());
+    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  }
+
+  /** What an explorer does with it: compiles it, and compares what comes out with what is on the chain. */
+  async function requireReproducible(shown: Shown[], journal: Journal): Promise<void> {
+    const { compile, version } = createRequire(import.meta.url)("solc") as {
+      compile(input: string): string;
+      version(): string;
+    };
+    assert.equal(shown.length, 6);
+    const compiled = new Map<string, Hex>();
+    for (const { address, compiler, contract, input, args } of shown) {
+      assert.ok(version().startsWith(compiler));
+      const [path, name] = contract.split(":") as [string, string];
+      if (!compiled.has(contract)) {
+        const settings = { ...input.settings, outputSelection: { [path]: { [name]: ["evm.bytecode.object"] } } };
+        const output = JSON.parse(compile(JSON.stringify({ ...input, settings })));
+        compiled.set(contract, `0x${output.contracts[path][name].evm.bytecode.object}`);
+      }
+      const step = Object.values(journal.steps).find((made) => made.address && isAddressEqual(made.address, address))!;
+      const { input: created } = await node.client.getTransaction({ hash: step.hash });
+      assert.equal(created, compiled.get(contract)! + args, contract);
+    }
+  }
+
+  test("in Sourcify's way and in Etherscan's, and compiles to what is on the chain", async () => {
+    const { args, folder, environment } = await deployer();
+    assert.equal((await run("deploy-testnet", args, environment)).code, 0);
+    const journal = journalIn(folder);
+    const chain = ["--chain", "sepolia", "--out", folder];
+
+    const atSourcify: Shown[] = [];
+    const sourcify = await explorer(atSourcify, (path, body) => {
+      const posted = /^\/v2\/verify\/11155111\/(0x\w+)$/.exec(path);
+      if (!posted) return [undefined, { isJobCompleted: true, contract: { match: "exact_match" } }];
+      const { stdJsonInput: input, compilerVersion: compiler, contractIdentifier: contract } = JSON.parse(body);
+      // Sourcify finds the constructor's arguments by itself.
+      const step = Object.entries(journal.steps).find(([, { address }]) => address === posted[1])!;
+      const made = contract.endsWith("Proxy") ? proxyArguments(journal, step[0]) : "";
+      return [{ address: posted[1] as Hex, compiler, contract, input, args: made }, { verificationId: "1" }];
+    });
+    const first = await run("verify-source", [...chain, "--api", sourcify]);
+    assert.equal(first.code, 0, first.err);
+    assert.equal(first.out.match(/: exact_match$/gm)!.length, 6);
+    await requireReproducible(atSourcify, journal);
+
+    const atEtherscan: Shown[] = [];
+    const etherscan = await explorer(atEtherscan, (path, body) => {
+      assert.match(path, /^\/\?chainid=11155111/);
+      const fields = new URLSearchParams(body);
+      if (fields.get("action") !== "verifysourcecode") return [undefined, { status: "1", result: "Pass - Verified" }];
+      assert.equal(fields.get("apikey"), "a key");
+      const taken = {
+        address: fields.get("contractaddress") as Hex,
+        compiler: fields.get("compilerversion")!.slice(1),
+        contract: fields.get("contractname")!,
+        input: JSON.parse(fields.get("sourceCode")!),
+        args: fields.get("constructorArguements")!,
+      };
+      return [taken, { status: "1", result: "guid" }];
+    });
+    const etherscanArgs = [...chain, "--etherscan", "--api", `${etherscan}/`];
+    refused(await run("verify-source", etherscanArgs), /Etherscan wants a key/);
+    const second = await run("verify-source", etherscanArgs, { ETHERSCAN_API_KEY: "a key" });
+    assert.equal(second.code, 0, second.err);
+    assert.equal(second.out.match(/: Pass - Verified$/gm)!.length, 6);
+    assert.deepEqual(atEtherscan, atSourcify);
+
+    const unwilling = await explorer([], () => [undefined, { message: "no such chain" }]);
+    refused(await run("verify-source", [...chain, "--api", unwilling]), /does not take IdentityRegistry: no such chain/);
+    refused(await run("verify-source", [...chain, "--api", "http://127.0.0.1:1"]), /no answer from 127\.0\.0\.1:1/);
+    refused(await run("verify-source", ["--chain", "base", "--out", folder]), /no complete deployment/);
+  });
+
+  const proxyArguments = (journal: Journal, registry: string) =>
+    encodeAbiParameters(
+      [{ type: "address" }, { type: "bytes" }],
+      [
+        journal.steps[`${registry}.implementation`]!.address!,
+        setupCall(registry as Registry, journal, (step) => journal.steps[step]!.address!),
+      ],
+    ).slice(2);
 });

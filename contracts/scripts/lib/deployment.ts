@@ -245,10 +245,16 @@ async function requireBalance(sender: Sender, plans: Plan[]): Promise<bigint> {
   return cost;
 }
 
-/** The transactions of a deployment, in order. */
-export function plan(journal: Pick<Journal, "deployer" | "admin" | "adminDelay" | "pauser" | "upgrader">): Plan[] {
+/** The call that sets a new proxy up. */
+export function setupCall(registry: Registry, journal: Journal, address: (step: string) => Address): Hex {
   // The deployer is the first admin, so that the real one takes over by accepting: a mistyped address gets nothing.
   const roles = [journal.deployer, journal.adminDelay, journal.pauser, journal.upgrader];
+  const args = registry === "IdentityRegistry" ? roles : [address("IdentityRegistry"), ...roles];
+  return encodeFunctionData({ abi: artifact(registry).abi, functionName: "initialize", args });
+}
+
+/** The transactions of a deployment, in order. */
+function plan(journal: Journal): Plan[] {
   const plans: Plan[] = REGISTRIES.flatMap((registry) => [
     {
       name: `${registry}.implementation`,
@@ -261,8 +267,7 @@ export function plan(journal: Pick<Journal, "deployer" | "admin" | "adminDelay" 
       title: registry,
       gas: GAS_AT_MOST["proxy"]!,
       transaction: (address) => {
-        const args = registry === "IdentityRegistry" ? roles : [address("IdentityRegistry"), ...roles];
-        const setup = encodeFunctionData({ abi: artifact(registry).abi, functionName: "initialize", args });
+        const setup = setupCall(registry, journal, address);
         return { data: deployData("RegistryProxy", [address(`${registry}.implementation`), setup]) };
       },
     },

@@ -1,7 +1,6 @@
 // What a deployment is good for: addresses, the section for areg.conf, variables, and how to show the source.
 
-import { encodeAbiParameters, encodeFunctionData, type Address } from "viem";
-import { artifact } from "./artifacts.ts";
+import type { Address } from "viem";
 import type { Chain } from "./chains.ts";
 import type { Journal } from "./journal.ts";
 
@@ -14,8 +13,6 @@ export interface Result {
   aregConf: string;
   verify: string[];
 }
-
-const COMPILER = "0.8.36";
 
 export function resultOf(chain: Chain, journal: Journal, rpcUrl: string): Result {
   const at = (step: string) => journal.steps[step]!.address!;
@@ -51,7 +48,10 @@ export function resultOf(chain: Chain, journal: Journal, rpcUrl: string): Result
       ...(mayHoldKey(rpcUrl) ? ["# rpc_url is left out: the node's address that was given may hold a key."] : []),
       "",
     ].join("\n"),
-    verify: verifyCommands(chain, journal, at),
+    verify: [
+      `npm run verify-source -- --chain ${chain.name}`,
+      `ETHERSCAN_API_KEY=… npm run verify-source -- --chain ${chain.name} --etherscan`,
+    ],
   };
 }
 
@@ -59,29 +59,6 @@ export function resultOf(chain: Chain, journal: Journal, rpcUrl: string): Result
 function mayHoldKey(url: string): boolean {
   const { username, password, pathname, search, hash } = new URL(url);
   return Boolean(username || password || search || hash || pathname !== "/");
-}
-
-/** Commands that show a block explorer the source of what runs at an address. */
-function verifyCommands(chain: Chain, journal: Journal, at: (step: string) => Address): string[] {
-  const verify = (address: Address, contract: string, rest: string) =>
-    `npx forge verify-contract --chain ${chain.chainId} --compiler-version ${COMPILER} ` +
-    `${address} src/${contract}.sol:${contract}${rest}`;
-  return ["IdentityRegistry", "ReputationRegistry", "ValidationRegistry"].flatMap((registry) => {
-    const roles = [journal.deployer, journal.adminDelay, journal.pauser, journal.upgrader];
-    const setup = encodeFunctionData({
-      abi: artifact(registry).abi,
-      functionName: "initialize",
-      args: registry === "IdentityRegistry" ? roles : [at("IdentityRegistry"), ...roles],
-    });
-    const args = encodeAbiParameters(
-      [{ type: "address" }, { type: "bytes" }],
-      [at(`${registry}.implementation`), setup],
-    );
-    return [
-      verify(at(`${registry}.implementation`), registry, ""),
-      verify(at(registry), "RegistryProxy", ` --constructor-args ${args}`),
-    ];
-  });
 }
 
 /** Prints it all. Without a path it was a dry run. */
@@ -108,7 +85,7 @@ ${Object.entries(environment)
 
 Next:
 1. ${handover}
-2. Show a block explorer the source (ETHERSCAN_API_KEY set; or add --verifier sourcify):
+2. Show block explorers the source:
 ${verify.map((command) => `    ${command}`).join("\n")}
 3. Check all of it, with that section in areg.conf: scripts/verify-contracts ${journal.chain}`);
 }
