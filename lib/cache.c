@@ -340,6 +340,19 @@ enum cache_status cache_delete(struct cache *cache, const char *key)
 	return memcached_success(result) ? CACHE_HIT : CACHE_MISS;
 }
 
+/* Asks one server for a key that is its own, whether it is there or not. */
+static bool answers(struct cache *cache, uint32_t server)
+{
+	char key[32];
+	unsigned number = 0;
+
+	do
+		snprintf(key, sizeof key, "areg:check:%u", number++);
+	while (server_of(cache, key, strlen(key)) != server);
+	return reached(cache, server, memcached_exist(cache->handle, key, strlen(key)));
+}
+
+/* The version is asked for but once per connection and says nothing of now: see answers(). */
 enum cache_status cache_check(struct cache *cache, char version[32])
 {
 	const memcached_instance_st *first;
@@ -347,17 +360,14 @@ enum cache_status cache_check(struct cache *cache, char version[32])
 	if (!cache->handle)
 		return CACHE_AWAY;
 	for (uint32_t i = 0; i < cache->server_count; i++)
-		if (is_away(cache, i))
+		if (is_away(cache, i) || !answers(cache, i))
 			return CACHE_AWAY;
-	if (memcached_failed(memcached_version(cache->handle))) {
-		if (cache->server_count == 1)
-			cache->closed_until_ms[0] = now_ms() + cache->options->retry_ms;
+	if (!version)
+		return CACHE_HIT;
+	if (memcached_failed(memcached_version(cache->handle)))
 		return CACHE_AWAY;
-	}
 	first = memcached_server_instance_by_position(cache->handle, 0);
-	if (version)
-		snprintf(version, 32, "%u.%u.%u", memcached_server_major_version(first),
-			memcached_server_minor_version(first),
-			memcached_server_micro_version(first));
+	snprintf(version, 32, "%u.%u.%u", memcached_server_major_version(first),
+		memcached_server_minor_version(first), memcached_server_micro_version(first));
 	return CACHE_HIT;
 }
