@@ -51,7 +51,8 @@ static void answer(struct call *call)
 	struct routed routed;
 
 	if (request->refused_status != 0) {
-		call_problem(call, request->refused_status, "validation_failed",
+		call_problem(call, request->refused_status,
+			request->refused_status == 414 ? "uri_too_long" : "validation_failed",
 			arena_printf(call->arena, "Bad request: %s.", request->refused_detail));
 		return;
 	}

@@ -100,7 +100,12 @@ static const char *decode(struct arena *arena, const char *text, size_t len, boo
 		uint8_t byte = (uint8_t)text[i];
 
 		if (byte == '%') {
-			if (len - i < 3 || !hex_decode(text + i + 1, 1, &byte))
+			char digits[3] = "";
+
+			if (len - i < 3)
+				return NULL;
+			memcpy(digits, text + i + 1, 2);
+			if (!hex_decode(digits, 1, &byte))
 				return NULL;
 			i += 2;
 		} else if (byte == '+' && form) {
