@@ -44,7 +44,7 @@ static const struct db_statement get_reputation = {
 	       "       coalesce((SELECT json_agg(json_build_object("
 	       "               'tag1', t.tag1,"
 	       "               'count', t.feedback_count,"
-	       "               'average', trim_scale(round(t.value_sum / t.feedback_count, 2)),"
+	       "               'average', trim_scale(areg_average(t.value_sum, t.feedback_count)),"
 	       "               'min', (SELECT trim_scale(round(min(f.normalized), 2))"
 	       "                         FROM erc8004_reputation f"
 	       "                        WHERE f.agent_uuid = v.agent_uuid AND f.tag1 = t.tag1"

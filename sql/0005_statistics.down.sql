@@ -19,3 +19,4 @@ DROP FUNCTION areg_stats_agents_inserted();
 DROP TABLE erc8004_agent_stats;
 DROP TABLE erc8004_agent_tags;
 DROP TABLE erc8004_agent_clients;
+DROP FUNCTION areg_average(numeric, bigint);

@@ -8,6 +8,13 @@
 -- through. (REPEATABLE READ and SERIALIZABLE get serialization failures on a busy agent, and the
 -- former can miss that a payment was linked while it was changed.)
 
+-- Division of numerics rounds; with 36 digits behind the point in the dividend it does so far from
+-- where the second rounding looks, so that a mean just under a tie is not rounded up twice.
+CREATE FUNCTION areg_average(sum numeric, count bigint) RETURNS numeric
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN round(round(sum, 36) / nullif(count, 0), 2);
+COMMENT ON FUNCTION areg_average(numeric, bigint) IS 'Mean with 2 decimals; null of none';
+
 CREATE TABLE erc8004_agent_clients (
 	agent_uuid uuid NOT NULL REFERENCES erc8004_agents ON DELETE CASCADE,
 	client_address eth_address NOT NULL,
@@ -49,19 +56,19 @@ CREATE TABLE erc8004_agent_stats (
 	total_amount_usdc numeric(36, 6) NOT NULL DEFAULT 0,
 	last_payment_at timestamptz,
 	reputation_score numeric GENERATED ALWAYS AS
-		(trim_scale(round(score_sum / nullif(scored_feedback, 0), 2))) STORED,
+		(trim_scale(areg_average(score_sum, scored_feedback))) STORED,
 	payment_success_rate numeric GENERATED ALWAYS AS (trim_scale(round(100.0 * successful_payments
 		/ nullif(successful_payments + failed_payments, 0), 2))) STORED,
 	trust_level text COLLATE "C" NOT NULL GENERATED ALWAYS AS (areg_trust_level(
-		round(score_sum / nullif(scored_feedback, 0), 2),
+		areg_average(score_sum, scored_feedback),
 		round(100.0 * successful_payments / nullif(successful_payments + failed_payments, 0), 2),
 		total_payments, total_feedback)) STORED,
 	trust_score numeric GENERATED ALWAYS AS (areg_trust_score(
-		round(score_sum / nullif(scored_feedback, 0), 2),
+		areg_average(score_sum, scored_feedback),
 		round(100.0 * successful_payments / nullif(successful_payments + failed_payments, 0), 2)))
 		STORED,
 	reputation_sort numeric NOT NULL GENERATED ALWAYS AS
-		(coalesce(round(score_sum / nullif(scored_feedback, 0), 2), -1)) STORED,
+		(coalesce(areg_average(score_sum, scored_feedback), -1)) STORED,
 	last_activity_at timestamptz NOT NULL GENERATED ALWAYS AS
 		(greatest(registered_at, last_feedback_at, last_payment_at)) STORED,
 	CONSTRAINT erc8004_agent_stats_feedback_range CHECK (

@@ -3,10 +3,11 @@
 
 CREATE FUNCTION areg_relevance(search tsvector, name text, q text) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN round((ts_rank(search, plainto_tsquery('simple'::regconfig, q))
+RETURN round(((search @@ plainto_tsquery('simple'::regconfig, q))::integer
+	+ ts_rank(search, plainto_tsquery('simple'::regconfig, q))
 	+ word_similarity(lower(q), lower(coalesce(name, ''))))::numeric, 6);
 COMMENT ON FUNCTION areg_relevance(tsvector, text, text) IS
-	'How well words fit name and description, and how near q is to the name; more is better';
+	'All words found goes first; then how well they fit, and how near q is to the name';
 
 CREATE FUNCTION areg_services(registration_file json) RETURNS json
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
