@@ -31,7 +31,7 @@ use Test::More ();
 use Time::HiRes qw(sleep time);
 
 our @EXPORT_OK = qw(address hash in_parallel problem_ok wait_until alive rss_kib root build_dir
-	json_text from_json);
+	json_text from_json canonical);
 
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 my @instances;
@@ -67,10 +67,54 @@ sub from_json
 	return scalar eval { $json->decode($text) };
 }
 
+# A JSON text (bytes) without what means nothing: members in order of name, no space, no needless
+# escapes. Numbers stay as they are written, whatever their size. Dies when it is no JSON.
+sub canonical
+{
+	my ($text) = @_;
+	my $value = _canonical_value(\$text);
+
+	$text =~ /\G\s*\z/gc or die 'not JSON at byte ' . (pos $text) . "\n";
+	return $value;
+}
+
+sub _canonical_value
+{
+	my ($text) = @_;
+	my (%members, @items);
+
+	$$text =~ /\G\s+/gc;
+	if ($$text =~ /\G("[^"\\]*+(?:\\.[^"\\]*+)*+")/gcs) {
+		my $string = $1;
+		return $string unless $string =~ /[\\\x7f]/;
+		return eval { $json->encode($json->decode($string)) } // $string;
+	}
+	return $1 if $$text =~ /\G([-+.0-9a-zA-Z]+)/gc;
+	if ($$text =~ /\G\{\s*/gc) {
+		until ($$text =~ /\G\s*\}/gc) {
+			my $name = _canonical_value($text);
+
+			$$text =~ /\G\s*:/gc or last;
+			$members{$name} = _canonical_value($text);
+			$$text =~ /\G\s*(?:,|(?=\}))/gc or last;
+		}
+		return '{' . join(',', map { "$_:$members{$_}" } sort keys %members) . '}'
+			if substr($$text, pos($$text) - 1, 1) eq '}';
+	} elsif ($$text =~ /\G\[\s*/gc) {
+		until ($$text =~ /\G\s*\]/gc) {
+			push @items, _canonical_value($text);
+			$$text =~ /\G\s*(?:,|(?=\]))/gc or last;
+		}
+		return '[' . join(',', @items) . ']' if substr($$text, pos($$text) - 1, 1) eq ']';
+	}
+	die 'not JSON at byte ' . (pos($$text) // 0) . "\n";
+}
+
 # ---- the stack ----
 
-# start(workers => 4, set => { key => value }, env => { NAME => value }, without => ['nginx'])
-# starts everything not named in `without`, with the migrations applied. Dies when it cannot.
+# start(workers => 4, set => { key => value }, env => { NAME => value }, without => ['nginx'],
+# durable => 1) starts everything not named in `without`, with the migrations applied; `durable`
+# makes PostgreSQL sync what it commits. Dies when it cannot.
 sub start
 {
 	my ($class, %option) = @_;
@@ -81,7 +125,7 @@ sub start
 	chmod 0711, $self->{dir} or die "$self->{dir}: $!\n";
 	$self->{port} = reserve_port();
 	push @instances, $self;
-	$self->instance('start', '--fast', '--build', build_dir(), '--port', $self->{port},
+	$self->instance('start', $option{durable} ? () : '--fast', '--build', build_dir(), '--port', $self->{port},
 		'--workers', $option{workers} || 4, _settings(\%option),
 		map { "--no-$_" } @{ $option{without} || [] });
 	return $self;
@@ -307,7 +351,8 @@ sub _answer
 }
 
 # Sends bytes as they are, to the web server or to the given socket, and returns the answer as
-# api() does, with all of it as {raw}. Waits for the other side to close, at most `seconds`.
+# api() does, with all of it as {raw}. Waits until its Content-Length is there or the other side
+# closes, at most `seconds`.
 sub raw
 {
 	my ($self, $bytes, %option) = @_;
@@ -321,6 +366,7 @@ sub raw
 	while ((my $left = $until - time) > 0) {
 		IO::Select->new($socket)->can_read($left) or last;
 		sysread $socket, $raw, 65536, length $raw or last;
+		last if $raw =~ /\A(.*?\r\n\r\n)/s && length $raw >= length($1) + _content_length($1);
 	}
 	my ($head, $body) = split /\r\n\r\n/, $raw, 2;
 	my ($first, @lines) = split /\r\n/, $head // '';
@@ -330,6 +376,9 @@ sub raw
 	$answer->{raw} = $raw;
 	return $answer;
 }
+
+# Of a head; without one the body ends with the connection.
+sub _content_length { return $_[0] =~ /^Content-Length: (\d+)\r$/mi ? $1 : 'inf' }
 
 sub connection
 {

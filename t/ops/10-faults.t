@@ -1,0 +1,345 @@
+# What callers see while something is killed, stopped or full, and how it recovers by itself.
+use strict;
+use warnings;
+
+use File::Basename qw(dirname);
+use IO::Handle;
+use IO::Socket::UNIX;
+use POSIX ();
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+use lib dirname(__FILE__) . '/../lib';
+use Areg::Test qw(address alive build_dir in_parallel problem_ok wait_until);
+
+use constant WORKERS => 4;
+
+# What PostgreSQL commits here survives a power cut, too.
+my $areg = Areg::Test->start(workers => WORKERS, durable => 1, set => {
+	database_connect_timeout => '300ms', database_statement_timeout => '2s' });
+my $user = $areg->make_user(tier => 'enterprise');
+my $register = '/api/v1/agents/register';
+my $id = register('the first')->{json}{agent_uuid};
+my $read = "/api/v1/agents/$id";
+
+sub register
+{
+	my ($name) = @_;
+	return $areg->post($register, { owner_address => $user->{wallet}, chain => 'base',
+		registration_file => { name => $name, description => 'is there' } },
+		{ key => $user->{key} });
+}
+
+# Reads in `clients` processes for some seconds while $disturb runs. Returns how often each status
+# came, and the longest time that an answer took.
+sub under_load
+{
+	my ($clients, $seconds, $disturb) = @_;
+	my (%count, $longest);
+	my @each = in_parallel($clients + 1, sub {
+		my ($number) = @_;
+		if ($number == 0) {
+			sleep 0.3;
+			return { said => $disturb->() };
+		}
+		my ($until, %seen, $slowest) = (time + $seconds);
+		while ((my $began = time) < $until) {
+			$seen{ $areg->get($read)->{status} }++;
+			my $took = time - $began;
+			$slowest = $took if $took > ($slowest // 0);
+		}
+		return { seen => \%seen, slowest => $slowest };
+	});
+	for my $one (@each[1 .. $clients]) {
+		$count{$_} += $one->{seen}{$_} for keys %{ $one->{seen} };
+		$longest = $one->{slowest} if $one->{slowest} > ($longest // 0);
+	}
+	return (\%count, $longest, $each[0]{said});
+}
+
+sub only_ok
+{
+	my ($count, $name, %allowed) = @_;
+	my %wrong = map { ($_ => $count->{$_}) }
+		grep { $_ != 200 && $count->{$_} > ($allowed{$_} // 0) } keys %$count;
+	ok($count->{200} > 50 && !%wrong, $name)
+		or diag(join ', ', map { "$_: $count->{$_} times" } sort keys %$count);
+}
+
+sub connections
+{
+	return $areg->psql_value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'areg'");
+}
+
+# All processes of PostgreSQL, the first its parent.
+sub postgres_pids
+{
+	my $parent = $areg->pid('postgres');
+	open my $in, '<', "/proc/$parent/task/$parent/children" or die "children: $!\n";
+	return ($parent, split ' ', join '', <$in>);
+}
+
+# A psql that is told what to do line by line, and holds what it locks until it is closed.
+sub session
+{
+	open my $to, '|-', 'psql', '-qAtX', '-o', '/dev/null', '-h', $areg->socket_path('pg'), '-U',
+		'areg', '-d', 'areg' or die "psql: $!\n";
+	$to->autoflush(1);
+	return $to;
+}
+
+sub hold_agents
+{
+	my $session = session();
+	print $session "BEGIN; LOCK TABLE erc8004_agents IN ACCESS EXCLUSIVE MODE;\n";
+	wait_until(5, sub { $areg->psql_value("SELECT count(*) FROM pg_locks
+		WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 'erc8004_agents'::regclass") })
+		or die "no lock\n";
+	return $session;
+}
+
+# ---- workers are killed ----
+
+my ($count, $longest, $replaced) = under_load(6, 4.5, sub {
+	my @took;
+	for (1 .. 4) {
+		my ($victim) = my @before = $areg->worker_pids;
+		my $began = time;
+		kill 'KILL', $victim;
+		wait_until(3, sub { my @now = $areg->worker_pids; @now == WORKERS && $now[0] != $victim
+			&& !grep { $_ == $victim } @now });
+		push @took, time - $began;
+		sleep 0.5;
+	}
+	return \@took;
+});
+only_ok($count, 'four workers killed under load: at most their own requests fail', 502 => 4);
+is((grep { $_ > 1 } @$replaced), 0, 'each is replaced within a second') or diag("@$replaced");
+
+# ---- PostgreSQL goes ----
+
+my @workers = $areg->worker_pids;
+
+sub registry_is_back
+{
+	my ($name) = @_;
+	my $began = time;
+	ok(wait_until(5, sub { $areg->get($read)->{status} == 200 }), "$name: reads answer again");
+	ok(wait_until(5, sub { $areg->get('/health')->{json}{status} eq 'healthy' }), "$name: healthy again");
+	$areg->get($read) for 1 .. 3 * WORKERS;
+	is_deeply([$areg->worker_pids], \@workers, "$name: no worker had to be replaced");
+	ok(wait_until(3, sub { connections() <= WORKERS }), "$name: no connection is left over")
+		or diag(connections());
+}
+
+$areg->stop_server('postgres');
+for my $method (qw(GET HEAD)) {
+	my $answer = $areg->api($method, $read);
+	is($answer->{status}, 503, "PostgreSQL stopped: $method answers 503");
+	like($answer->{headers}{'retry-after'}, qr/^[1-9]\d*$/, 'with Retry-After');
+}
+problem_ok($areg->get($read), 503, 'unavailable');
+problem_ok($areg->get('/api/v1/agents?q=x'), 503, 'unavailable');
+my $failed = register('while it is away');
+problem_ok($failed, 503, 'unavailable');
+unlike($failed->{json}{detail}, qr{PostgreSQL|libpq|socket|/}i, 'without a word on what lies behind');
+my $health = $areg->get('/health');
+is($health->{status}, 503, 'health: 503');
+is($health->{json}{status}, 'unhealthy', 'unhealthy');
+is($health->{json}{checks}{database}, 'unhealthy', 'because of the database');
+is($areg->get('/metrics')->{status}, 200, 'metrics are there nevertheless');
+is_deeply([$areg->worker_pids], \@workers, 'and all workers');
+$areg->start_server('postgres');
+registry_is_back('PostgreSQL started');
+is(register('after it came back')->{status}, 201, 'what was refused can be stored');
+
+# ---- PostgreSQL hangs ----
+
+kill 'STOP', postgres_pids();
+my $began = time;
+my @answers = in_parallel(WORKERS, sub {
+	my $started = time;
+	my $answer = $areg->get($read);
+	return [$answer->{status}, ($answer->{json} || {})->{code}, time - $started];
+});
+is((grep { $_->[0] == 503 && $_->[1] eq 'unavailable' } @answers), WORKERS,
+	'PostgreSQL hangs: 503 to all');
+# A connected worker waits for its statement, a second longer for the server's own verdict, then
+# tries to connect; the rest is for this machine.
+is((grep { $_->[2] > 2 + 1 + 0.3 + 1.5 } @answers), 0, 'within the time-outs')
+	or diag(join ' ', map { $_->[2] } @answers);
+$began = time;
+problem_ok($areg->get($read), 503, 'unavailable');
+cmp_ok(time - $began, '<', 1.5, 'who comes later waits for a connection only');
+kill 'CONT', postgres_pids();
+registry_is_back('PostgreSQL goes on');
+
+# ---- connections are cut ----
+
+($count, $longest) = under_load(4, 3, sub {
+	for (1 .. 5) {
+		$areg->psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE application_name = 'areg'");
+		sleep 0.3;
+	}
+	return 1;
+});
+only_ok($count, 'connections cut five times under load: no read fails');
+registry_is_back('connections cut');
+
+# ---- PostgreSQL takes no more ----
+
+# Startup and query messages: PostgreSQL manual, "Message Formats".
+sub guest
+{
+	my $socket = IO::Socket::UNIX->new(Peer => $areg->socket_path('pg') . '/.s.PGSQL.5432') or return;
+	my $options = "user\0areg\0database\0areg\0application_name\0guest\0\0";
+	my $text = '';
+	syswrite $socket, pack('NN', 8 + length $options, 196608) . $options;
+	# ReadyForQuery ends what the server says to one it lets in.
+	until ($text =~ /Z\x00{3}\x05I\z/) {
+		return if $text =~ /^E/;
+		sysread $socket, $text, 4096, length $text or return;
+	}
+	return $socket;
+}
+
+my @guests = (guest());
+while (@guests < 500) {
+	my $guest = guest() or last;
+	push @guests, $guest;
+}
+cmp_ok(scalar @guests, '>', 100, 'all connections are taken');
+my $query = "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE application_name = 'areg'\0";
+syswrite $guests[0], 'Q' . pack('N', 4 + length $query) . $query;
+sysread $guests[0], my $reply, 65536;
+while (my $guest = guest()) {
+	push @guests, $guest;
+}
+problem_ok($areg->get($read), 503, 'unavailable') for 1 .. 2 * WORKERS;
+@guests = ();
+registry_is_back('connections are to be had again');
+
+# ---- memcached ----
+
+for my $fault (
+	['stopped', sub { $areg->stop_server('memcached') }, sub { $areg->start_server('memcached') }],
+	['hangs', sub { kill 'STOP', $areg->pid('memcached') }, sub { kill 'CONT', $areg->pid('memcached') }],
+) {
+	my ($name, $break, $mend) = @$fault;
+
+	($count, $longest) = under_load(2, 1.5, $break);
+	only_ok($count, "memcached $name: no read fails");
+	cmp_ok($longest, '<', 1, "memcached $name: none takes a second");
+	is(register("while memcached $name")->{status}, 201, "memcached $name: nor does a write");
+	$health = $areg->get('/health');
+	is($health->{status}, 200, "memcached $name: health is 200");
+	is($health->{json}{status}, 'degraded', "memcached $name: and says degraded");
+	is($health->{json}{checks}{cache}, 'degraded', "memcached $name: because of the cache");
+	$mend->();
+	ok(wait_until(6, sub {
+		!grep { $areg->get('/health')->{json}{status} ne 'healthy' } 1 .. 2 * WORKERS
+	}), "memcached is back: healthy again");
+}
+
+# ---- aregd is stopped ----
+
+# A read that waits for a lock, in a process of its own; the sub it gets lets it go.
+sub slow_read
+{
+	my ($meanwhile) = @_;
+	my $lock = hold_agents();
+	my ($status) = in_parallel(2, sub {
+		my ($number) = @_;
+		return $areg->get($read)->{status} if $number == 0;
+		sleep 0.3;
+		my $said = $meanwhile->();
+		print $lock "ROLLBACK;\n";
+		return $said;
+	});
+	close $lock;
+	return $status;
+}
+
+my $master = $areg->pid('aregd');
+my $status = slow_read(sub {
+	kill 'TERM', $master;
+	sleep 0.4;
+	return alive($master);
+});
+is($status, 200, 'SIGTERM: a request that is under way gets its answer');
+ok(wait_until(3, sub { !alive($master) }), 'then aregd ends');
+$areg->start_server('aregd');
+
+# A successor binds a socket beside it and takes its name over: nobody finds it missing.
+my $path = $areg->socket_path('aregd');
+my $successor;
+$master = $areg->pid('aregd');
+($count, $longest, $successor) = under_load(16, 3, sub {
+	my $program = build_dir() . '/aregd';
+	my $pid = fork // die "fork: $!\n";
+	if ($pid == 0) {
+		POSIX::setsid();
+		open STDOUT, '>', '/dev/null';
+		open STDERR, '>', '/dev/null';
+		%ENV = (PATH => $ENV{PATH});
+		exec 'spawn-fcgi', '-n', '-M', '0666', '-s', "$path.next", '--', $program, '-c',
+			$areg->conf or POSIX::_exit(127);
+	}
+	wait_until(5, sub { my $in; open($in, '<', "/proc/$pid/task/$pid/children") && <$in> });
+	# While a lock stops all workers, others come to stand in the queue of the old socket.
+	my $lock = hold_agents();
+	rename "$path.next", $path or die "$path: $!\n";
+	kill 'TERM', $master;
+	sleep 0.2;
+	print $lock "ROLLBACK;\n";
+	close $lock;
+	return $pid;
+});
+only_ok($count, 'a successor takes the socket over under load: no request is lost');
+ok(!alive($master), 'the old aregd has ended');
+ok(alive($successor), 'the new one serves');
+
+kill 'KILL', $successor;
+ok(wait_until(2, sub { !alive($successor) }), 'which is killed');
+$areg->start_server('aregd');
+is($areg->get($read)->{status}, 200, 'started again after its master was killed');
+
+@workers = $areg->worker_pids;
+kill 'KILL', $areg->pid('aregd');
+ok(wait_until(2, sub { !grep { alive($_) } @workers }), 'the master killed: its workers end by themselves');
+problem_ok($areg->get($read), 502, 'unavailable');
+$areg->start_server('aregd');
+is($areg->get($read)->{status}, 200, 'it starts again on the same socket');
+
+# ---- everything is killed while agents are registered ----
+
+$began = time;
+my ($killed, @acknowledged) = in_parallel(5, sub {
+	my ($number) = @_;
+	if ($number == 0) {
+		sleep 1.5;
+		kill 'KILL', postgres_pids(), $areg->pid('aregd'), $areg->worker_pids,
+			$areg->pid('memcached');
+		return 1;
+	}
+	my (@uuids, $n);
+	while (time < $began + 2.5) {
+		my $answer = register("writer $number, agent " . ++$n);
+		push @uuids, $answer->{json}{agent_uuid} if $answer->{status} == 201;
+		sleep 0.02 if $answer->{status} != 201;
+	}
+	return \@uuids;
+});
+my @uuids = map { @$_ } @acknowledged;
+cmp_ok(scalar @uuids, '>', 100, 'registrations were acknowledged until everything was killed');
+$areg->instance('start');
+is($areg->psql_value('SELECT count(*) FROM erc8004_agents WHERE agent_uuid IN ('
+	. join(', ', map { "'$_'" } @uuids) . ')'), scalar @uuids, 'every one of them is there');
+is($areg->psql_value('SELECT count(*) FROM (SELECT FROM erc8004_agents GROUP BY chain, agent_id
+	HAVING count(*) > 1) AS twice'), 0, 'no number was given twice');
+is($areg->psql_value('SELECT sum(agents) FROM erc8004_agent_counts'),
+	$areg->psql_value('SELECT count(*) FROM erc8004_agents'), 'and the counts are right');
+is(register('after all of that')->{status}, 201, 'the registry goes on');
+
+done_testing();

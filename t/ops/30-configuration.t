@@ -1,0 +1,198 @@
+# What aregd says of its configuration before it serves: aregd -t, -p, and how it is started.
+use strict;
+use warnings;
+
+use File::Basename qw(dirname);
+use File::Temp qw(tempdir);
+use Test::More;
+
+use lib dirname(__FILE__) . '/../lib';
+use Areg::Test qw(build_dir);
+
+my $dir = tempdir(CLEANUP => 1);
+my $file = "$dir/areg.conf";
+my $identity = '0x8004A169FB4a3325136EB29fA0ceB6D2e539a432';
+my $reputation = '0x8004BAa17C55a88189AE136b182e5fdA19dE9b63';
+
+# Runs aregd with nothing in its environment but the given variables. Returns its exit code and all
+# that it printed.
+sub aregd
+{
+	my ($arguments, %env) = @_;
+	my $output = "$dir/output";
+	my $pid = fork // die "fork: $!\n";
+	if ($pid == 0) {
+		open STDIN, '<', $env{stdin} // '/dev/null' or die "stdin: $!\n";
+		open STDOUT, '>', $output or die "$output: $!\n";
+		open STDERR, '>&', \*STDOUT;
+		delete $env{stdin};
+		%ENV = (%env, map { ($_ => $ENV{$_}) } grep { defined $ENV{$_} } qw(ASAN_OPTIONS UBSAN_OPTIONS));
+		exec build_dir() . '/aregd', @$arguments or die "exec: $!\n";
+	}
+	waitpid $pid, 0;
+	my $exit = $? & 127 ? "signal $?" : $? >> 8;
+	open my $in, '<', $output or die "$output: $!\n";
+	local $/;
+	return ($exit, scalar <$in> // '');
+}
+
+sub write_conf
+{
+	my ($text) = @_;
+	open my $out, '>', $file or die "$file: $!\n";
+	print $out $text;
+	close $out or die "$file: $!\n";
+}
+
+# ---- broken configurations ----
+
+my $right = "database_url = postgresql:///areg?host=$dir\n\n[chain base]\nchain_id = 8453\n"
+	. "identity_registry = $identity\n";
+my @lines = split /\n/, $right;
+
+# Each: what is wrong, the line, the lines in its place, what must be said.
+for my $case (
+	['an unknown key', 1, ['databse_url = x', $lines[0]], qr/unknown key databse_url.*database_url/],
+	['an unknown section', 3, ['[chian base]'], qr/unknown section/],
+	['a section header without its end', 3, ['[chain base'], qr/\]/],
+	['a number that is none', 2, ['workers = many'], qr/workers/],
+	['a number out of range', 2, ['workers = 0'], qr/workers.*1\.\.1024/],
+	['a duration without a unit', 2, ['request_timeout = 30'], qr/request_timeout/],
+	['a duration out of range', 2, ['request_timeout = 2h'], qr/request_timeout/],
+	['a word that is not offered', 2, ['log_level = loud'], qr/log_level.*debug/],
+	['a bad URL', 2, ['public_url = ftp://a.example'], qr/public_url.*https?:/],
+	['a bad database URL', 1, ['database_url = mysql://a'], qr/database_url/],
+	['a line without =', 2, ['workers 4'], qr/=/],
+	['a key that stands twice', 2, ['workers = 2', 'workers = 3'], qr/workers.*twice|first at/, 3],
+	['a key in the wrong section', 4, ['workers = 4', 'chain_id = 8453'], qr/workers belongs/],
+	['a chain without chain_id', 4, [], qr/chain base.*chain_id/, 3],
+	['a bad address', 5, ['identity_registry = 0x1234'], qr/identity_registry.*40 hex/],
+	['a bad checksum', 5, ['identity_registry = ' . $identity =~ s/FB4a/fB4a/r],
+		qr/identity_registry.*checksum/],
+	['a chain_id that another has', 6,
+		['[chain basic]', 'chain_id = 8453', "identity_registry = $identity"], qr/chain base/, 7],
+	['a chain that stands twice', 6,
+		['[chain base]', 'chain_id = 1', "identity_registry = $identity"], qr/twice.*:3/, 6],
+	['an RPC address that is no URL', 6, ['rpc_url = localhost:8545'], qr/rpc_url/],
+) {
+	my ($what, $number, $instead, $said, $named) = @$case;
+	my @broken = @lines;
+	splice @broken, $number - 1, 1, @$instead;
+	write_conf(join "\n", @broken, '');
+	my ($exit, $output) = aregd(['-t', '-c', $file]);
+	$named //= $number;
+	is($exit, 1, "$what is refused");
+	like($output, qr/^aregd: \Q$file\E:$named: .*$said/m, "$what: line $named and why");
+}
+write_conf("nonsense = 1\nworkers = x\n$right" . "[chain x]\n");
+my ($exit, $output) = aregd(['-t', '-c', $file]);
+is(scalar(() = $output =~ /^aregd: \Q$file\E:[12689]: /mg), 4, 'several faults are all named')
+	or diag($output);
+($exit, $output) = aregd(['-c', $file]);
+is($exit, 1, 'without -t it does not start with them either');
+($exit, $output) = aregd(['-t', '-c', "$dir/none.conf"]);
+is($exit, 1, 'a file that is not there is refused');
+like($output, qr/\Q$dir\E\/none\.conf: .*No such file/, 'by its name');
+write_conf($right);
+($exit, $output) = aregd(['-t', '-c', $file], AREG_WORKERS => '-3');
+is($exit, 1, 'a bad value of the environment is refused');
+like($output, qr/AREG_WORKERS/, 'by its name');
+($exit, $output) = aregd(['-t', '-c', $file], AREG_WORKRES => '3');
+is($exit, 1, 'a variable that means nothing is refused');
+like($output, qr/AREG_WORKRES.*AREG_WORKERS/, 'with the one that was meant');
+
+# ---- right ones, with and without what they need ----
+
+($exit, $output) = aregd(['-t', '-c', $file]);
+is($exit, 3, 'without a database: exit code 3');
+like($output, qr/configuration: .* is right/, 'the configuration is called right');
+like($output, qr/^database: .*database_url/m, 'and it says what to look at');
+unlike($output, qr/password/i, 'without a secret');
+
+my $areg = Areg::Test->start(without => [qw(memcached aregd nginx migrate)]);
+($exit, $output) = aregd(['-t', '-c', $areg->conf]);
+is($exit, 3, 'a database that is not migrated: 3');
+like($output, qr/^database: .*aregctl migrate/m, 'and it says what to do');
+$areg->instance('start', '--no-nginx');
+($exit, $output) = aregd(['-t', '-c', $areg->conf]);
+is($exit, 0, 'with all there: 0') or diag($output);
+like($output, qr/^database: PostgreSQL \d+.*schema version \d+$/m, 'it names what answers');
+like($output, qr/^memcached: memcached 1\./m, 'both of them');
+$areg->stop_server('memcached');
+($exit, $output) = aregd(['-t', '-c', $areg->conf]);
+is($exit, 3, 'without memcached: 3');
+like($output, qr/^memcached: .*works without.*memcached_servers/m, 'and it says what that means');
+my $url = 'postgresql:///areg?user=areg&host=' . $areg->socket_path('pg');
+
+# ---- the environment of the service being replaced ----
+
+my ($default) = (aregd(['-h']))[1] =~ /FILE is (\S+)/;
+SKIP: {
+	skip "there is a configuration at $default", 8 if -e $default;
+	my %old = (DATABASE_URL => $url, MEMCACHED_SERVERS => 'none', ENVIRONMENT => 'staging',
+		ERC8004_BASE_IDENTITY_REGISTRY => $identity, ERC8004_BASE_REPUTATION_REGISTRY => $reputation);
+	($exit, $output) = aregd(['-t'], %old);
+	is($exit, 0, 'its variables suffice') or diag($output);
+	like($output, qr/the environment is right/, 'and are named as the source');
+	($exit, $output) = aregd(['-p'], %old);
+	like($output, qr/^\[chain base\]\n(?:.+\n)*chain_id = 8453$/m, 'the chain is known by its name');
+	like($output, qr/^reputation_registry = "?\L$reputation\E"?$/m, 'with both registries');
+	like($output, qr/^environment = "?staging"?$/m, 'and so is the rest');
+	($exit, $output) = aregd(['-t'], %old, ERC8004_BASE_IDENTITY_REGISTRY => '0x12');
+	is($exit, 1, 'a bad one is refused');
+	like($output, qr/ERC8004_BASE_IDENTITY_REGISTRY/, 'by its name');
+	($exit, $output) = aregd(['-t'], %old, DATABASE_URL => '');
+	like($output, qr/database_url.*DATABASE_URL|DATABASE_URL.*database_url/,
+		'a missing one is asked for by the name that it has');
+}
+
+$areg->psql('UPDATE schema_migrations SET version = 9999
+	WHERE version = (SELECT max(version) FROM schema_migrations)');
+($exit, $output) = aregd(['-t', '-c', $areg->conf]);
+is($exit, 3, 'a database of a newer release: 3');
+like($output, qr/^database: .*9999 is newer/m, 'and it says so');
+
+# ---- options ----
+
+write_conf(<<"END" . $right =~ s/.*\n//r . "rpc_url = https://node.example/v3/sesame4\n");
+database_url = postgresql://areg:sesame1\@db.example/areg
+sentry_dsn = https://sesame2\@sentry.example/1
+workers = 7
+END
+($exit, $output) = aregd(['-p', '-c', $file]);
+is($exit, 0, '-p prints the configuration in force') or diag($output);
+unlike($output, qr/sesame/, 'without its secrets');
+like($output, qr/^workers = 7$/m, 'what the file says');
+like($output, qr/^max_requests = 100000$/m, 'and what it leaves unsaid');
+like($output, qr/db\.example/, 'and of a secret what is none');
+
+($exit, $output) = aregd(['-V']);
+is($exit, 0, '-V succeeds');
+like($output, qr/^areg \d+\.\d+\.\d+\S*\n\z/, 'and prints the version');
+($exit, $output) = aregd(['-h']);
+is($exit, 0, '-h succeeds');
+like($output, qr/-t .*check/, 'and explains the options');
+for my $wrong (['-x'], ['--nonsense'], ['-c'], ['areg.conf']) {
+	($exit, $output) = aregd($wrong);
+	is($exit, 2, "aregd @$wrong: wrong usage");
+	like($output, qr/^usage:/m, "aregd @$wrong: the right one is shown");
+}
+
+# ---- started by hand ----
+
+($exit, $output) = aregd(['-c', $areg->conf]);
+is($exit, 2, 'started without a listening socket it refuses');
+like($output, qr/not a listening socket.*spawn-fcgi/, 'and says how to start it');
+SKIP: {
+	require POSIX;
+	open my $master, '+<', '/dev/ptmx' or skip 'no terminal can be made', 2;
+	my ($number, $unlock) = (pack('i', 0), pack('i', 0));
+	# ioctl_tty(2): TIOCSPTLCK and TIOCGPTN, as on every Linux but alpha, mips, powerpc and sparc.
+	ioctl $master, 0x40045431, $unlock and ioctl $master, 0x80045430, $number
+		or skip 'no terminal can be made', 2;
+	($exit, $output) = aregd(['-c', $areg->conf], stdin => '/dev/pts/' . unpack 'i', $number);
+	is($exit, 2, 'started at a terminal it refuses');
+	like($output, qr/spawn-fcgi/, 'and says how to start it');
+}
+
+done_testing();
