@@ -1,15 +1,18 @@
 // The deployment scripts, as a person runs them, against real chains of their own.
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { createCipheriv, pbkdf2Sync, randomBytes, scryptSync } from "node:crypto";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import { once } from "node:events";
 import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { createRequire } from "node:module";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { encodeAbiParameters, isAddressEqual, keccak256, parseEther, parseTransaction, toHex, type Hex } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
+import { ROOT } from "../scripts/lib/artifacts.ts";
 import { GAS_AT_MOST, REGISTRIES, setupCall, type Registry } from "../scripts/lib/deployment.ts";
 import type { Journal } from "../scripts/lib/journal.ts";
 import { anvil, ownChain, person, run, temporaryFolder, type Ran } from "./support/harness.ts";
@@ -265,6 +268,25 @@ describe("A deployment is signed", () => {
       assert.equal(journalIn(folder).deployer, who.account.address);
     });
   }
+
+  test("with a password that is typed and not shown", async () => {
+    const { who, admin, args, folder } = await deployer();
+    const keystore = keystoreFile(temporaryFolder(), who.key, "typed in secret", "scrypt");
+    const words = [process.execPath, `${ROOT}scripts/deploy-testnet.ts`, ...args, "--keystore", keystore];
+    // script(1) runs it at a terminal, and shows what the terminal shows.
+    const terminal = spawn("script", ["-qec", words.join(" "), "/dev/null"], { stdio: ["pipe", "pipe", "inherit"] });
+    let shown = "";
+    let typed = false;
+    terminal.stdout.on("data", (chunk) => {
+      shown += chunk;
+      if (!typed && shown.includes("Password of the keystore: ")) typed = terminal.stdin.write("typed in secret\r") || true;
+    });
+    const [code] = (await once(terminal, "close")) as [number];
+    assert.equal(code, 0, shown);
+    assert.doesNotMatch(shown, /typed in secret/);
+    assert.ok(shown.includes(admin.account.address));
+    assert.equal(journalIn(folder).deployer, who.account.address);
+  });
 
   test("by nobody when the keystore is none, or the key another one's", async () => {
     const { who, admin, args, environment } = await deployer();

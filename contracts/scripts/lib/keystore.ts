@@ -63,8 +63,9 @@ export async function readPassword(passwordFile: string | undefined): Promise<st
       "Give --password-file FILE, or set KEYSTORE_PASSWORD.",
     );
   }
-  process.stderr.write("Password of the keystore: ");
+  // Without an output, readline takes the terminal's echo away and shows nothing itself.
   const terminal = createInterface({ input: process.stdin, terminal: true });
+  process.stderr.write("Password of the keystore: ");
   try {
     return await new Promise((resolve) => terminal.question("", resolve));
   } finally {
