@@ -2,6 +2,7 @@
 #include "lib/shm.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -29,4 +30,36 @@ void shm_free(void *memory, size_t size, int fd)
 		munmap(memory, size);
 	if (fd >= 0)
 		close(fd);
+}
+
+/* None of these can fail but by a bug or for want of memory at the start: then nothing runs. */
+static void must(int error)
+{
+	if (error != 0)
+		abort();
+}
+
+void shm_mutex_init(pthread_mutex_t *mutex)
+{
+	pthread_mutexattr_t attributes;
+
+	must(pthread_mutexattr_init(&attributes));
+	must(pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED));
+	must(pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST));
+	must(pthread_mutex_init(mutex, &attributes));
+	must(pthread_mutexattr_destroy(&attributes));
+}
+
+void shm_mutex_lock(pthread_mutex_t *mutex)
+{
+	int error = pthread_mutex_lock(mutex);
+
+	if (error == EOWNERDEAD)
+		error = pthread_mutex_consistent(mutex);
+	must(error);
+}
+
+void shm_mutex_unlock(pthread_mutex_t *mutex)
+{
+	must(pthread_mutex_unlock(mutex));
 }

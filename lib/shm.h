@@ -2,6 +2,7 @@
 #ifndef AREG_SHM_H
 #define AREG_SHM_H
 
+#include <pthread.h>
 #include <stddef.h>
 
 #include "lib/must_check.h"
@@ -11,5 +12,13 @@
 MUST_CHECK void *shm_new(const char *name, size_t size, int *fd);
 
 void shm_free(void *memory, size_t size, int fd);
+
+/*
+ * A mutex in shared memory, robust: when its holder died, the next one gets it as if it had been
+ * given back. So what it guards must be usable whatever instruction the holder got to.
+ */
+void shm_mutex_init(pthread_mutex_t *mutex);
+void shm_mutex_lock(pthread_mutex_t *mutex);
+void shm_mutex_unlock(pthread_mutex_t *mutex);
 
 #endif

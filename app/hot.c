@@ -1,0 +1,47 @@
+/* Lays out the host's shared memory: callers, limits, and the room that answers will have. */
+#include "app/hot.h"
+
+#include <errno.h>
+
+#include "lib/shm.h"
+
+enum { HOT_LEAST = 1024 * 1024, CACHE_LINE = 64 };
+
+/* The most items whose table fits that many bytes. */
+static size_t fitting(size_t bytes, size_t (*bytes_for)(size_t items))
+{
+	size_t fits = 0, too_many = bytes;
+
+	while (too_many - fits > 1) {
+		size_t middle = fits + (too_many - fits) / 2;
+
+		if (bytes_for(middle) <= bytes)
+			fits = middle;
+		else
+			too_many = middle;
+	}
+	return fits;
+}
+
+int hot_new(struct hot *hot, size_t bytes)
+{
+	size_t part = bytes / 8 / CACHE_LINE * CACHE_LINE;
+
+	if (bytes < HOT_LEAST) {
+		errno = EINVAL;
+		return -1;
+	}
+	hot->bytes = bytes;
+	hot->memory = shm_new("areg-hot", bytes, &hot->fd);
+	if (hot->memory == NULL)
+		return -1;
+	hot->callers = callers_init(hot->memory, fitting(part, callers_bytes));
+	hot->limiter = limiter_init((char *)hot->memory + part, fitting(part, limiter_bytes));
+	return 0;
+}
+
+void hot_free(struct hot *hot)
+{
+	shm_free(hot->memory, hot->bytes, hot->fd);
+	*hot = (struct hot){ .fd = -1 };
+}

@@ -1,0 +1,23 @@
+/* The shared-memory segment of a host: one mapping, made by the master before it forks. */
+#ifndef AREG_HOT_H
+#define AREG_HOT_H
+
+#include <stddef.h>
+
+#include "app/callers.h"
+#include "lib/limiter.h"
+
+struct hot {
+	struct callers *callers;
+	struct limiter *limiter;
+	void *memory;
+	size_t bytes;
+	int fd; /* to hand over an exec */
+};
+
+/* Lays the segment out within `bytes` (at least 1 MiB): an eighth each for callers and limits; the
+ * rest is for answers. 0, or -1 with errno set when the system refuses the memory. */
+MUST_CHECK int hot_new(struct hot *hot, size_t bytes);
+void hot_free(struct hot *hot);
+
+#endif
