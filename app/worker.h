@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "app/board.h"
+#include "app/hot.h"
 #include "app/settings.h"
 #include "lib/cache.h"
 #include "lib/db.h"
@@ -17,6 +18,7 @@ struct worker {
 	struct board *board;
 	struct metrics *metrics;
 	struct router *router;
+	struct hot *hot; /* shared with the other processes of this host */
 	size_t place; /* on the board and in the metrics */
 	struct arena *arena; /* of the request being served */
 	struct db *db;

@@ -300,41 +300,112 @@ enum cache_status cache_get_many(struct cache *cache, const char *const *keys, s
 	return hit ? CACHE_HIT : away ? CACHE_AWAY : CACHE_MISS;
 }
 
-enum cache_status cache_set(
-	struct cache *cache, const char *key, const char *bytes, size_t len, unsigned ttl_s)
+/* Whether the key can be asked for now: CACHE_HIT with its server, or why not; `never` for a key
+ * that memcached cannot hold. */
+static enum cache_status ask(
+	struct cache *cache, const char *key, enum cache_status never, uint32_t *server)
 {
-	const size_t key_len = strlen(key);
-	memcached_return_t result;
-	uint32_t server;
+	const size_t len = strlen(key);
 
 	if (!cache->handle)
 		return CACHE_AWAY;
-	if (!key_valid(key, key_len) || len > VALUE_MAX)
+	if (!key_valid(key, len))
+		return never;
+	*server = server_of(cache, key, len);
+	return is_away(cache, *server) ? CACHE_AWAY : CACHE_HIT;
+}
+
+static time_t expiration(unsigned ttl_s)
+{
+	return (time_t)(ttl_s < TTL_MAX_S ? ttl_s : TTL_MAX_S);
+}
+
+enum cache_status cache_set(
+	struct cache *cache, const char *key, const char *bytes, size_t len, unsigned ttl_s)
+{
+	uint32_t server;
+	enum cache_status status = ask(cache, key, CACHE_TOO_LARGE, &server);
+	memcached_return_t result;
+
+	if (status == CACHE_HIT && len > VALUE_MAX)
 		return CACHE_TOO_LARGE;
-	server = server_of(cache, key, key_len);
-	if (is_away(cache, server))
-		return CACHE_AWAY;
-	result = memcached_set(cache->handle, key, key_len, bytes, len,
-		(time_t)(ttl_s < TTL_MAX_S ? ttl_s : TTL_MAX_S), 0);
+	if (status != CACHE_HIT)
+		return status;
+	result = memcached_set(cache->handle, key, strlen(key), bytes, len, expiration(ttl_s), 0);
 	if (!reached(cache, server, result))
 		return CACHE_AWAY;
 	return memcached_success(result) ? CACHE_HIT : CACHE_TOO_LARGE;
 }
 
+enum cache_status cache_add(
+	struct cache *cache, const char *key, const char *bytes, size_t len, unsigned ttl_s)
+{
+	uint32_t server;
+	enum cache_status status = ask(cache, key, CACHE_TOO_LARGE, &server);
+	memcached_return_t result;
+
+	if (status == CACHE_HIT && len > VALUE_MAX)
+		return CACHE_TOO_LARGE;
+	if (status != CACHE_HIT)
+		return status;
+	result = memcached_add(cache->handle, key, strlen(key), bytes, len, expiration(ttl_s), 0);
+	if (!reached(cache, server, result))
+		return CACHE_AWAY;
+	if (memcached_success(result))
+		return CACHE_HIT;
+	return result == MEMCACHED_NOTSTORED ? CACHE_MISS : CACHE_TOO_LARGE;
+}
+
+/* CACHE_HIT, or CACHE_MISS when there is no such number. */
+static enum cache_status change_count(
+	struct cache *cache, const char *key, uint32_t delta, bool up, uint64_t *total)
+{
+	uint32_t server;
+	enum cache_status status = ask(cache, key, CACHE_MISS, &server);
+	memcached_return_t result;
+
+	if (status != CACHE_HIT)
+		return status;
+	result = up ? memcached_increment(cache->handle, key, strlen(key), delta, total)
+		    : memcached_decrement(cache->handle, key, strlen(key), delta, total);
+	if (!reached(cache, server, result))
+		return CACHE_AWAY;
+	return memcached_success(result) ? CACHE_HIT : CACHE_MISS;
+}
+
+enum cache_status cache_add_count(struct cache *cache, const char *key, uint32_t delta,
+	uint64_t initial, unsigned ttl_s, uint64_t *total)
+{
+	enum cache_status status = change_count(cache, key, delta, true, total);
+	char digits[24];
+
+	if (status != CACHE_MISS)
+		return status;
+	snprintf(digits, sizeof(digits), "%llu", (unsigned long long)initial);
+	status = cache_add(cache, key, digits, strlen(digits), ttl_s);
+	if (status == CACHE_HIT)
+		*total = initial;
+	if (status != CACHE_MISS)
+		return status;
+	/* Another host was quicker to start it; should it vanish again this moment, give up. */
+	return change_count(cache, key, delta, true, total) == CACHE_HIT ? CACHE_HIT : CACHE_AWAY;
+}
+
+enum cache_status cache_take_count(
+	struct cache *cache, const char *key, uint32_t delta, uint64_t *total)
+{
+	return change_count(cache, key, delta, false, total);
+}
+
 enum cache_status cache_delete(struct cache *cache, const char *key)
 {
-	const size_t key_len = strlen(key);
-	memcached_return_t result;
 	uint32_t server;
+	enum cache_status status = ask(cache, key, CACHE_MISS, &server);
+	memcached_return_t result;
 
-	if (!cache->handle)
-		return CACHE_AWAY;
-	if (!key_valid(key, key_len))
-		return CACHE_MISS;
-	server = server_of(cache, key, key_len);
-	if (is_away(cache, server))
-		return CACHE_AWAY;
-	result = memcached_delete(cache->handle, key, key_len, 0);
+	if (status != CACHE_HIT)
+		return status;
+	result = memcached_delete(cache->handle, key, strlen(key), 0);
 	if (!reached(cache, server, result))
 		return CACHE_AWAY;
 	return memcached_success(result) ? CACHE_HIT : CACHE_MISS;

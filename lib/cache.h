@@ -53,6 +53,24 @@ MUST_CHECK enum cache_status cache_get_many(struct cache *cache, const char *con
 MUST_CHECK enum cache_status cache_set(
 	struct cache *cache, const char *key, const char *bytes, size_t len, unsigned ttl_s);
 
+/* Stores for ttl_s seconds unless the key is there already: CACHE_HIT when stored, CACHE_MISS when
+ * not. */
+MUST_CHECK enum cache_status cache_add(
+	struct cache *cache, const char *key, const char *bytes, size_t len, unsigned ttl_s);
+
+/*
+ * A number that hosts count together, in digits. Adds `delta` to it, or where the key is not there
+ * starts it with `initial` for ttl_s seconds (adding does not prolong its life). CACHE_HIT with the
+ * new value in *total, which is the sum of all that was added, whatever the order.
+ */
+MUST_CHECK enum cache_status cache_add_count(struct cache *cache, const char *key, uint32_t delta,
+	uint64_t initial, unsigned ttl_s, uint64_t *total);
+
+/* Takes `delta` off it, down to 0 at most: CACHE_HIT with the new value, CACHE_MISS when the key is
+ * not there. */
+MUST_CHECK enum cache_status cache_take_count(
+	struct cache *cache, const char *key, uint32_t delta, uint64_t *total);
+
 /* CACHE_HIT when it was there and is gone, CACHE_MISS when it was not there. */
 MUST_CHECK enum cache_status cache_delete(struct cache *cache, const char *key);
 

@@ -1,4 +1,4 @@
-/* The monotonic clock: for durations, never for dates. */
+/* The monotonic clock, for durations, and the clock on the wall, for what hosts share. */
 #ifndef AREG_CLOCK_H
 #define AREG_CLOCK_H
 
@@ -16,6 +16,15 @@ static inline uint64_t clock_us(void)
 static inline uint64_t clock_ms(void)
 {
 	return clock_us() / 1000;
+}
+
+/* Unix time in milliseconds. */
+static inline uint64_t clock_unix_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 #endif

@@ -35,6 +35,7 @@ struct db {
 	const struct db_options *options;
 	PGconn *conn; /* NULL when not connected */
 	bool was_connected;
+	bool listens; /* db_listen() was called: only it may connect again */
 	bool dying; /* the server said goodbye while nothing was asked of it */
 	int64_t retry_at_us; /* backing off until then */
 	int backoff_ms; /* of the last failure, 0 after a success */
@@ -288,6 +289,8 @@ enum db_status db_connect(struct db *db)
 
 	if (db->conn)
 		return DB_OK;
+	if (db->listens)
+		return fail(db, DB_UNAVAILABLE, "the connection that listened is lost");
 	start_us = now_us();
 	if (start_us < db->retry_at_us) /* db->error still says why */
 		return db->error.status = DB_UNAVAILABLE;
@@ -781,6 +784,47 @@ enum db_status db_copy_end(struct db *db, const char *failed, size_t *copied)
 		*copied = (size_t)strtoull(PQcmdTuples(trip.result), NULL, 10);
 	PQclear(trip.result);
 	return status;
+}
+
+enum db_status db_listen(struct db *db, const char *channel)
+{
+	char sql[80];
+	enum db_status status;
+
+	assert(!db->in_transaction);
+	snprintf(sql, sizeof(sql), "LISTEN %s", channel);
+	db->listens = false;
+	if ((status = db_connect(db)) != DB_OK || (status = run_command(db, sql, false)) != DB_OK)
+		return status;
+	db->listens = true;
+	return DB_OK;
+}
+
+enum db_status db_wait_notify(struct db *db, int timeout_ms, char *payload, size_t size)
+{
+	const int64_t deadline_us = now_us() + (int64_t)timeout_ms * 1000;
+	PGnotify *notify;
+
+	payload[0] = '\0';
+	if (!db->conn)
+		return fail(db, DB_UNAVAILABLE, "the connection that listened is lost");
+	while (!(notify = PQnotifies(db->conn))) {
+		if (!still_connected(db)) {
+			fail(db, DB_UNAVAILABLE, "the server has closed the connection");
+			log_event(LOG_LEVEL_WARN, "database connection lost",
+				LOG_TEXT("reason", db->error.message));
+			disconnect(db);
+			return DB_UNAVAILABLE;
+		}
+		/* What still_connected() has just read from the socket poll() cannot see. */
+		if ((notify = PQnotifies(db->conn)))
+			break;
+		if (!wait_until(db->conn, POLLIN, deadline_us))
+			return DB_OK;
+	}
+	copy_line(payload, size, notify->extra);
+	PQfreemem(notify);
+	return DB_OK;
 }
 
 const char *db_text(const struct db_rows *rows, size_t row, int column)

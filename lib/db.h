@@ -109,6 +109,17 @@ MUST_CHECK enum db_status db_transact(struct db *db, db_body *body, void *arg);
  * back to the savepoint and is returned, with the transaction still usable. */
 MUST_CHECK enum db_status db_savepoint(struct db *db, db_body *body, void *arg);
 
+/*
+ * LISTEN channel, connecting first where need be. From then on a lost connection is not replaced
+ * behind the caller's back, since what was notified meanwhile is lost with it: everything answers
+ * DB_UNAVAILABLE until db_listen() is called again. The name is an SQL identifier.
+ */
+MUST_CHECK enum db_status db_listen(struct db *db, const char *channel);
+
+/* Waits up to timeout_ms for the next notification and copies its payload, cut off at size - 1
+ * bytes. DB_OK with "" when there was none in time. */
+MUST_CHECK enum db_status db_wait_notify(struct db *db, int timeout_ms, char *payload, size_t size);
+
 /* COPY … FROM STDIN: begin, put as often as needed, then end (failed == NULL) or abandon (with a
  * reason). rows of *copied are those stored. Not tried again. */
 MUST_CHECK enum db_status db_copy_begin(struct db *db, const char *copy_sql);

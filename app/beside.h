@@ -1,0 +1,14 @@
+/* The life of the processes beside the workers: they wait, and hear what the master tells them. */
+#ifndef AREG_BESIDE_H
+#define AREG_BESIDE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/must_check.h"
+
+/* Waits for wait_ms (0: just looks) and reopens the log when told to (SIGUSR1). False as soon as
+ * the process shall end (SIGTERM). Blocks both signals, so that they arrive nowhere else. */
+MUST_CHECK bool beside_wait(int64_t wait_ms);
+
+#endif

@@ -1,0 +1,310 @@
+/*
+ * One loop, a quarter of a second at most per turn: take what was notified, ask the database whether
+ * it is there, do the next chore that is due. What is heard is dropped before freshness is said
+ * anew, and freshness counts from before the question was asked: so an entry that workers take as
+ * fresh is at most FRESH_MS behind the database. Read beside this: the PostgreSQL manual, NOTIFY.
+ */
+#include "app/listener.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "app/beside.h"
+#include "lib/clock.h"
+#include "lib/db.h"
+#include "lib/log.h"
+
+enum {
+	TURN_MS = 250,
+	FRESH_MS = 1000,
+	PAUSE_MS = 50, /* between looks at a database that is away; lib/db.c backs off by itself */
+	STATEMENT_MS = 1000, /* a chore that takes longer would keep the listener from listening */
+	PAYLOAD_BYTES = 64,
+	SWEEP_ROWS = 1000, /* as the statements say */
+	USES_A_STATEMENT = 5000,
+	NUMBER_BYTES = 21,
+};
+
+static const struct db_statement heartbeat = {
+	.name = "listener_heartbeat",
+	.effect = DB_READS,
+	.sql = "SELECT 1",
+};
+
+static const struct db_statement write_uses = {
+	.name = "listener_write_uses",
+	.effect = DB_CHANGES,
+	.sql = "UPDATE api_keys SET last_used_at = to_timestamp(use.at_s) "
+	       "FROM unnest($1::uuid[], $2::bigint[]) AS use (key_id, at_s) "
+	       "WHERE id = use.key_id "
+	       "AND coalesce(last_used_at < to_timestamp(use.at_s), true)",
+};
+
+static const struct db_statement sweep_idempotency_keys = {
+	.name = "listener_sweep_idempotency_keys",
+	.effect = DB_CHANGES,
+	.sql = "DELETE FROM idempotency_keys WHERE (user_id, key) IN ("
+	       "SELECT user_id, key FROM idempotency_keys "
+	       "WHERE created_at < now() - interval '24 hours' "
+	       "ORDER BY created_at LIMIT 1000 FOR UPDATE SKIP LOCKED)",
+};
+
+static const struct db_statement sweep_nonces = {
+	.name = "listener_sweep_nonces",
+	.effect = DB_CHANGES,
+	.sql = "DELETE FROM auth_nonces WHERE nonce IN ("
+	       "SELECT nonce FROM auth_nonces WHERE expires_at < now() "
+	       "ORDER BY expires_at LIMIT 1000 FOR UPDATE SKIP LOCKED)",
+};
+
+static const struct db_statement seal_audit = {
+	.name = "listener_seal_audit",
+	.effect = DB_CHANGES,
+	.sql = "SELECT areg_seal_audit()",
+};
+
+static const struct db_statement audit_head = {
+	.name = "listener_audit_head",
+	.effect = DB_READS,
+	.sql = "SELECT seal_position, seal_hash FROM areg_audit_head()",
+};
+
+struct listener {
+	struct hot *hot;
+	struct db *db;
+	struct arena *arena; /* of a turn */
+	bool listens;
+	bool has_listened;
+};
+
+/* What is to be done now and then. Returns whether there is more to do at once. */
+struct chore {
+	const char *name; /* for the log */
+	uint64_t every_ms;
+	enum db_status (*run)(struct listener *listener, bool *more);
+	uint64_t due_ms;
+	bool fails; /* it did last time: says so once */
+};
+
+/* ---- Chores ---- */
+
+/* Uses of keys on their way into one statement. */
+struct uses {
+	struct arena *arena;
+	const char *key_ids[USES_A_STATEMENT];
+	const char *times[USES_A_STATEMENT];
+	size_t count;
+	struct listener *listener;
+	enum db_status status;
+};
+
+static void write_out(struct uses *uses)
+{
+	const char *params[] = { db_array(uses->arena, uses->key_ids, uses->count),
+		db_array(uses->arena, uses->times, uses->count) };
+	struct db_rows rows;
+
+	if (uses->count > 0 && uses->status == DB_OK)
+		uses->status =
+			db_run(uses->listener->db, &write_uses, params, 2, uses->arena, &rows);
+	uses->count = 0;
+}
+
+static void add_use(const char *key_id, int64_t used_at_s, void *arg)
+{
+	struct uses *uses = arg;
+
+	if (uses->count == USES_A_STATEMENT)
+		write_out(uses);
+	uses->key_ids[uses->count] = arena_strdup(uses->arena, key_id);
+	uses->times[uses->count++] = arena_printf(uses->arena, "%" PRId64, used_at_s);
+}
+
+/* Uses that cannot be written are lost: last_used_at is a hint. */
+static enum db_status tell_uses(struct listener *listener, bool *more)
+{
+	struct uses *uses = arena_alloc(listener->arena, sizeof *uses);
+
+	*more = false;
+	uses->arena = listener->arena;
+	uses->listener = listener;
+	uses->status = DB_OK;
+	callers_take_used(listener->hot->callers, add_use, uses);
+	write_out(uses);
+	return uses->status;
+}
+
+static enum db_status sweep(
+	struct listener *listener, const struct db_statement *statement, bool *more)
+{
+	struct db_rows rows;
+	enum db_status status = db_run(listener->db, statement, NULL, 0, listener->arena, &rows);
+
+	*more = status == DB_OK && rows.count == SWEEP_ROWS;
+	return status;
+}
+
+static enum db_status sweep_old_answers(struct listener *listener, bool *more)
+{
+	return sweep(listener, &sweep_idempotency_keys, more);
+}
+
+static enum db_status sweep_old_nonces(struct listener *listener, bool *more)
+{
+	return sweep(listener, &sweep_nonces, more);
+}
+
+static enum db_status seal(struct listener *listener, bool *more)
+{
+	struct db_rows rows;
+
+	*more = false;
+	return db_run(listener->db, &seal_audit, NULL, 0, listener->arena, &rows);
+}
+
+/* In the log, where who changes the database cannot reach, for `aregctl audit verify --expect`. */
+static enum db_status log_head(struct listener *listener, bool *more)
+{
+	struct db_rows rows;
+	enum db_status status = db_run(listener->db, &audit_head, NULL, 0, listener->arena, &rows);
+
+	*more = false;
+	if (status == DB_OK && db_int(&rows, 0, 0) > 0)
+		log_event(LOG_LEVEL_INFO, "audit head", LOG_NUMBER("position", db_int(&rows, 0, 0)),
+			LOG_TEXT("hash", db_text(&rows, 0, 1)));
+	return status;
+}
+
+static void run_chore(struct listener *listener, struct chore *chore)
+{
+	const struct db_error *error;
+	bool more = false;
+	enum db_status status = chore->run(listener, &more);
+
+	chore->due_ms = clock_ms() + (more ? 0 : chore->every_ms);
+	if (status == DB_OK) {
+		if (chore->fails)
+			log_event(LOG_LEVEL_INFO, "works again", LOG_TEXT("chore", chore->name));
+		chore->fails = false;
+		return;
+	}
+	error = db_last_error(listener->db);
+	if (!chore->fails)
+		log_event(LOG_LEVEL_WARN, "could not be done; it is tried again",
+			LOG_TEXT("chore", chore->name), LOG_TEXT("status", db_status_name(status)),
+			LOG_TEXT("sqlstate", error->sqlstate), LOG_TEXT("reason", error->message));
+	chore->fails = true;
+}
+
+/* The one that is due for longest: one a turn, so that what is heard never waits for several. */
+static struct chore *next_due(struct chore *chores, size_t count)
+{
+	struct chore *due = NULL;
+
+	for (size_t i = 0; i < count; i++)
+		if (chores[i].due_ms <= clock_ms() &&
+			(due == NULL || chores[i].due_ms < due->due_ms))
+			due = &chores[i];
+	return due;
+}
+
+/* ---- Hearing ---- */
+
+static void begin_to_listen(struct listener *listener)
+{
+	if (db_listen(listener->db, "areg_callers") != DB_OK)
+		return;
+	/* Afterwards, not before: what changed until LISTEN took effect was never heard of. */
+	callers_drop_all(listener->hot->callers);
+	if (listener->has_listened)
+		log_warn("connected again: changes may have been missed, so all callers that were "
+			 "kept in memory are dropped");
+	else
+		log_info("listens to changes of users and keys");
+	listener->listens = listener->has_listened = true;
+}
+
+static void heard(struct listener *listener, const char *payload)
+{
+	static const char user[] = "user:";
+
+	if (strncmp(payload, user, sizeof user - 1) == 0)
+		callers_drop_user(listener->hot->callers, payload + sizeof user - 1);
+	else
+		log_event(LOG_LEVEL_WARN, "a notification that is not understood",
+			LOG_TEXT("payload", payload));
+}
+
+/* Takes what is notified until nothing has come for wait_ms. False when the connection is lost. */
+static bool hear(struct listener *listener, int wait_ms)
+{
+	char payload[PAYLOAD_BYTES];
+
+	do {
+		if (db_wait_notify(listener->db, wait_ms, payload, sizeof payload) != DB_OK)
+			return false;
+		if (payload[0] != '\0')
+			heard(listener, payload);
+		wait_ms = 0;
+	} while (payload[0] != '\0');
+	return true;
+}
+
+/* Asks whether the database is there, and takes what it notified before it answered. */
+static void say_fresh(struct listener *listener)
+{
+	const uint64_t asked_ms = clock_unix_ms();
+	struct db_rows rows;
+
+	if (db_run(listener->db, &heartbeat, NULL, 0, listener->arena, &rows) == DB_OK &&
+		hear(listener, 0))
+		callers_set_fresh_until(listener->hot->callers, asked_ms + FRESH_MS);
+}
+
+static void take_turn(struct listener *listener, struct chore *chores, size_t count)
+{
+	struct chore *chore;
+
+	if (!listener->listens)
+		begin_to_listen(listener);
+	if (!listener->listens)
+		return;
+	say_fresh(listener);
+	chore = next_due(chores, count);
+	if (chore != NULL)
+		run_chore(listener, chore);
+	listener->listens = hear(listener, next_due(chores, count) != NULL ? 0 : TURN_MS);
+}
+
+int listener_run(const struct settings *settings, struct hot *hot)
+{
+	const struct db_options options = { settings->database_url, "areg listener",
+		settings->database_connect_timeout_ms,
+		settings->database_statement_timeout_ms < STATEMENT_MS
+			? settings->database_statement_timeout_ms
+			: STATEMENT_MS,
+		NULL };
+	struct chore chores[] = {
+		{ .name = "sealing the audit log", .every_ms = 1000, .run = seal },
+		{ .name = "writing last uses of keys", .every_ms = 10000, .run = tell_uses },
+		{ .name = "sweeping answers kept for retries",
+			.every_ms = 60000,
+			.run = sweep_old_answers },
+		{ .name = "sweeping sign-in challenges",
+			.every_ms = 60000,
+			.run = sweep_old_nonces },
+		{ .name = "logging the head of the audit log", .every_ms = 60000, .run = log_head },
+	};
+	struct listener listener = { .hot = hot };
+
+	listener.db = db_new(&options);
+	listener.arena = arena_new(64 * 1024, 256 * 1024 * 1024);
+	while (beside_wait(listener.listens ? 0 : PAUSE_MS)) {
+		take_turn(&listener, chores, sizeof chores / sizeof chores[0]);
+		arena_reset(listener.arena);
+	}
+	db_free(listener.db);
+	arena_free(listener.arena);
+	return 0;
+}

@@ -1,0 +1,15 @@
+/*
+ * The one process of a host that hears what others changed (LISTEN areg_callers: payload
+ * "user:UUID"), says so to the workers through shared memory, and does what has to be done now and
+ * then: writes last_used_at of keys, sweeps what has expired.
+ */
+#ifndef AREG_LISTENER_H
+#define AREG_LISTENER_H
+
+#include "app/hot.h"
+#include "app/settings.h"
+
+/* Until SIGTERM or until the master is gone. Returns the process's exit code. */
+int listener_run(const struct settings *settings, struct hot *hot);
+
+#endif

@@ -1,0 +1,322 @@
+/* What a host hears of changes made elsewhere, and what it does now and then, on a real PostgreSQL. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <glob.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "app/listener.h"
+#include "lib/clock.h"
+#include "lib/db.h"
+#include "lib/log.h"
+#include "t/unit/servers.h"
+
+#define USER "11111111-1111-1111-1111-111111111111"
+#define OTHER "22222222-2222-2222-2222-222222222222"
+#define KEY "33333333-3333-3333-3333-333333333333"
+#define REVOKED "44444444-4444-4444-4444-444444444444"
+
+static struct test_postgres server;
+static struct settings settings;
+static struct db_options options;
+static struct arena *arena;
+static struct db *db;
+static struct hot hot;
+static pid_t listener;
+
+static void run(const char *sql)
+{
+	if (db_script(db, sql) != DB_OK)
+		fail_msg("%s: %.200s", db_last_error(db)->message, sql);
+}
+
+static int64_t number(const char *sql)
+{
+	const struct db_statement statement = { .name = "", .sql = sql, .effect = DB_READS };
+	struct db_rows rows;
+
+	if (db_run(db, &statement, NULL, 0, arena, &rows) != DB_OK)
+		fail_msg("%s: %.200s", db_last_error(db)->message, sql);
+	return db_int(&rows, 0, 0);
+}
+
+static void migrate(void)
+{
+	const char *srcdir = getenv("srcdir");
+	char pattern[4096];
+	glob_t found;
+
+	snprintf(pattern, sizeof pattern, "%s/sql/*.up.sql", srcdir == NULL ? "." : srcdir);
+	assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		char *text = NULL;
+		size_t size = 0;
+		FILE *file = fopen(found.gl_pathv[i], "r");
+
+		assert_non_null(file);
+		assert_true(getdelim(&text, &size, '\0', file) > 0);
+		fclose(file);
+		run(text);
+		free(text);
+	}
+	globfree(&found);
+}
+
+static int set_up_group(void **state)
+{
+	(void)state;
+	test_postgres_start(&server, "");
+	settings = (struct settings){ .database_url = server.url,
+		.memcached_servers = "",
+		.database_connect_timeout_ms = 2000,
+		.database_statement_timeout_ms = 5000 };
+	options = (struct db_options){ server.url, "areg test", 2000, 20000, NULL };
+	arena = arena_new(4096, 1 << 20);
+	db = db_new(&options);
+	migrate();
+	run("INSERT INTO users (id) VALUES ('" USER "'), ('" OTHER "')");
+	run("INSERT INTO api_keys (id, user_id, key_hash, key_prefix) VALUES "
+	    "('" KEY "', '" USER "', sha256('a'), 'areg_live_a'),"
+	    "('" REVOKED "', '" USER "', sha256('b'), 'areg_live_b')");
+	return 0;
+}
+
+static int tear_down_group(void **state)
+{
+	(void)state;
+	db_free(db);
+	arena_free(arena);
+	test_postgres_remove(&server);
+	return 0;
+}
+
+static void start_listener(void)
+{
+	fflush(NULL);
+	listener = fork();
+	assert_true(listener >= 0);
+	if (listener == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		_exit(listener_run(&settings, &hot));
+	}
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	listener = 0;
+	return hot_new(&hot, 1 << 20);
+}
+
+static int tear_down(void **state)
+{
+	int status = 0;
+
+	(void)state;
+	if (listener > 0) {
+		kill(listener, SIGCONT);
+		kill(listener, SIGTERM);
+		while (waitpid(listener, &status, 0) < 0 && errno == EINTR)
+			;
+	}
+	hot_free(&hot);
+	return status; /* it ends as told, with 0 */
+}
+
+static void nap(long ms)
+{
+	nanosleep(&(struct timespec){ ms / 1000, ms % 1000 * 1000000 }, NULL);
+}
+
+static bool comes_true(bool (*what)(void), int within_ms)
+{
+	const uint64_t until_ms = clock_ms() + (uint64_t)within_ms;
+
+	while (!what()) {
+		if (clock_ms() > until_ms)
+			return false;
+		nap(10);
+	}
+	return true;
+}
+
+static bool is_fresh(void)
+{
+	return callers_are_fresh(hot.callers, clock_unix_ms());
+}
+
+static bool is_stale(void)
+{
+	return !is_fresh();
+}
+
+/* Keeps a key as a worker does that looked it up. */
+static void keep(const char *user_id, const char *key_id, uint8_t hash)
+{
+	struct caller_record record = { .key_hash = { hash }, .tier = TIER_FREE };
+	struct caller_record found;
+	uint64_t version;
+
+	snprintf(record.user_id, sizeof record.user_id, "%s", user_id);
+	snprintf(record.key_id, sizeof record.key_id, "%s", key_id);
+	assert_false(callers_find(hot.callers, record.key_hash, 1, &found, &version));
+	callers_store(hot.callers, &record, version);
+	assert_true(callers_find(hot.callers, record.key_hash, 1700000000, &found, &version));
+}
+
+static bool is_kept(uint8_t hash)
+{
+	struct caller_record found;
+	uint64_t version;
+
+	return callers_find(hot.callers, (const uint8_t[32]){ hash }, 1700000001, &found, &version);
+}
+
+static bool first_is_dropped(void)
+{
+	return !is_kept(1);
+}
+
+/* ---- Tests ---- */
+
+static void change_to_a_user_drops_that_user_within_a_second(void **state)
+{
+	static const char *const changes[] = {
+		"UPDATE users SET tier = 'pro' WHERE id = '" USER "'",
+		"UPDATE users SET is_active = false WHERE id = '" USER "'",
+		"UPDATE api_keys SET is_active = false, revoked_at = now() "
+		"WHERE id = '" REVOKED "'",
+		"DELETE FROM api_keys WHERE id = '" REVOKED "'",
+	};
+
+	(void)state;
+	start_listener();
+	assert_true(comes_true(is_fresh, 8000));
+	keep(OTHER, REVOKED, 2);
+	for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+		keep(USER, KEY, 1);
+		run(changes[i]);
+		assert_true(comes_true(first_is_dropped, 4000));
+		assert_true(is_kept(2));
+		assert_true(is_fresh());
+	}
+}
+
+static void stopped_listener_lets_what_is_kept_go_stale_within_a_second(void **state)
+{
+	(void)state;
+	start_listener();
+	assert_true(comes_true(is_fresh, 8000));
+	kill(listener, SIGSTOP);
+	assert_true(comes_true(is_stale, 4000));
+	kill(listener, SIGCONT);
+	assert_true(comes_true(is_fresh, 4000));
+}
+
+static void lost_connection_drops_everything(void **state)
+{
+	(void)state;
+	start_listener();
+	assert_true(comes_true(is_fresh, 8000));
+	keep(USER, KEY, 1);
+	test_postgres_stop(&server, SIGQUIT);
+	assert_true(comes_true(is_stale, 4000));
+	assert_true(is_kept(1)); /* for as long as the database cannot be asked */
+	test_postgres_restart(&server);
+	assert_true(comes_true(is_fresh, 15000));
+	assert_false(is_kept(1));
+
+	keep(USER, KEY, 1);
+	assert_int_equal(number("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+				"WHERE application_name = 'areg listener'"),
+		1);
+	assert_true(comes_true(first_is_dropped, 8000));
+	assert_true(comes_true(is_fresh, 4000));
+	/* And it listens on the new connection. */
+	keep(USER, KEY, 1);
+	run("UPDATE users SET tier = 'enterprise' WHERE id = '" USER "'");
+	assert_true(comes_true(first_is_dropped, 4000));
+}
+
+static bool uses_are_written(void)
+{
+	return number("SELECT count(*) FROM api_keys WHERE id = '" KEY "' "
+		      "AND last_used_at = to_timestamp(1700000000)") == 1;
+}
+
+static void last_uses_of_keys_are_written(void **state)
+{
+	(void)state;
+	keep(USER, KEY, 1);
+	assert_false(uses_are_written());
+	start_listener();
+	assert_true(comes_true(uses_are_written, 15000));
+}
+
+static bool only_new_rows_are_left(void)
+{
+	return number("SELECT count(*) FROM idempotency_keys") == 1 &&
+	       number("SELECT count(*) FROM auth_nonces") == 1;
+}
+
+static void what_has_expired_is_swept_and_the_rest_stays(void **state)
+{
+	(void)state;
+	run("INSERT INTO idempotency_keys (user_id, key, route, body_digest, created_at) "
+	    "SELECT '" USER "', 'key' || n, 'POST /', sha256(''), "
+	    "now() - CASE n WHEN 0 THEN interval '23 h 59 min' ELSE interval '24 h 1 s' END "
+	    "FROM generate_series(0, 2500) AS n");
+	run("INSERT INTO auth_nonces (nonce, address, chain_id, message, expires_at) "
+	    "SELECT 'nonce' || lpad(n::text, 8, '0'), '0x' || repeat('0', 40), 1, 'm', "
+	    "now() + CASE n WHEN 0 THEN interval '1 min' ELSE interval '-1 s' END "
+	    "FROM generate_series(0, 2500) AS n");
+	start_listener();
+	assert_true(comes_true(only_new_rows_are_left, 20000));
+	assert_int_equal(number("SELECT count(*) FROM idempotency_keys WHERE key = 'key0'"), 1);
+}
+
+static bool audit_is_sealed(void)
+{
+	return number("SELECT count(*) FROM audit_seals") > 0;
+}
+
+static void audit_log_is_sealed(void **state)
+{
+	(void)state;
+	run("INSERT INTO audit_log (actor, action, subject_type, subject_id) "
+	    "VALUES ('test', 'test', 'test', 'test')");
+	start_listener();
+	assert_true(comes_true(audit_is_sealed, 15000));
+	assert_true(comes_true(is_fresh, 4000));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(change_to_a_user_drops_that_user_within_a_second),
+		TEST(stopped_listener_lets_what_is_kept_go_stale_within_a_second),
+		TEST(lost_connection_drops_everything),
+		TEST(last_uses_of_keys_are_written),
+		TEST(what_has_expired_is_swept_and_the_rest_stays),
+		TEST(audit_log_is_sealed),
+	};
+	const char *why;
+
+	if (!log_open(getenv("AREG_TEST_LOG") != NULL ? getenv("AREG_TEST_LOG") : "/dev/null",
+		    LOG_FORMAT_TEXT, LOG_LEVEL_DEBUG, &why))
+		return 1;
+	return cmocka_run_group_tests(tests, set_up_group, tear_down_group);
+}
