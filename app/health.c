@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "app/metering.h"
+#include "lib/clock.h"
 
 enum health { HEALTHY, DEGRADED, UNHEALTHY };
 
@@ -34,6 +35,12 @@ static enum health check_cache(struct call *call)
 	if (call->worker->settings->memcached_servers[0] == '\0')
 		return HEALTHY; /* none is wanted */
 	return cache_check(call->worker->cache, NULL) == CACHE_HIT ? HEALTHY : DEGRADED;
+}
+
+/* Whether what a caller used on other hosts counts here, too. */
+static bool limits_are_shared(struct call *call, enum health cache)
+{
+	return call->worker->settings->memcached_servers[0] != '\0' && cache == HEALTHY;
 }
 
 static enum health check_workers(struct call *call)
@@ -80,6 +87,7 @@ void health_get(struct call *call)
 	json_string(&out, "cache", names[cache]);
 	json_string(&out, "workers", names[workers]);
 	json_close_object(&out);
+	json_string(&out, "limits", limits_are_shared(call, cache) ? "shared" : "per_host");
 	json_string(&out, "version", PACKAGE_VERSION);
 	json_string(&out, "timestamp", now_text(call->arena));
 	json_close_object(&out);
@@ -126,6 +134,17 @@ static void print_workers(struct buf *out, const struct board *board)
 	}
 }
 
+static void print_limiter(struct call *call, struct buf *out)
+{
+	print_gauge(out, "areg_limiter_hosts",
+		"Hosts that share rate limits, this one included; 1 when it counts by itself.");
+	buf_printf(out, "areg_limiter_hosts %u\n",
+		limiter_hosts(call->worker->hot->limiter, clock_unix_ms()));
+	print_gauge(out, "areg_limiter_shared",
+		"Whether rate limits count over all hosts: 0 without memcached.");
+	buf_printf(out, "areg_limiter_shared %d\n", limits_are_shared(call, check_cache(call)));
+}
+
 /* Left out while the database is away: a scrape must not fail with it. */
 static void print_agents(struct call *call, struct buf *out)
 {
@@ -146,5 +165,6 @@ void metrics_get(struct call *call)
 	call->response->content_type = "text/plain; version=0.0.4; charset=utf-8";
 	metrics_print(call->worker->metrics, out);
 	print_workers(out, call->worker->board);
+	print_limiter(call, out);
 	print_agents(call, out);
 }

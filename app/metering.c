@@ -56,6 +56,15 @@ static struct metric_labels chain_labels(struct arena *arena, const struct setti
 	return (struct metric_labels){ texts, settings->chain_count + 1 };
 }
 
+static struct metric_labels class_labels(struct arena *arena)
+{
+	const char **texts = arena_alloc(arena, RATE_CLASSES * sizeof *texts);
+
+	for (enum rate_class class = RATE_NONE; class < RATE_CLASSES; class ++)
+		texts[class] = arena_printf(arena, "class=\"%s\"", rate_class_name(class));
+	return (struct metric_labels){ texts, RATE_CLASSES };
+}
+
 struct metrics *metering_new(struct arena *arena, const struct settings *settings, size_t slots)
 {
 	static const char *const outcome_texts[] = { "status=\"success\"", "status=\"refused\"",
@@ -64,6 +73,7 @@ struct metrics *metering_new(struct arena *arena, const struct settings *setting
 	const struct metric_labels by_route = route_labels(arena);
 	const struct metric_labels by_status = status_labels(arena);
 	const struct metric_labels by_chain = chain_labels(arena, settings);
+	const struct metric_labels by_class = class_labels(arena);
 	const struct metric all[METERS] = {
 		[METER_REQUESTS] = { "erc8004_api_requests_total",
 			"Requests answered, by route template and status.", METRIC_COUNTER,
@@ -88,6 +98,16 @@ struct metrics *metering_new(struct arena *arena, const struct settings *setting
 			{ { NULL, 0 } } },
 		[METER_DB_RECONNECTS] = { "areg_database_reconnects_total",
 			"Connections to PostgreSQL made after a worker's first.", METRIC_COUNTER,
+			{ { NULL, 0 } } },
+		[METER_LIMIT_REFUSALS] = { "areg_limiter_refusals_total",
+			"Requests refused with 429, by rate class.", METRIC_COUNTER, { by_class } },
+		[METER_LIMIT_RESERVATIONS] = { "areg_limiter_unreserved_total",
+			"Requests that had to reserve from the hosts' ledger themselves.",
+			METRIC_COUNTER, { { NULL, 0 } } },
+		[METER_CALLER_HITS] = { "areg_caller_cache_hits_total",
+			"API keys found in shared memory.", METRIC_COUNTER, { { NULL, 0 } } },
+		[METER_CALLER_MISSES] = { "areg_caller_cache_misses_total",
+			"API keys that were looked up in the database.", METRIC_COUNTER,
 			{ { NULL, 0 } } },
 		[METER_WORKER_STARTS] = { "areg_worker_starts_total",
 			"Workers started, recycled and replaced ones included.", METRIC_COUNTER,

@@ -189,7 +189,7 @@ static const char *mask_database_url(struct arena *arena, const char *text)
 			strcmp(option->dispchar, "*") == 0 ? MASK : quoted);
 	}
 	PQconninfoFree(options);
-	return shown;
+	return *shown == '\0' ? "postgresql:///" : shown; /* all by libpq's defaults */
 }
 
 static const char *check_memcached_servers(
@@ -203,6 +203,15 @@ static const char *check_memcached_servers(
 	}
 	return cache_servers_check(arena, text, &why) ? NULL
 						      : arena_printf(arena, "is refused: %s", why);
+}
+
+static const char *check_rates(struct arena *arena, const char *text, const char **value)
+{
+	uint32_t row[TIERS];
+	const char *why;
+
+	(void)arena, (void)value;
+	return rate_row_parse(text, row, &why) ? NULL : why;
 }
 
 static const char *check_log_file(struct arena *arena, const char *text, const char **value)
@@ -247,6 +256,7 @@ static const char *check_address(struct arena *arena, const char *text, const ch
 static const char *const log_formats[] = { "json", "text", NULL };
 static const char *const log_levels[] = { "debug", "info", "warn", "error", NULL };
 
+#define MIB (INT64_C(1) << 20)
 enum { MS = 1, SECOND = 1000 * MS, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE };
 
 #define AT(member) .offset = offsetof(struct settings, member)
@@ -273,6 +283,21 @@ static const struct conf_key top_keys[] = {
 		.help = "How long a request may take before its worker is replaced." },
 	{ "shutdown_timeout", CONF_DURATION, AT(shutdown_timeout_ms), "30s", 100 * MS, 1 * HOUR,
 		.help = "How long requests may go on after SIGTERM." },
+	{ "limit_register", CONF_TEXT, AT(rate_texts[RATE_REGISTER]), "- 10 60 600",
+		.check = check_rates,
+		.help = "Registrations and updates a minute: anonymous, free, pro, enterprise." },
+	{ "limit_feedback", CONF_TEXT, AT(rate_texts[RATE_FEEDBACK]), "- 100 600 6000",
+		.check = check_rates, .help = "The same for feedback and validations." },
+	{ "limit_payments", CONF_TEXT, AT(rate_texts[RATE_PAYMENTS]), "- 50 500 5000",
+		.check = check_rates, .help = "The same for payments." },
+	{ "limit_search", CONF_TEXT, AT(rate_texts[RATE_SEARCH]), "60 300 1500 15000",
+		.check = check_rates, .help = "The same for searches and lists." },
+	{ "limit_read", CONF_TEXT, AT(rate_texts[RATE_READ]), "120 1000 5000 50000",
+		.check = check_rates, .help = "The same for all other reads." },
+	{ "limit_sign_in", CONF_TEXT, AT(rate_texts[RATE_SIGN_IN]), "10 10 10 10",
+		.check = check_rates, .help = "The same for signing in." },
+	{ "hot_cache_size", CONF_SIZE, AT(hot_cache_bytes), "64m", 1 * MIB, 64 * 1024 * MIB,
+		.help = "Memory shared by the processes of this host: callers, limits." },
 	{ "log_file", CONF_TEXT, AT(log_file), "stderr", .check = check_log_file,
 		.help = "Where the log goes: a path, or stderr." },
 	{ "log_format", CONF_WORD, AT(log_format), "json", .words = log_formats,
@@ -394,6 +419,17 @@ static void check_chains(struct conf *conf, const struct chain *chains)
 	}
 }
 
+/* The rows as numbers. A row that was refused is still the default. */
+static void collect_rates(struct settings *settings)
+{
+	const char *why;
+
+	for (size_t class = 0; class < RATE_CLASSES; class ++)
+		if (settings->rate_texts[class] != NULL &&
+			!rate_row_parse(settings->rate_texts[class], settings->rates[class], &why))
+			abort(); /* check_rates() let it pass */
+}
+
 static const struct chain *collect_chains(const struct conf *conf)
 {
 	struct chain *chains = arena_alloc(conf->arena, conf->section_count * sizeof *chains);
@@ -448,6 +484,7 @@ bool settings_load(struct arena *arena, const char *path, struct settings *setti
 		conf_fault(&conf, path, "cannot be read: %s", strerror(errno));
 		conf_read_environment(&conf, environ);
 	}
+	collect_rates(settings);
 	settings->chains = collect_chains(&conf);
 	settings->chain_count = conf.section_count;
 	check_chains(&conf, settings->chains);

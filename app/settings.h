@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "app/limits.h"
 #include "lib/arena.h"
 #include "lib/eth.h"
 #include "lib/log.h"
@@ -38,6 +39,10 @@ struct settings {
 	int64_t max_requests; /* a worker recycles after that many; 0 never */
 	int request_timeout_ms; /* longest life of one request */
 	int shutdown_timeout_ms; /* for draining on SIGTERM */
+
+	rate_table rates;
+	const char *rate_texts[RATE_CLASSES]; /* the same as written: "120 1000 5000 50000" */
+	size_t hot_cache_bytes; /* of memory that the processes of a host share */
 
 	const char *log_file; /* path, or "stderr" */
 	enum log_format log_format;

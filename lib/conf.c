@@ -60,22 +60,35 @@ static const char *quote(struct arena *arena, const char *text)
 
 struct unit {
 	const char *name;
-	int64_t ms;
+	int64_t worth;
 };
 
-/* The largest first, as they are printed. */
-static const struct unit units[] = { { "h", 3600000 }, { "m", 60000 }, { "s", 1000 }, { "ms", 1 } };
-enum { UNITS = sizeof units / sizeof units[0] };
+/* A kind of number with units, the largest first, as they are printed. */
+struct measure {
+	const struct unit *units;
+	size_t count;
+	const char *none; /* 0, printed */
+	const char *no_unit, *not_one; /* what is wrong with others */
+};
 
-static const char *duration_text(struct arena *arena, int64_t ms)
+static const struct unit time_units[] = { { "h", 3600000 }, { "m", 60000 }, { "s", 1000 },
+	{ "ms", 1 } };
+static const struct measure durations = { time_units, 4, "0s", "has no unit (ms, s, m or h)",
+	"is not a duration such as 500ms, 30s, 5m or 1h" };
+static const struct unit size_units[] = { { "g", 1 << 30 }, { "m", 1 << 20 }, { "k", 1 << 10 } };
+static const struct measure sizes = { size_units, 3, "0k", "has no unit (k, m or g)",
+	"is not a size such as 512k, 64m or 1g" };
+
+/* Numbers that were stored are multiples of the smallest unit. */
+static const char *measure_text(struct arena *arena, const struct measure *measure, int64_t number)
 {
-	size_t unit = 0;
+	const struct unit *unit = measure->units;
 
-	if (ms == 0)
-		return "0s";
-	while (ms % units[unit].ms != 0)
+	if (number == 0)
+		return measure->none;
+	while (number % unit->worth != 0)
 		unit++;
-	return arena_printf(arena, "%lld%s", (long long)(ms / units[unit].ms), units[unit].name);
+	return arena_printf(arena, "%lld%s", (long long)(number / unit->worth), unit->name);
 }
 
 /* Reads a number with an optional sign, saturated, up to *end. */
@@ -106,27 +119,27 @@ static const char *store_number(struct arena *arena, const struct conf_key *key,
 		arena, "is not within %lld..%lld", (long long)key->min, (long long)key->max);
 }
 
-static const char *store_duration(struct arena *arena, const struct conf_key *key, const char *text,
-	int64_t *ms, const char **subject)
+static const char *store_measure(struct arena *arena, const struct conf_key *key,
+	const struct measure *measure, const char *text, int64_t *number, const char **subject)
 {
 	const char *end;
 	size_t unit = 0;
 
-	if (!read_digits(text, ms, &end))
-		return "is not a duration such as 500ms, 30s, 5m or 1h";
+	if (!read_digits(text, number, &end))
+		return measure->not_one;
 	if (*end == '\0')
-		return "has no unit (ms, s, m or h)";
-	while (unit < UNITS && strcmp(end, units[unit].name) != 0)
+		return measure->no_unit;
+	while (unit < measure->count && strcmp(end, measure->units[unit].name) != 0)
 		unit++;
-	if (unit == UNITS)
-		return "is not a duration such as 500ms, 30s, 5m or 1h";
-	if (__builtin_mul_overflow(*ms, units[unit].ms, ms))
-		*ms = INT64_MAX;
-	if (*ms >= key->min && *ms <= key->max)
+	if (unit == measure->count)
+		return measure->not_one;
+	if (__builtin_mul_overflow(*number, measure->units[unit].worth, number))
+		*number = INT64_MAX;
+	if (*number >= key->min && *number <= key->max)
 		return NULL;
 	*subject = text;
-	return arena_printf(arena, "is not within %s..%s", duration_text(arena, key->min),
-		duration_text(arena, key->max));
+	return arena_printf(arena, "is not within %s..%s", measure_text(arena, measure, key->min),
+		measure_text(arena, measure, key->max));
 }
 
 static const char *store_word(
@@ -198,7 +211,10 @@ static const char *store(
 		why = store_number(arena, key, text, &value.number, &subject);
 		break;
 	case CONF_DURATION:
-		why = store_duration(arena, key, text, &value.number, &subject);
+		why = store_measure(arena, key, &durations, text, &value.number, &subject);
+		break;
+	case CONF_SIZE:
+		why = store_measure(arena, key, &sizes, text, &value.number, &subject);
 		break;
 	case CONF_BOOL:
 		value.flag = strcmp(text, "on") == 0;
@@ -230,6 +246,9 @@ static const char *store(
 		break;
 	case CONF_INT64:
 		*(int64_t *)(void *)place = value.number;
+		break;
+	case CONF_SIZE:
+		*(size_t *)(void *)place = (size_t)value.number;
 		break;
 	case CONF_BOOL:
 		*(bool *)(void *)place = value.flag;
@@ -845,7 +864,9 @@ static const char *value_text(struct arena *arena, const struct conf_key *key, c
 		return arena_printf(
 			arena, "%lld", (long long)*(const int64_t *)(const void *)place);
 	case CONF_DURATION:
-		return duration_text(arena, *(const int *)(const void *)place);
+		return measure_text(arena, &durations, *(const int *)(const void *)place);
+	case CONF_SIZE:
+		return measure_text(arena, &sizes, (int64_t) * (const size_t *)(const void *)place);
 	case CONF_BOOL:
 		return *(const bool *)(const void *)place ? "on" : "off";
 	case CONF_WORD:

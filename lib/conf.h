@@ -29,6 +29,7 @@ enum conf_type {
 	CONF_INT, /* int */
 	CONF_INT64, /* int64_t, or uint64_t when min is not negative */
 	CONF_DURATION, /* int, in milliseconds: digits and one of ms, s, m, h */
+	CONF_SIZE, /* size_t, in bytes: digits and one of k, m, g (powers of 1024) */
 	CONF_BOOL, /* bool: on or off */
 	CONF_WORD, /* an enum counted from 0: one of `words` */
 	CONF_TEXT, /* const char * */
@@ -52,7 +53,7 @@ struct conf_key {
 	const char
 		*fallback; /* what counts when nothing is set, as the file would say it; NULL leaves
 				 the zeroed value */
-	int64_t min, max; /* of numbers; durations in milliseconds */
+	int64_t min, max; /* of numbers; durations in milliseconds, sizes in bytes */
 	const char *const *words; /* CONF_WORD: NULL-terminated, in the order of the enum */
 	conf_check *check; /* CONF_TEXT and CONF_LIST; NULL takes any text */
 	conf_mask *mask; /* makes the value a secret, which no fault quotes */

@@ -19,6 +19,7 @@ struct values {
 	int size;
 	int64_t big;
 	int wait_ms;
+	size_t room;
 	bool hot;
 	enum taste taste;
 	const char *label;
@@ -56,6 +57,7 @@ static const struct conf_key top_keys[] = {
 	{ "size", CONF_INT, AT(size), "3", 1, 10, .help = "How large." },
 	{ "big", CONF_INT64, AT(big), "-1", INT64_MIN, INT64_MAX, .help = "Any number." },
 	{ "wait", CONF_DURATION, AT(wait_ms), "1500ms", 0, 7200000, .help = "How long." },
+	{ "room", CONF_SIZE, AT(room), "3m", 1024, INT64_C(3) << 30, .help = "How much." },
 	{ "hot", CONF_BOOL, AT(hot), "on", .help = "Whether." },
 	{ "taste", CONF_WORD, AT(taste), "sour", .words = tastes, .help = "Which." },
 	{ "label", CONF_TEXT, AT(label), .may_be_empty = true, .help = "What." },
@@ -182,6 +184,7 @@ static void test_nothing_said_leaves_the_defaults(void **state)
 	assert_int_equal(reading->values.size, 3);
 	assert_int_equal(reading->values.big, -1);
 	assert_int_equal(reading->values.wait_ms, 1500);
+	assert_int_equal(reading->values.room, 3 * 1024 * 1024);
 	assert_true(reading->values.hot);
 	assert_int_equal(reading->values.taste, SOUR);
 	assert_null(reading->values.label);
@@ -235,6 +238,28 @@ static void test_durations_are_exact_in_each_unit(void **state)
 		assert_refused(reading, cases[i].line, "");
 		assert_int_equal(reading->values.wait_ms, cases[i].ms);
 	}
+}
+
+static void test_sizes_are_exact_in_each_unit(void **state)
+{
+	static const struct {
+		const char *line;
+		size_t bytes;
+	} cases[] = { { "room = 1k", 1024 }, { "room = 1025k", 1025 * 1024 },
+		{ "room = 64m", 64 * 1024 * 1024 }, { "room = 3g", (size_t)3 << 30 } };
+	struct reading *reading = *state;
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		assert_refused(reading, cases[i].line, "");
+		assert_int_equal(reading->values.room, cases[i].bytes);
+	}
+	assert_refused(reading, "room = 0k", "k.conf:1: room: 0k is not within 1k..3g\n");
+	assert_refused(reading, "room = 3073m", "k.conf:1: room: 3073m is not within 1k..3g\n");
+	assert_refused(reading, "room = 9223372036854775807g",
+		"k.conf:1: room: 9223372036854775807g is not within 1k..3g\n");
+	assert_refused(reading, "room = 64", "k.conf:1: room: \"64\" has no unit (k, m or g)\n");
+	assert_refused(reading, "room = 64M",
+		"k.conf:1: room: \"64M\" is not a size such as 512k, 64m or 1g\n");
 }
 
 static void test_wrong_values_are_refused_with_line_and_reason(void **state)
@@ -532,6 +557,7 @@ static void test_printed_values_are_read_back_the_same(void **state)
 	for (size_t i = 0; i < sizeof labels / sizeof labels[0]; i++) {
 		begin(reading);
 		reading->values.wait_ms = 61000;
+		reading->values.room = 1536 * 1024;
 		reading->values.hot = false;
 		reading->values.taste = SWEET;
 		reading->values.label = labels[i];
@@ -546,6 +572,7 @@ static void test_printed_values_are_read_back_the_same(void **state)
 		assert_string_equal(reading->values.label, labels[i]);
 		assert_string_equal(reading->values.password, "****");
 		assert_int_equal(reading->values.wait_ms, 61000);
+		assert_int_equal(reading->values.room, 1536 * 1024);
 		assert_int_equal(reading->values.big, written.big);
 		assert_int_equal(reading->values.size, written.size);
 		assert_false(reading->values.hot);
@@ -567,7 +594,7 @@ static void test_printed_text_is_as_expected(void **state)
 	fclose(out);
 	assert_string_equal(text,
 		"# How large.\nsize = 3\n# Any number.\nbig = -1\n# How long.\nwait = 1500ms\n"
-		"# Whether.\nhot = on\n# Which.\ntaste = sour\n# What.\n#label =\n"
+		"# How much.\nroom = 3m\n# Whether.\nhot = on\n# Which.\ntaste = sour\n# What.\n#label =\n"
 		"# Psst.\n#password =\n");
 	free(text);
 }
@@ -580,6 +607,7 @@ int main(void)
 		TEST(test_nothing_said_leaves_the_defaults),
 		TEST(test_every_kind_of_value_is_read),
 		TEST(test_durations_are_exact_in_each_unit),
+		TEST(test_sizes_are_exact_in_each_unit),
 		TEST(test_wrong_values_are_refused_with_line_and_reason),
 		TEST(test_refused_value_leaves_the_default),
 		TEST(test_broken_lines_are_refused_with_line_and_reason),

@@ -147,6 +147,8 @@ static void test_database_alone_is_enough_and_the_rest_has_defaults(void **state
 	assert_int_equal(settings->max_requests, 100000);
 	assert_int_equal(settings->request_timeout_ms, 30000);
 	assert_int_equal(settings->shutdown_timeout_ms, 30000);
+	assert_memory_equal(settings->rates, rate_defaults, sizeof rate_defaults);
+	assert_int_equal(settings->hot_cache_bytes, 64 * 1024 * 1024);
 	assert_string_equal(settings->log_file, "stderr");
 	assert_int_equal(settings->log_format, LOG_FORMAT_JSON);
 	assert_int_equal(settings->log_level, LOG_LEVEL_INFO);
@@ -173,6 +175,10 @@ static void test_every_key_is_read_from_the_file(void **state)
 			"cache_timeout = 1ms\ncache_retry = 1m\n"
 			"workers = 1024\nmax_requests = 0\n"
 			"request_timeout = 100ms\nshutdown_timeout = 60m\n"
+			"limit_register = 1 2 3 4\nlimit_feedback = - - - -\n"
+			"limit_payments = 5 6 7 8\nlimit_search = 9  10\t11 12\n"
+			"limit_read = 0 0 0 250000\nlimit_sign_in = 13 14 15 16\n"
+			"hot_cache_size = 1g\n"
 			"log_file = \"/var/log/areg log\"\nlog_format = text\n"
 			"log_level = debug\npublic_url = https://[::1]:8443/registry\n"
 			"environment = staging-2\n"
@@ -195,6 +201,14 @@ static void test_every_key_is_read_from_the_file(void **state)
 	assert_int_equal(settings->max_requests, 0);
 	assert_int_equal(settings->request_timeout_ms, 100);
 	assert_int_equal(settings->shutdown_timeout_ms, 3600000);
+	assert_memory_equal(settings->rates,
+		((rate_table){ [RATE_REGISTER] = { 1, 2, 3, 4 },
+			[RATE_PAYMENTS] = { 5, 6, 7, 8 },
+			[RATE_SEARCH] = { 9, 10, 11, 12 },
+			[RATE_READ] = { 0, 0, 0, 250000 },
+			[RATE_SIGN_IN] = { 13, 14, 15, 16 } }),
+		sizeof(rate_table));
+	assert_int_equal(settings->hot_cache_bytes, 1024 * 1024 * 1024);
 	assert_string_equal(settings->log_file, "/var/log/areg log");
 	assert_int_equal(settings->log_format, LOG_FORMAT_TEXT);
 	assert_int_equal(settings->log_level, LOG_LEVEL_DEBUG);
@@ -240,6 +254,15 @@ static const struct {
 	{ "request_timeout = 30\n",
 		"areg.conf:2: request_timeout: \"30\" has no unit (ms, s, m or h)\n" },
 	{ "cache_timeout = 11s\n", "areg.conf:2: cache_timeout: 11s is not within 1ms..10s\n" },
+	{ "hot_cache_size = 1023k\n",
+		"areg.conf:2: hot_cache_size: 1023k is not within 1m..64g\n" },
+	{ "hot_cache_size = 64\n",
+		"areg.conf:2: hot_cache_size: \"64\" has no unit (k, m or g)\n" },
+	{ "limit_read = 1 2 3\n", "areg.conf:2: limit_read: \"1 2 3\" is not four numbers, for "
+				  "anonymous, free, pro and enterprise\n" },
+	{ "limit_read = 1 2 3 250001\n",
+		"areg.conf:2: limit_read: \"1 2 3 250001\" has a number that is neither within "
+		"0..250000 nor -\n" },
 	{ "max_requests = -1\n", "areg.conf:2: max_requests: -1 is not within 0..1000000000\n" },
 	{ "log_format = xml\n", "areg.conf:2: log_format: \"xml\" is not one of json, text\n" },
 	{ "log_level = loud\n",
@@ -400,9 +423,13 @@ static void test_every_key_is_read_from_the_environment_over_the_file(void **sta
 		{ "AREG_CACHE_TIMEOUT", "20ms" }, { "AREG_CACHE_RETRY", "4s" },
 		{ "AREG_WORKERS", "2" }, { "AREG_MAX_REQUESTS", "5" },
 		{ "AREG_REQUEST_TIMEOUT", "6s" }, { "AREG_SHUTDOWN_TIMEOUT", "7s" },
-		{ "AREG_LOG_FILE", "/log" }, { "AREG_LOG_FORMAT", "text" },
-		{ "AREG_LOG_LEVEL", "warn" }, { "AREG_PUBLIC_URL", "https://b.example" },
-		{ "AREG_ENVIRONMENT", "b" }, { "AREG_SENTRY_DSN", "https://b@b.example/1" },
+		{ "AREG_LIMIT_REGISTER", "1 1 1 1" }, { "AREG_LIMIT_FEEDBACK", "2 2 2 2" },
+		{ "AREG_LIMIT_PAYMENTS", "3 3 3 3" }, { "AREG_LIMIT_SEARCH", "4 4 4 4" },
+		{ "AREG_LIMIT_READ", "5 5 5 5" }, { "AREG_LIMIT_SIGN_IN", "6 6 6 6" },
+		{ "AREG_HOT_CACHE_SIZE", "2048k" }, { "AREG_LOG_FILE", "/log" },
+		{ "AREG_LOG_FORMAT", "text" }, { "AREG_LOG_LEVEL", "warn" },
+		{ "AREG_PUBLIC_URL", "https://b.example" }, { "AREG_ENVIRONMENT", "b" },
+		{ "AREG_SENTRY_DSN", "https://b@b.example/1" },
 		{ "AREG_CHAIN_BASE_CHAIN_ID", "8453" }, { "AREG_CHAIN_BASE_ALIASES", "b2" },
 		{ "AREG_CHAIN_BASE_IDENTITY_REGISTRY", MAINNET_IDENTITY },
 		{ "AREG_CHAIN_BASE_REPUTATION_REGISTRY", MAINNET_REPUTATION },
@@ -431,6 +458,10 @@ static void test_every_key_is_read_from_the_environment_over_the_file(void **sta
 	assert_int_equal(settings->max_requests, 5);
 	assert_int_equal(settings->request_timeout_ms, 6000);
 	assert_int_equal(settings->shutdown_timeout_ms, 7000);
+	for (uint32_t class = RATE_REGISTER; class < RATE_CLASSES; class ++)
+		for (size_t tier = 0; tier < TIERS; tier++)
+			assert_int_equal(settings->rates[class][tier], class);
+	assert_int_equal(settings->hot_cache_bytes, 2 * 1024 * 1024);
 	assert_string_equal(settings->log_file, "/log");
 	assert_int_equal(settings->log_format, LOG_FORMAT_TEXT);
 	assert_int_equal(settings->log_level, LOG_LEVEL_WARN);
@@ -593,6 +624,7 @@ static void test_printed_settings_are_read_back_the_same(void **state)
 		load_text(loading, "database_url = \"host=/run user='a \\\"b\\\\\\\\ c'\"\n"
 				   "memcached_servers = none\nworkers = 3\nmax_requests = 0\n"
 				   "cache_timeout = 1500ms\nrequest_timeout = 60s\n"
+				   "limit_search = - 1 2 3\nhot_cache_size = 1025k\n"
 				   "log_file = /a b\nlog_format = text\nlog_level = error\n"
 				   "[chain base]\nchain_id = 8453\naliases = x, y\n"
 				   "identity_registry = " MAINNET_IDENTITY "\n"
@@ -607,6 +639,8 @@ static void test_printed_settings_are_read_back_the_same(void **state)
 	assert_string_equal(loading->settings.database_url, "user='a \"b\\\\ c' host='/run'");
 	assert_string_equal(loading->settings.memcached_servers, "");
 	assert_int_equal(loading->settings.cache_timeout_ms, 1500);
+	assert_int_equal(loading->settings.rates[RATE_SEARCH][TIER_ENTERPRISE], 3);
+	assert_int_equal(loading->settings.hot_cache_bytes, 1025 * 1024);
 	assert_int_equal(loading->settings.log_level, LOG_LEVEL_ERROR);
 	assert_string_equal(loading->settings.chains[0].aliases[1], "y");
 	assert_string_equal(loading->settings.chains[0].rpc_url, "http://localhost:8545");
@@ -712,7 +746,7 @@ static void test_sample_and_manual_name_every_key_with_its_default(void **state)
 									   "\n.It Ic %s\n", name)),
 				arena_printf(loading->arena, "The default is\n.Li %s .\n", value)));
 	}
-	assert_int_equal(keys, 16 + 7);
+	assert_int_equal(keys, 23 + 7);
 }
 
 static void test_manual_names_every_variable_of_the_replaced_service(void **state)
