@@ -38,12 +38,6 @@ static const struct ctl_column columns[] = {
 };
 static const size_t column_count = sizeof(columns) / sizeof(columns[0]);
 
-/* What the log of changes keeps of a key: neither it nor its hash. */
-#define KEY_AUDIT(row) \
-	"jsonb_build_object('id', " row ".id, 'user_id', " row ".user_id, 'key_prefix', " row \
-	".key_prefix, 'name', " row ".name, 'scopes', " row ".scopes, 'is_active', " row \
-	".is_active, 'expires_at', " row ".expires_at)"
-
 /* FOR SHARE: the user cannot lose a scope while a key with it is being made. */
 static const struct db_statement insert_key = {
 	.name = "ctl_key_create",
@@ -60,12 +54,12 @@ static const struct db_statement insert_key = {
 	       " RETURNING *), "
 	       "audited AS ("
 	       " INSERT INTO audit_log (actor, action, subject_type, subject_id, after)"
-	       " SELECT $8, 'key.create', 'api_key', id::text, " KEY_AUDIT(
-		       "made") " FROM made) "
-			       "SELECT owner.is_active, array_to_string(owner.scopes, ', '), made.id, owner.id,"
-			       " made.name, array_to_json(made.scopes), rfc3339(made.expires_at),"
-			       " rfc3339(made.created_at), $7::timestamptz <= now() "
-			       "FROM owner LEFT JOIN made ON true",
+	       " SELECT $8, 'key.create', 'api_key', id::text, to_jsonb(made) - 'key_hash'"
+	       " FROM made) "
+	       "SELECT owner.is_active, array_to_string(owner.scopes, ', '), made.id, owner.id,"
+	       " made.name, array_to_json(made.scopes), rfc3339(made.expires_at),"
+	       " rfc3339(made.created_at), $7::timestamptz <= now() "
+	       "FROM owner LEFT JOIN made ON true",
 	.effect = DB_CHANGES,
 };
 
@@ -90,11 +84,11 @@ static const struct db_statement revoke_key = {
 	       " RETURNING k.*), "
 	       "audited AS ("
 	       " INSERT INTO audit_log (actor, action, subject_type, subject_id, before, after)"
-	       " SELECT $3, 'key.revoke', 'api_key', found.id::text, " KEY_AUDIT(
-		       "found") ", " KEY_AUDIT("changed") " FROM found JOIN changed USING (id)) "
-							  "SELECT found.id, found.key_prefix,"
-							  " changed.id IS NOT NULL "
-							  "FROM found LEFT JOIN changed USING (id)",
+	       " SELECT $3, 'key.revoke', 'api_key', found.id::text,"
+	       "  to_jsonb(found) - 'key_hash', to_jsonb(changed) - 'key_hash'"
+	       " FROM found JOIN changed USING (id)) "
+	       "SELECT found.id, found.key_prefix, changed.id IS NOT NULL "
+	       "FROM found LEFT JOIN changed USING (id)",
 	.effect = DB_CHANGES,
 };
 

@@ -414,19 +414,26 @@ static void read_services(const struct reading *reading)
 /* ---- The whole file ---- */
 
 /* Depth is bounded by the rules under which the file was parsed. */
-static void find_nuls(const struct reading *reading, struct json_object *value, const char *pointer)
+static void find_nuls(
+	const struct reading *reading, struct json_object *value, const struct json_place *place)
 {
+	struct json_place member = { .outer = place };
+
 	if (is_string(value)) {
 		if (strlen(json_object_get_string(value)) !=
 			(size_t)json_object_get_string_len(value))
-			complain(reading, pointer, "holds a NUL");
+			complain(reading,
+				reading->faults->count < FAULTS_MOST
+					? json_place_pointer(reading->arena, reading->base, place)
+					: "", /* not kept */
+				"holds a NUL");
 	} else if (json_object_is_type(value, json_type_array)) {
-		for (size_t i = 0; i < json_object_array_length(value); i++)
-			find_nuls(reading, json_object_array_get_idx(value, i),
-				json_pointer_index(reading->arena, pointer, i));
+		for (; member.index < json_object_array_length(value); member.index++)
+			find_nuls(reading, json_object_array_get_idx(value, member.index), &member);
 	} else if (json_object_is_type(value, json_type_object)) {
-		json_object_object_foreach (value, key, member) {
-			find_nuls(reading, member, json_pointer(reading->arena, pointer, key));
+		json_object_object_foreach (value, key, inner) {
+			member.key = key;
+			find_nuls(reading, inner, &member);
 		}
 	}
 }
@@ -455,7 +462,7 @@ void regfile_read(struct arena *arena, const struct json_text *file, const char 
 		return;
 	}
 	if (strstr(file->text, "\\u0000") != NULL)
-		find_nuls(&reading, file->object, base);
+		find_nuls(&reading, file->object, NULL);
 	read_type(&reading);
 	out->name = read_text(&reading, "name", NAME_MAX_CHARS);
 	out->description = read_text(&reading, "description", DESCRIPTION_MAX_CHARS);

@@ -60,3 +60,14 @@ const char *json_pointer_index(struct arena *arena, const char *base, size_t ind
 {
 	return arena_printf(arena, "%s/%zu", base, index);
 }
+
+const char *json_place_pointer(
+	struct arena *arena, const char *base, const struct json_place *place)
+{
+	if (place == NULL)
+		return base;
+	base = json_place_pointer(arena, base, place->outer);
+	if (place->key != NULL)
+		return json_pointer(arena, base, place->key);
+	return json_pointer_index(arena, base, place->index);
+}

@@ -34,4 +34,16 @@ void fault_vadd(struct faults *faults, const char *code, const char *pointer, co
 const char *json_pointer(struct arena *arena, const char *base, const char *token);
 const char *json_pointer_index(struct arena *arena, const char *base, size_t index);
 
+/* The way to a value, through the calls that read it: only what is at fault needs a pointer, and
+ * there can be a million values below a key of many kilobytes. */
+struct json_place {
+	const struct json_place *outer; /* NULL right below the root */
+	const char *key; /* NULL in an array */
+	size_t index; /* in an array */
+};
+
+/* `base` and the pointer of the place from there; NULL is the root. */
+const char *json_place_pointer(
+	struct arena *arena, const char *base, const struct json_place *place);
+
 #endif

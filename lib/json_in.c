@@ -13,6 +13,7 @@
 #include "lib/buf.h"
 #include "lib/eth.h"
 #include "lib/json_out.h"
+#include "lib/rfc3339.h"
 #include "lib/utf8.h"
 
 const struct json_rules json_rules_strict = { .max_depth = 32, .max_containers = 10000 };
@@ -76,13 +77,6 @@ static void put_code_point(struct buf *out, unsigned code)
 
 /* ---- The scanner ---- */
 
-/* The way from the root to a value, through the calls that read it. */
-struct place {
-	const struct place *outer; /* NULL in the root */
-	const char *key; /* NULL in an array */
-	size_t index; /* in an array */
-};
-
 struct scan {
 	struct arena *arena;
 	const struct json_rules *rules;
@@ -99,28 +93,16 @@ struct scan {
 
 enum { REPLACEMENT = 0xfffd }; /* U+FFFD, for what no UTF-8 can say */
 
-static const char *pointer_to(struct arena *arena, const struct place *place)
-{
-	const char *outer;
-
-	if (place == NULL)
-		return "";
-	outer = pointer_to(arena, place->outer);
-	if (place->key != NULL)
-		return json_pointer(arena, outer, place->key);
-	return json_pointer_index(arena, outer, place->index);
-}
-
-static bool refuse(struct scan *scan, const struct place *place, const char *reason)
+static bool refuse(struct scan *scan, const struct json_place *place, const char *reason)
 {
 	scan->error->offset = (size_t)(scan->at - scan->text);
-	scan->error->pointer = pointer_to(scan->arena, place);
+	scan->error->pointer = json_place_pointer(scan->arena, "", place);
 	scan->error->reason = reason;
 	return false;
 }
 
 /* Refuses what stands here instead of what is expected, or that the text is over. */
-static bool unexpected(struct scan *scan, const struct place *place, const char *expected)
+static bool unexpected(struct scan *scan, const struct json_place *place, const char *expected)
 {
 	if (scan->at < scan->end)
 		return refuse(scan, place, expected);
@@ -165,7 +147,7 @@ static void put_tree(void *tree)
 /* Hangs a value where it belongs. Done before its own content is read, so that whatever ends the
  * scan, the root, and with it the arena, owns all there is. */
 static struct json_object *attach(struct scan *scan, struct json_object *into,
-	const struct place *place, struct json_object *value)
+	const struct json_place *place, struct json_object *value)
 {
 	const unsigned new_key = JSON_C_OBJECT_ADD_KEY_IS_NEW | JSON_C_OBJECT_KEY_IS_CONSTANT;
 	int failed = 0;
@@ -184,7 +166,7 @@ static struct json_object *attach(struct scan *scan, struct json_object *into,
 	return value;
 }
 
-static bool scan_hex4(struct scan *scan, const struct place *place, unsigned *unit)
+static bool scan_hex4(struct scan *scan, const struct json_place *place, unsigned *unit)
 {
 	*unit = 0;
 	for (int i = 0; i < 4; i++, scan->at++) {
@@ -199,7 +181,7 @@ static bool scan_hex4(struct scan *scan, const struct place *place, unsigned *un
 
 /* What follows "\u". */
 static bool scan_unicode_escape(
-	struct scan *scan, const struct place *place, bool is_key, struct buf *out)
+	struct scan *scan, const struct json_place *place, bool is_key, struct buf *out)
 {
 	const char *start = scan->at;
 	unsigned code, low;
@@ -236,7 +218,8 @@ static bool scan_unicode_escape(
 	return true;
 }
 
-static bool scan_escape(struct scan *scan, const struct place *place, bool is_key, struct buf *out)
+static bool scan_escape(
+	struct scan *scan, const struct json_place *place, bool is_key, struct buf *out)
 {
 	static const char letters[] = "\"\\/bfnrt";
 	static const char meanings[] = "\"\\/\b\f\n\r\t";
@@ -259,8 +242,8 @@ static bool is_plain(char c)
 }
 
 /* From one quote to behind the other. *bytes is in the text itself when nothing is escaped. */
-static bool scan_string(
-	struct scan *scan, const struct place *place, bool is_key, const char **bytes, size_t *len)
+static bool scan_string(struct scan *scan, const struct json_place *place, bool is_key,
+	const char **bytes, size_t *len)
 {
 	const char *run = ++scan->at;
 	struct buf decoded = { .arena = NULL };
@@ -293,7 +276,7 @@ static bool scan_string(
 	return true;
 }
 
-static bool scan_digits(struct scan *scan, const struct place *place)
+static bool scan_digits(struct scan *scan, const struct json_place *place)
 {
 	if (!isdigit((unsigned char)here(scan)))
 		return unexpected(scan, place, "a digit is expected here");
@@ -319,7 +302,7 @@ static struct json_object *number_object(struct scan *scan, const char *text, bo
 	return made(scan, json_object_new_double_s(strtod(text, NULL), text));
 }
 
-static bool scan_number(struct scan *scan, struct json_object *into, const struct place *place)
+static bool scan_number(struct scan *scan, struct json_object *into, const struct json_place *place)
 {
 	const char *start = scan->at;
 	bool is_integer = true;
@@ -355,11 +338,11 @@ static bool accept_word(struct scan *scan, const char *word)
 	return true;
 }
 
-static bool scan_value(struct scan *scan, struct json_object *into, const struct place *place);
+static bool scan_value(struct scan *scan, struct json_object *into, const struct json_place *place);
 
-static bool scan_array(struct scan *scan, struct json_object *array, const struct place *place)
+static bool scan_array(struct scan *scan, struct json_object *array, const struct json_place *place)
 {
-	struct place element = { .outer = place };
+	struct json_place element = { .outer = place };
 
 	skip_blanks(scan);
 	if (accept(scan, ']'))
@@ -375,7 +358,7 @@ static bool scan_array(struct scan *scan, struct json_object *array, const struc
 	}
 }
 
-static bool refuse_duplicate(struct scan *scan, const struct place *place)
+static bool refuse_duplicate(struct scan *scan, const struct json_place *place)
 {
 	enum { SHOWN = 60 }; /* bytes of a long key */
 	size_t len = utf8_cut(place->key, strlen(place->key), SHOWN);
@@ -397,11 +380,12 @@ static void keep_member(
 }
 
 /* One `"key": value`. Keys seen before are found in json-c's hash table, which is seeded. */
-static bool scan_member(struct scan *scan, struct json_object *object, const struct place *place)
+static bool scan_member(
+	struct scan *scan, struct json_object *object, const struct json_place *place)
 {
 	const char *bytes, *start;
 	size_t len;
-	struct place member = { .outer = place };
+	struct json_place member = { .outer = place };
 
 	skip_blanks(scan);
 	if (here(scan) != '"')
@@ -426,7 +410,8 @@ static bool scan_member(struct scan *scan, struct json_object *object, const str
 	return true;
 }
 
-static bool scan_object(struct scan *scan, struct json_object *object, const struct place *place)
+static bool scan_object(
+	struct scan *scan, struct json_object *object, const struct json_place *place)
 {
 	skip_blanks(scan);
 	if (accept(scan, '}'))
@@ -443,7 +428,8 @@ static bool scan_object(struct scan *scan, struct json_object *object, const str
 }
 
 /* An array or object, from its opening bracket. */
-static bool scan_container(struct scan *scan, struct json_object *into, const struct place *place)
+static bool scan_container(
+	struct scan *scan, struct json_object *into, const struct json_place *place)
 {
 	bool complete;
 
@@ -465,7 +451,7 @@ static bool scan_container(struct scan *scan, struct json_object *into, const st
 }
 
 /* Recursion is bounded by rules->max_depth. `into` is NULL for the root, as `place`. */
-static bool scan_value(struct scan *scan, struct json_object *into, const struct place *place)
+static bool scan_value(struct scan *scan, struct json_object *into, const struct json_place *place)
 {
 	const char *bytes;
 	size_t len;
@@ -766,10 +752,12 @@ static bool is_one_of(const char *text, const char *const *words)
 
 static void complain_of_words(const struct reading *reading)
 {
+	/* what would not be kept is not worded: an array can have a fault in each element */
+	bool is_kept = reading->faults->count < FAULTS_MOST;
 	struct buf list;
 
-	buf_init(&list, reading->arena, 64);
-	for (const char *const *word = reading->field->words; *word != NULL; word++)
+	buf_init(&list, reading->arena, is_kept ? 64 : 0);
+	for (const char *const *word = reading->field->words; is_kept && *word != NULL; word++)
 		buf_printf(&list, "%s%s", list.len == 0 ? "" : ", ", *word);
 	complain(reading, "is not one of %s", list.data);
 }
@@ -807,6 +795,16 @@ static const char *read_string(const struct reading *reading, const char *text)
 	} else {
 		return text;
 	}
+	return NULL;
+}
+
+static const char *read_time(const struct reading *reading, const char *text)
+{
+	const char *why;
+
+	if (rfc3339_check(text, &why))
+		return text;
+	complain(reading, "%s", why);
 	return NULL;
 }
 
@@ -980,6 +978,8 @@ static const char *read_scalar(const struct reading *reading, const struct json_
 		return read_parsed(reading, text, uuid_parse);
 	case JSON_URI:
 		return read_uri(reading, text);
+	case JSON_TIME:
+		return read_time(reading, text);
 	default:
 		return read_string(reading, text);
 	}
@@ -1010,14 +1010,43 @@ static bool has_right_shape(const struct reading *reading, const struct json_tex
 	return false;
 }
 
+/* Faults point at the element. */
+static void read_words(
+	const struct reading *reading, const struct json_text *value, struct json_words *words)
+{
+	size_t count = json_object_array_length(value->object);
+
+	words->texts = arena_alloc(reading->arena, (count + 1) * sizeof *words->texts);
+	for (size_t i = 0; i < count; i++) {
+		const struct json_text element = { .object = json_object_array_get_idx(
+							   value->object, i) };
+		struct reading at = *reading;
+		const char *text;
+
+		at.pointer = json_pointer_index(reading->arena, reading->pointer, i);
+		text = string_of(&at, &element);
+		if (text == NULL)
+			continue;
+		if (!is_one_of(text, reading->field->words))
+			complain_of_words(&at);
+		else if (is_one_of(text, words->texts))
+			complain(&at, "stands twice");
+		else
+			words->texts[words->count++] = text;
+	}
+}
+
 static void read_field(
 	const struct reading *reading, const struct json_member *member, void *target)
 {
 	const struct json_field *field = reading->field;
 	void *into = (char *)target + field->offset;
-	bool nested = field->kind == JSON_OBJECT || field->kind == JSON_ARRAY;
+	bool words = field->kind == JSON_WORDS;
+	bool nested = words || field->kind == JSON_OBJECT || field->kind == JSON_ARRAY;
 
-	if (nested)
+	if (words)
+		*(struct json_words *)into = (struct json_words){ .texts = NULL };
+	else if (nested)
 		*(struct json_text *)into = (struct json_text){ .object = NULL };
 	else
 		*(const char **)into = NULL;
@@ -1027,7 +1056,11 @@ static void read_field(
 			complain(reading, member == NULL ? "is missing" : "is null");
 	} else if (!nested) {
 		*(const char **)into = read_scalar(reading, &member->value);
-	} else if (has_right_shape(reading, &member->value)) {
+	} else if (!has_right_shape(reading, &member->value)) {
+		return;
+	} else if (words) {
+		read_words(reading, &member->value, into);
+	} else {
 		*(struct json_text *)into = member->value;
 	}
 }

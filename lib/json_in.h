@@ -87,24 +87,33 @@ enum json_kind {
 	JSON_AMOUNT, /* const char *: decimal text from a JSON string or number, at most 6 fraction
 			 digits, within min..max */
 	JSON_BOOL, /* const char *: "true" or "false" */
+	JSON_TIME, /* const char *: RFC 3339 time, as rfc3339_check() allows */
 	JSON_OBJECT, /* struct json_text */
 	JSON_ARRAY, /* struct json_text: min..max elements */
+	JSON_WORDS, /* struct json_words: an array of `words`, none of them twice */
+};
+
+/* `texts` is NULL when the member is absent or null, and not when the array is empty. */
+struct json_words {
+	const char **texts;
+	size_t count;
 };
 
 struct json_field {
 	const char *name;
 	enum json_kind kind;
 	bool required;
-	size_t offset; /* of a const char * or a struct json_text in the target */
+	size_t offset; /* of a const char *, struct json_text or struct json_words in the target */
 	long long min, max; /* what they bound depends on the kind; 0, 0 is no bound */
 	const char *code; /* of its faults; NULL is validation_failed */
-	const char *const *words; /* JSON_STRING: NULL-terminated list of the only ones allowed */
+	const char *const *words; /* JSON_STRING, JSON_WORDS: NULL-terminated list of the only ones
+				     allowed */
 };
 
 /*
  * Fills `target` from the document's members by the table. Adds one fault for each member that is
  * missing, unknown, of the wrong type or out of its bounds; an optional member that is null counts
- * as absent and leaves its pointer NULL (text.object NULL). A root that is no object is one fault.
+ * as absent and leaves its pointer NULL (text.object, words.texts). A root that is no object is one fault.
  * Returns whether no fault was added.
  */
 MUST_CHECK bool json_read(const struct json_doc *doc, const struct json_field *fields,

@@ -339,8 +339,10 @@ static void different_big_numbers_stay_different(void **state)
 /* ---- Bodies ---- */
 
 struct body {
-	const char *name, *owner, *hash, *uuid, *uri, *count, *value, *score, *amount, *flag, *word;
+	const char *name, *owner, *hash, *uuid, *uri, *count, *value, *score, *amount, *flag, *word,
+		*time;
 	struct json_text file, list;
+	struct json_words scopes;
 };
 
 static const char *const words[] = { "pending", "verified", NULL };
@@ -361,6 +363,8 @@ static const struct json_field fields[] = {
 	{ "word", JSON_STRING, false, offsetof(struct body, word), 0, 0, NULL, words },
 	{ "file", JSON_OBJECT, false, offsetof(struct body, file), 0, 0, NULL, NULL },
 	{ "list", JSON_ARRAY, false, offsetof(struct body, list), 1, 2, NULL, NULL },
+	{ "time", JSON_TIME, false, offsetof(struct body, time), 0, 0, NULL, NULL },
+	{ "scopes", JSON_WORDS, false, offsetof(struct body, scopes), 0, 2, NULL, words },
 };
 
 static bool read_body(const char *text, struct body *body, struct faults *faults)
@@ -474,6 +478,15 @@ static void each_fault_is_named_with_its_pointer(void **state)
 		{ "\"list\":{}", "/list", "is not an array" },
 		{ "\"list\":[]", "/list", "has fewer than 1 elements" },
 		{ "\"list\":[1,2,3]", "/list", "has more than 2 elements" },
+		{ "\"time\":\"2026-02-30T00:00:00Z\"", "/time",
+			"not an RFC 3339 time such as 2026-03-01T12:00:00Z" },
+		{ "\"time\":1772366400", "/time", "is not a string" },
+		{ "\"scopes\":\"pending\"", "/scopes", "is not an array" },
+		{ "\"scopes\":[\"pending\",\"other\"]", "/scopes/1",
+			"is not one of pending, verified" },
+		{ "\"scopes\":[null]", "/scopes/0", "is not a string" },
+		{ "\"scopes\":[\"pending\",\"pending\"]", "/scopes/1", "stands twice" },
+		{ "\"scopes\":[1,2,3]", "/scopes", "has more than 2 elements" },
 		{ "\"a/b\":1", "/a~1b", "is not a field of this request" },
 	};
 
@@ -489,6 +502,27 @@ static void each_fault_is_named_with_its_pointer(void **state)
 		assert_string_equal(faults.first->pointer, cases[i].pointer);
 		assert_string_equal(faults.first->detail, cases[i].detail);
 	}
+}
+
+static void an_empty_list_of_words_differs_from_none(void **state)
+{
+	struct body body;
+	struct faults faults;
+
+	(void)state;
+	assert_true(read_body("{\"name\":\"x\",\"time\":\"2027-01-31T00:00:00Z\","
+			      "\"scopes\":[\"verified\",\"pending\"]}",
+		&body, &faults));
+	assert_string_equal(body.time, "2027-01-31T00:00:00Z");
+	assert_int_equal(body.scopes.count, 2);
+	assert_string_equal(body.scopes.texts[0], "verified");
+	assert_string_equal(body.scopes.texts[1], "pending");
+	assert_true(read_body("{\"name\":\"x\",\"scopes\":[]}", &body, &faults));
+	assert_int_equal(body.scopes.count, 0);
+	assert_non_null(body.scopes.texts);
+	assert_null(body.time);
+	assert_true(read_body("{\"name\":\"x\",\"scopes\":null}", &body, &faults));
+	assert_null(body.scopes.texts);
 }
 
 static void the_bounds_themselves_are_allowed(void **state)
@@ -585,6 +619,7 @@ int main(void)
 		TEST(a_good_body_is_read_whole),
 		TEST(what_a_body_leaves_out_is_empty),
 		TEST(each_fault_is_named_with_its_pointer),
+		TEST(an_empty_list_of_words_differs_from_none),
 		TEST(the_bounds_themselves_are_allowed),
 		TEST(all_faults_come_in_one_answer_with_their_codes),
 		TEST(faults_past_the_hundredth_are_counted_but_not_kept),

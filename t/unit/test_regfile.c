@@ -338,6 +338,27 @@ static void the_list_of_faults_says_how_many_it_leaves_out(void **state)
 		strstr(conformance, "{\"pointer\":\"\",\"detail\":\"has 4 more faults\"}]"));
 }
 
+/* Naming each value on the way to look for NULs took 30 KiB for each of them: 300 MB of a worker's
+ * 64 MB, by one body of 50 KB. */
+static void many_values_below_a_long_key_take_little_memory(void **state)
+{
+	enum { KEY = 30000, VALUES = 10000 };
+	struct buf text;
+
+	(void)state;
+	buf_init(&text, arena, KEY + 2 * VALUES);
+	buf_puts(&text, "\"k");
+	for (int i = 0; i < KEY; i++)
+		buf_putc(&text, 'k');
+	buf_puts(&text, "\":[0");
+	for (int i = 1; i < VALUES; i++)
+		buf_puts(&text, ",0");
+	buf_puts(&text, "],\"looks like a NUL\":\"\\\\u0000\"");
+	read_members(text.data);
+	assert_int_equal(faults.count, 0);
+	assert_true(arena_used(arena) < 8 << 20);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -357,6 +378,7 @@ int main(void)
 		TEST(a_file_above_64_kib_is_a_fault_and_read_nevertheless),
 		TEST(equal_files_have_equal_digests_and_different_ones_have_not),
 		TEST(the_list_of_faults_says_how_many_it_leaves_out),
+		TEST(many_values_below_a_long_key_take_little_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,12 @@
+/* One's own account: GET /me, GET and POST /keys, DELETE /keys/{key_id}. */
+#ifndef AREG_ACCOUNTS_H
+#define AREG_ACCOUNTS_H
+
+#include "app/call.h"
+
+void me_get(struct call *call);
+void keys_list(struct call *call);
+void keys_create(struct call *call);
+void keys_revoke(struct call *call);
+
+#endif
