@@ -9,6 +9,7 @@
 #include "app/ctl.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@ static const struct group groups[] = {
 	{ "key", "create, list and revoke API keys", ctl_key_commands },
 	{ "agent", "show, suspend and reactivate agents", ctl_agent_commands },
 	{ "import", "load agents, feedback and payments from JSON Lines", ctl_import_commands },
+	{ "audit", "show, export and verify the log of changes", ctl_audit_commands },
 };
 static const size_t group_count = sizeof(groups) / sizeof(groups[0]);
 
@@ -360,8 +362,8 @@ const char *ctl_actor(struct ctl *ctl)
 	return arena_printf(ctl->arena, "aregctl:%lu", (unsigned long)getuid());
 }
 
-static void put_json(
-	struct ctl *ctl, struct json_out *out, const struct ctl_column *column, const char *value)
+static void put_json(struct arena *arena, struct json_out *out, const struct ctl_column *column,
+	const char *value)
 {
 	char *word, *rest;
 
@@ -382,7 +384,7 @@ static void put_json(
 		break;
 	case CTL_WORDS:
 		json_open_array(out);
-		rest = arena_strdup(ctl->arena, value);
+		rest = arena_strdup(arena, value);
 		while ((word = strsep(&rest, " ")) != NULL) {
 			if (word[0] != '\0')
 				json_put_string(out, word);
@@ -392,12 +394,12 @@ static void put_json(
 	}
 }
 
-static void put_object(struct ctl *ctl, struct json_out *out, const struct db_rows *rows,
+static void put_object(struct arena *arena, struct json_out *out, const struct db_rows *rows,
 	size_t row, const struct ctl_column *columns, size_t count)
 {
 	json_open_object(out);
 	for (size_t i = 0; i < count; i++)
-		put_json(ctl, out, &columns[i], db_text(rows, row, (int)i));
+		put_json(arena, out, &columns[i], db_text(rows, row, (int)i));
 	json_close_object(out);
 }
 
@@ -426,7 +428,7 @@ void ctl_print_rows(struct ctl *ctl, const struct db_rows *rows, const struct ct
 		json_out_init(&out, &buf);
 		json_open_array(&out);
 		for (size_t row = 0; row < rows->count; row++)
-			put_object(ctl, &out, rows, row, columns, count);
+			put_object(ctl->arena, &out, rows, row, columns, count);
 		json_close_array(&out);
 		ctl_print_buf(&buf);
 		return;
@@ -462,7 +464,7 @@ void ctl_print_row(
 
 		buf_init(&buf, ctl->arena, 4096);
 		json_out_init(&out, &buf);
-		put_object(ctl, &out, rows, 0, columns, count);
+		put_object(ctl->arena, &out, rows, 0, columns, count);
 		ctl_print_buf(&buf);
 		return;
 	}
@@ -477,6 +479,56 @@ void ctl_print_row(
 				table_cell(ctl->arena,
 					readable(&columns[i], db_text(rows, 0, (int)i))));
 	}
+}
+
+void ctl_print_json_line(struct arena *arena, const struct db_rows *rows, size_t row,
+	const struct ctl_column *columns, size_t count)
+{
+	struct json_out out;
+	struct buf buf;
+
+	buf_init(&buf, arena, 4096);
+	json_out_init(&out, &buf);
+	put_object(arena, &out, rows, row, columns, count);
+	ctl_print_buf(&buf);
+}
+
+const char *ctl_grouped(struct arena *arena, uint64_t number)
+{
+	const char *digits = arena_printf(arena, "%" PRIu64, number);
+	size_t len = strlen(digits);
+	struct buf text;
+
+	buf_init(&text, arena, 32);
+	for (size_t i = 0; i < len; i++) {
+		if (i > 0 && (len - i) % 3 == 0)
+			buf_putc(&text, ',');
+		buf_putc(&text, digits[i]);
+	}
+	return text.data;
+}
+
+void ctl_show_bar(struct ctl *ctl, double part, const char *text)
+{
+	enum { BAR = 30 };
+	static const char full[] = "##############################";
+	static const char empty[] = "..............................";
+	int done = (int)(part * BAR);
+
+	if (!isatty(STDERR_FILENO))
+		return;
+	ctl_clear_bar(ctl);
+	if (part >= 0)
+		fprintf(stderr, "[%.*s%.*s] ", done, full, BAR - done, empty);
+	fprintf(stderr, "%s", text);
+	ctl->bar = true;
+}
+
+void ctl_clear_bar(struct ctl *ctl)
+{
+	if (ctl->bar)
+		fputs("\r\033[K", stderr);
+	ctl->bar = false;
 }
 
 void ctl_print_buf(const struct buf *buf)

@@ -27,6 +27,7 @@ struct ctl {
 	struct settings settings;
 	struct db *db; /* see ctl_open_db() */
 	bool json; /* --json: output is for a program */
+	bool bar; /* a progress bar stands in the terminal's last line */
 	const char *const *operands; /* what is left of the command line */
 	size_t operand_count;
 };
@@ -67,6 +68,7 @@ extern const struct ctl_command ctl_user_commands[];
 extern const struct ctl_command ctl_key_commands[];
 extern const struct ctl_command ctl_agent_commands[];
 extern const struct ctl_command ctl_import_commands[];
+extern const struct ctl_command ctl_audit_commands[];
 
 /* "aregctl: …" and a newline, to stderr. */
 void ctl_error(const char *format, ...) PRINTF_LIKE(1, 2);
@@ -107,6 +109,18 @@ void ctl_print_rows(struct ctl *ctl, const struct db_rows *rows, const struct ct
 /* The first row: one "heading: value" a line, or a JSON object. */
 void ctl_print_row(struct ctl *ctl, const struct db_rows *rows, const struct ctl_column *columns,
 	size_t count);
+
+/* One row as a JSON object in a line of its own; `arena` is for its text. */
+void ctl_print_json_line(struct arena *arena, const struct db_rows *rows, size_t row,
+	const struct ctl_column *columns, size_t count);
+
+/* 1234567 as 1,234,567. */
+const char *ctl_grouped(struct arena *arena, uint64_t number);
+
+/* A bar of `part` (0..1; below 0 for none) and a text in the last line of the terminal that stderr
+ * is, if it is one. To be cleared before anything else is written. */
+void ctl_show_bar(struct ctl *ctl, double part, const char *text);
+void ctl_clear_bar(struct ctl *ctl);
 
 /* The buffer and a newline, to stdout. */
 void ctl_print_buf(const struct buf *buf);

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "app/import.h"
 #include "app/lines.h"
@@ -51,7 +50,6 @@ struct run {
 	uint64_t line_count; /* without blank ones */
 	uint64_t refused; /* also those that are no record of any kind */
 	struct refusal *refusals, **last_refusal; /* the first REFUSALS_REPORTED */
-	bool bar; /* a progress bar stands in the terminal's last line */
 	double started, progress_at; /* seconds */
 };
 
@@ -72,37 +70,14 @@ static double now_s(void)
 
 /* ---- While it runs ---- */
 
-/* 1234567 as 1,234,567. */
-static const char *grouped(struct arena *arena, uint64_t number)
-{
-	const char *digits = arena_printf(arena, "%" PRIu64, number);
-	size_t len = strlen(digits);
-	struct buf text;
-
-	buf_init(&text, arena, 32);
-	for (size_t i = 0; i < len; i++) {
-		if (i > 0 && (len - i) % 3 == 0)
-			buf_putc(&text, ',');
-		buf_putc(&text, digits[i]);
-	}
-	return text.data;
-}
-
-static void clear_bar(struct run *run)
-{
-	if (run->bar)
-		fputs("\r\033[K", stderr);
-	run->bar = false;
-}
-
 /* "12,345 lines, 5,940/s", and "43 %, 0:12 left" where the end is known. */
 static const char *how_far(const struct run *run, struct arena *arena, double part)
 {
 	double elapsed = now_s() - run->started;
 	double rate = elapsed > 0 ? (double)run->line_count / elapsed : 0;
 	uint64_t left_s = part > 0 ? (uint64_t)(elapsed / part - elapsed + 0.5) : 0;
-	const char *text = arena_printf(arena, "%s lines, %s/s", grouped(arena, run->line_count),
-		grouped(arena, (uint64_t)rate));
+	const char *text = arena_printf(arena, "%s lines, %s/s",
+		ctl_grouped(arena, run->line_count), ctl_grouped(arena, (uint64_t)rate));
 
 	if (part <= 0)
 		return text;
@@ -113,9 +88,6 @@ static const char *how_far(const struct run *run, struct arena *arena, double pa
 /* Between batches: a bar on a terminal, a line now and then with --progress, else nothing. */
 static void show_progress(struct run *run)
 {
-	enum { BAR = 30 };
-	static const char full[] = "##############################";
-	static const char empty[] = "..............................";
 	double now = now_s(), part = lines_part(&run->lines);
 	const char *text = how_far(run, run->line_arena, part);
 
@@ -123,14 +95,8 @@ static void show_progress(struct run *run)
 		if (now - run->progress_at < PROGRESS_S)
 			return;
 		fprintf(stderr, "%s\n", text);
-	} else if (isatty(STDERR_FILENO)) {
-		int done = (int)(part * BAR);
-
-		clear_bar(run);
-		if (run->lines.size > 0)
-			fprintf(stderr, "[%.*s%.*s] ", done, full, BAR - done, empty);
-		fprintf(stderr, "%s", text);
-		run->bar = true;
+	} else {
+		ctl_show_bar(run->ctl, run->lines.size > 0 ? part : -1, text);
 	}
 	run->progress_at = now;
 }
@@ -156,7 +122,7 @@ static void say_refused(struct run *run, uint64_t line, const struct faults *fau
 			named ? fault->pointer + 1 : "", named ? " " : "", fault->detail);
 	}
 	json_close_array(&out);
-	clear_bar(run);
+	ctl_clear_bar(run->ctl);
 	fprintf(stderr, "line %" PRIu64 ": refused: %s\n", line,
 		table_cell(faults->arena, text.data));
 	if (run->refused++ < REFUSALS_REPORTED) {
@@ -186,7 +152,7 @@ static void say_differs(void *arg, uint64_t line, const char *fields)
 
 	if (!run->values->verbose)
 		return;
-	clear_bar(run);
+	ctl_clear_bar(run->ctl);
 	fprintf(stderr, "line %" PRIu64 ": already there, but differs: %s\n", line, fields);
 }
 
@@ -250,7 +216,7 @@ static enum db_status take_lines(struct run *run)
 	}
 	if (status == DB_OK)
 		status = store_batch(run);
-	clear_bar(run);
+	ctl_clear_bar(run->ctl);
 	return status;
 }
 
@@ -307,13 +273,13 @@ static void report_text(const struct run *run, double seconds)
 	struct table *table = table_new(arena, headings);
 	double rate = (double)run->line_count / (seconds > 0.001 ? seconds : 0.001);
 
-	printf("%s lines in %.1f s (%s/s), %s refused\n\n", grouped(arena, run->line_count),
-		seconds, grouped(arena, (uint64_t)rate), grouped(arena, run->refused));
+	printf("%s lines in %.1f s (%s/s), %s refused\n\n", ctl_grouped(arena, run->line_count),
+		seconds, ctl_grouped(arena, (uint64_t)rate), ctl_grouped(arena, run->refused));
 	for (int kind = 0; kind < IMPORT_KINDS; kind++) {
 		const struct import_tally *tally = &run->tallies[kind];
-		const char *cells[] = { kind_names[kind], grouped(arena, tally->stored),
-			grouped(arena, tally->there), grouped(arena, tally->differs),
-			grouped(arena, tally->refused) };
+		const char *cells[] = { kind_names[kind], ctl_grouped(arena, tally->stored),
+			ctl_grouped(arena, tally->there), ctl_grouped(arena, tally->differs),
+			ctl_grouped(arena, tally->refused) };
 
 		table_row(table, cells);
 	}
