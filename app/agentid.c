@@ -87,3 +87,13 @@ enum agentid_status agentid_parse(
 		return parse_global(settings, colon + 1, id, why);
 	return parse_short(settings, text, colon, id, why);
 }
+
+void agentid_params(const struct agentid *id, const char *params[AGENT_NAMED_PARAMS])
+{
+	bool is_token = id->kind == AGENTID_TOKEN;
+
+	params[0] = is_token ? NULL : id->uuid;
+	params[1] = is_token ? id->chain->name : NULL;
+	params[2] = is_token ? id->registry_address : NULL;
+	params[3] = is_token ? id->agent_id : NULL;
+}

@@ -32,4 +32,15 @@ enum agentid_status {
 MUST_CHECK enum agentid_status agentid_parse(
 	const struct settings *settings, const char *text, struct agentid *id, const char **why);
 
+/*
+ * An agent in a statement: SQL for its agent_uuid in terms of the first four parameters, which
+ * agentid_params() fills from *id (that must outlive them). The look-up by chain and number is only
+ * made when it is needed, in the same statement.
+ */
+#define AGENT_NAMED \
+	"coalesce($1::uuid, (SELECT named.agent_uuid FROM erc8004_agents named" \
+	" WHERE named.chain = $2 AND named.registry_address = $3 AND named.agent_id = $4::numeric))"
+enum { AGENT_NAMED_PARAMS = 4 };
+void agentid_params(const struct agentid *id, const char *params[AGENT_NAMED_PARAMS]);
+
 #endif

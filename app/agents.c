@@ -4,7 +4,6 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "app/agentid.h"
 #include "app/columns.h"
 #include "app/metering.h"
 #include "app/regfile.h"
@@ -77,6 +76,14 @@ static const struct db_statement register_agent = {
 	       "    INSERT INTO erc8004_agent_metadata (agent_uuid, key, value)"
 	       "    SELECT a.agent_uuid, m.key, convert_to(m.value, 'UTF8')"
 	       "      FROM a, unnest($18::text[], $19::text[]) AS m (key, value)"
+	       "), audited AS ("
+	       "    INSERT INTO audit_log (actor_user, actor, request_id, client_address, action,"
+	       "        subject_type, subject_id, after)"
+	       "    SELECT $20::uuid, $21, $22, areg_client_address($23), 'agent.register', 'agent', a.agent_uuid,"
+	       "        jsonb_build_object('chain', a.chain, 'agent_id', a.agent_id,"
+	       "            'owner_address', a.owner_address, 'name', a.name,"
+	       "            'registration_digest', $7, 'metadata_keys', to_jsonb($18::text[]))"
+	       "      FROM a"
 	       ")"
 	       "SELECT duplicate.agent_uuid, " AGENT_COLUMNS ","
 	       "       coalesce((SELECT json_object_agg(m.key, m.value ORDER BY m.key)"
@@ -132,18 +139,11 @@ bool agent_named(struct call *call, const char *params[AGENT_NAMED_PARAMS])
 	struct agentid *id = arena_alloc(call->arena, sizeof *id);
 	const char *why;
 
-	params[0] = params[1] = params[2] = params[3] = NULL;
 	if (agentid_parse(call->worker->settings, call->path_values[0], id, &why) != AGENTID_OK) {
 		agent_not_found(call);
 		return false;
 	}
-	if (id->kind == AGENTID_UUID) {
-		params[0] = id->uuid;
-	} else {
-		params[1] = id->chain->name;
-		params[2] = id->registry_address;
-		params[3] = id->agent_id;
-	}
+	agentid_params(id, params);
 	return true;
 }
 
@@ -270,6 +270,10 @@ static enum db_status store(struct call *call, const struct registration *regist
 		db_array(arena, file->supported_trust, file->trust_count),
 		db_array(arena, metadata->keys, metadata->count),
 		db_array(arena, metadata->values, metadata->count),
+		call->caller->user_id,
+		call->caller->key_prefix,
+		call->request->id,
+		call->request->client_address,
 	};
 
 	return db_run(call->worker->db, &register_agent, params, sizeof params / sizeof params[0],
@@ -323,7 +327,10 @@ static void register_one(struct call *call, const struct chain **chain)
 	status = store(call, &registration, *chain, &file, &metadata, &rows);
 	if (status == DB_CALLER && strcmp(db_last_error(call->worker->db)->constraint,
 					   "erc8004_agents_one_registration") == 0)
-		status = store(call, &registration, *chain, &file, &metadata, &rows);
+		/* Its twin was just stored: now it is found. A transaction begins anew for that. */
+		status = call->in_transaction
+				 ? DB_CONFLICT
+				 : store(call, &registration, *chain, &file, &metadata, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 	} else if (db_text(&rows, 0, 0) != NULL) {

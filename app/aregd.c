@@ -9,6 +9,7 @@
 
 #include "app/backends.h"
 #include "app/master.h"
+#include "app/routes.h"
 #include "app/settings.h"
 #include "lib/http.h"
 #include "lib/log.h"
@@ -24,6 +25,7 @@ static const char usage[] =
 	"usage: spawn-fcgi -n -s SOCKET -- aregd [-c FILE]\n"
 	"       aregd -t [-c FILE]     check configuration, database and memcached, and exit\n"
 	"       aregd -p [-c FILE]     print the configuration in force, secrets hidden, and exit\n"
+	"       aregd -r               print the table of routes and exit\n"
 	"       aregd -V               print the version and exit\n"
 	"       aregd -h               print this and exit\n"
 	"\n"
@@ -49,6 +51,24 @@ static int test_backends(struct arena *arena, const struct settings *settings)
 			exit_code = EXIT_BACKENDS;
 	}
 	return exit_code;
+}
+
+/* One line for each route, its fields with tabs between: for people, and for tests that must miss
+ * none. */
+static void print_routes(void)
+{
+	static const char *const who[] = {
+		[FOR_ANYONE] = "anyone", [FOR_KEY] = "key", [FOR_OPERATOR] = "operator"
+	};
+
+	for (size_t i = 0; i < route_count; i++) {
+		const struct route *route = &routes[i];
+
+		printf("%s\t%s\t%s\t%s\t%s\n", http_method_name(route->path.method),
+			route->path.template, who[route->access],
+			route->rate == RATE_NONE ? "-" : rate_class_name(route->rate),
+			route->audits != NULL ? route->audits : "-");
+	}
 }
 
 static int is_listening(int fd)
@@ -86,7 +106,7 @@ int main(int argc, char **argv)
 	enum { SERVE, TEST, PRINT } task = SERVE;
 	int option, exit_code = EXIT_REFUSED;
 
-	while ((option = getopt(argc, argv, "c:tpVh")) != -1) {
+	while ((option = getopt(argc, argv, "c:tprVh")) != -1) {
 		switch (option) {
 		case 'c':
 			path = optarg;
@@ -97,6 +117,10 @@ int main(int argc, char **argv)
 		case 'p':
 			task = PRINT;
 			break;
+		case 'r':
+			print_routes();
+			exit_code = EXIT_SUCCESS;
+			goto done;
 		case 'V':
 			printf("areg %s\n", PACKAGE_VERSION);
 			exit_code = EXIT_SUCCESS;

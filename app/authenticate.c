@@ -1,15 +1,24 @@
-/* Only a well-formed key costs a look-up; keys are compared as SHA-256, by the database's index. */
+/* Only a well-formed key can cost a look-up; keys are compared as SHA-256, in shared memory first,
+ * then by the database's index. */
 #include "app/authenticate.h"
 
+#include <openssl/sha.h>
 #include <string.h>
 #include <strings.h>
 
 #include "app/apikey.h"
+#include "app/fold.h"
+#include "app/metering.h"
+#include "lib/clock.h"
 
+/* Scopes of a key count only while its user has them, too. */
 static const struct db_statement find_caller = {
 	.name = "find_caller",
 	.effect = DB_READS,
-	.sql = "SELECT u.id, u.wallet_address, u.tier, k.id, k.key_prefix"
+	.sql = "SELECT u.id, k.id, coalesce(u.wallet_address, ''), k.key_prefix, u.tier,"
+	       "       array_to_string(ARRAY(SELECT unnest(k.scopes::text[]) INTERSECT"
+	       "                             SELECT unnest(u.scopes::text[])), ' '),"
+	       "       coalesce(ceil(extract(epoch FROM k.expires_at)), 0)::bigint"
 	       "  FROM api_keys k JOIN users u ON u.id = k.user_id"
 	       " WHERE k.key_hash = decode($1, 'hex') AND k.is_active AND u.is_active"
 	       "   AND (k.expires_at IS NULL OR k.expires_at > now())",
@@ -29,38 +38,226 @@ static const char *key_of(const struct http_request *request)
 	return authorization + strspn(authorization, " ");
 }
 
-static bool refuse(struct call *call)
+static void add_limit_headers(struct call *call, const struct limit_answer *answer)
 {
+	struct arena *arena = call->arena;
+
+	http_header_add(
+		call->response, "X-RateLimit-Limit", arena_printf(arena, "%u", answer->limit));
+	http_header_add(call->response, "X-RateLimit-Remaining",
+		arena_printf(arena, "%u", answer->remaining));
+	http_header_add(call->response, "X-RateLimit-Reset",
+		arena_printf(arena, "%llu", (unsigned long long)answer->reset_s));
+}
+
+static bool refuse_over_limit(
+	struct call *call, enum rate_class class, const struct limit_answer *answer)
+{
+	metrics_add(call->worker->metrics, METER_LIMIT_REFUSALS, class, 0, 1);
+	http_header_add(call->response, "Retry-After",
+		arena_printf(call->arena, "%u", answer->retry_after_s));
+	call_problem(call, 429, "rate_limit_exceeded",
+		arena_printf(call->arena,
+			"Over the limit of %u requests a minute for calls of class %s; one more fits "
+			"in %u s.",
+			answer->limit, rate_class_name(class), answer->retry_after_s));
+	return false;
+}
+
+/*
+ * Counts the request. Where this host has used up what it reserved among several, it reserves more
+ * in two round trips; with the ledger away it owes what it lets through.
+ */
+static enum limit_verdict take(struct call *call, uint64_t tag, uint32_t limit, uint64_t now_ms,
+	struct limit_answer *answer)
+{
+	struct limiter *limiter = call->worker->hot->limiter;
+	enum limit_verdict verdict = limiter_take(limiter, tag, limit, now_ms, answer);
+	bool is_away = false;
+
+	/* Other workers may use up a batch before this one gets to it, but not for ever. */
+	for (int tries = 0; verdict == LIMIT_UNRESERVED && tries < 16; tries++) {
+		metrics_add(call->worker->metrics, METER_LIMIT_RESERVATIONS, 0, 0, 1);
+		if (!fold_reserve(limiter, call->worker->cache, tag, limit, now_ms, &is_away)) {
+			if (is_away)
+				verdict = limiter_take_owing(limiter, tag, limit, now_ms, answer);
+			break;
+		}
+		verdict = limiter_take(limiter, tag, limit, now_ms, answer);
+	}
+	if (verdict == LIMIT_UNRESERVED) {
+		answer->remaining = 0;
+		answer->retry_after_s = (uint32_t)(answer->reset_s - now_ms / 1000);
+		if (answer->retry_after_s == 0)
+			answer->retry_after_s = 1;
+		verdict = LIMIT_REFUSED;
+	}
+	return verdict;
+}
+
+/* Requests a minute that a client without a key is counted against as a reader: at least 1, also
+ * where reading takes a key, so that asking without one and with wrong ones is limited, too. */
+/* Wrong keys have a count of their own, as large as that of anonymous reads: who reads without a key
+ * from a shared address does not keep the keys of others there from being looked up. */
+enum { WRONG_KEYS = RATE_CLASSES };
+
+static uint32_t anonymous_reads(const struct call *call)
+{
+	uint32_t limit = call->worker->settings->rates[RATE_READ][TIER_ANONYMOUS];
+
+	return limit > 0 ? limit : 1;
+}
+
+static uint64_t address_tag(const struct call *call, unsigned class)
+{
+	char subject[64];
+
+	limiter_address_subject(call->request->client_address, subject);
+	return limiter_tag(call->worker->hot->limiter, class, subject);
+}
+
+/* Counts the request under a tag, and says in its headers how that stands. */
+static bool count_as(
+	struct call *call, enum rate_class class, uint64_t tag, uint32_t limit, uint64_t now_ms)
+{
+	struct limit_answer answer;
+	enum limit_verdict verdict = take(call, tag, limit, now_ms, &answer);
+
+	add_limit_headers(call, &answer);
+	return verdict == LIMIT_PASSED || refuse_over_limit(call, class, &answer);
+}
+
+/* Counts the request of whom it is from: a key, or else a client's address. What is not for the
+ * caller's tier at all, and so will be refused, counts as a read. */
+static bool count(struct call *call, enum rate_class class, uint64_t now_ms)
+{
+	const struct caller_record *caller = call->caller;
+	enum tier tier = caller == NULL ? TIER_ANONYMOUS : (enum tier)caller->tier;
+	uint32_t limit = call->worker->settings->rates[class][tier];
+
+	if (limit == 0) {
+		class = RATE_READ;
+		limit = call->worker->settings->rates[class][tier];
+		if (limit == 0)
+			limit = anonymous_reads(call);
+	}
+	return count_as(call, class,
+		caller == NULL ? address_tag(call, class)
+			       : limiter_tag(call->worker->hot->limiter, class, caller->key_id),
+		limit, now_ms);
+}
+
+static bool refuse_key(struct call *call, uint64_t now_ms)
+{
+	if (!count_as(
+		    call, RATE_READ, address_tag(call, WRONG_KEYS), anonymous_reads(call), now_ms))
+		return false;
 	http_header_add(call->response, "WWW-Authenticate", "Bearer error=\"invalid_token\"");
 	call_problem(call, 401, "unauthorized",
 		"The API key is not valid: it is mistyped, revoked or expired.");
 	return false;
 }
 
-bool authenticate(struct call *call)
+/* Whether the client's address has sent so many wrong keys that no key of its is looked up. */
+static bool is_guessing(const struct call *call, uint64_t now_ms)
 {
-	const char *key = key_of(call->request);
-	char hash[APIKEY_HASH_LEN + 1];
-	const char *params[] = { hash };
-	struct caller *caller;
+	struct limit_share share;
+
+	limiter_share(call->worker->hot->limiter, address_tag(call, WRONG_KEYS), now_ms, &share);
+	return limiter_left(anonymous_reads(call), share.used, share.used_before, now_ms) == 0;
+}
+
+static void copy_text(char *to, size_t size, const char *from)
+{
+	size_t len = strnlen(from, size - 1);
+
+	memcpy(to, from, len);
+	to[len] = '\0';
+}
+
+/* DB_OK with *is_known; or why it could not be asked. */
+static enum db_status look_up(
+	struct call *call, const uint8_t hash[32], struct caller_record *caller, bool *is_known)
+{
+	char hex[2 * 32 + 1];
+	const char *params[] = { hex };
 	struct db_rows rows;
 	enum db_status status;
 
-	if (key == NULL)
-		return true;
-	if (!apikey_well_formed(key))
-		return refuse(call);
-	apikey_hash(key, hash);
+	hex_encode(hash, 32, hex);
 	status = db_run(call->worker->db, &find_caller, params, 1, call->arena, &rows);
+	*is_known = status == DB_OK && rows.count == 1;
+	if (!*is_known)
+		return status;
+	*caller = (struct caller_record){ .tier = (uint8_t)tier_of(db_text(&rows, 0, 4)),
+		.expires_at_s = db_int(&rows, 0, 6) };
+	memcpy(caller->key_hash, hash, sizeof caller->key_hash);
+	copy_text(caller->user_id, sizeof caller->user_id, db_text(&rows, 0, 0));
+	copy_text(caller->key_id, sizeof caller->key_id, db_text(&rows, 0, 1));
+	copy_text(caller->wallet, sizeof caller->wallet, db_text(&rows, 0, 2));
+	copy_text(caller->key_prefix, sizeof caller->key_prefix, db_text(&rows, 0, 3));
+	copy_text(caller->scopes, sizeof caller->scopes, db_text(&rows, 0, 5));
+	return DB_OK;
+}
+
+/* Finds the caller of a well-formed key. DB_OK with *is_known; or why it could not be asked. */
+static enum db_status find(struct call *call, const char *key, uint64_t now_ms,
+	struct caller_record *caller, bool *is_known)
+{
+	struct callers *callers = call->worker->hot->callers;
+	bool is_hot, is_fresh = callers_are_fresh(callers, now_ms);
+	struct caller_record cached;
+	uint8_t hash[SHA256_DIGEST_LENGTH];
+	uint64_t version = 0;
+	enum db_status status;
+
+	SHA256((const uint8_t *)key, strlen(key), hash);
+	is_hot = callers_find(callers, hash, (int64_t)(now_ms / 1000), &cached, &version);
+	metrics_add(call->worker->metrics,
+		is_hot && is_fresh ? METER_CALLER_HITS : METER_CALLER_MISSES, 0, 0, 1);
+	if (is_hot && is_fresh) {
+		*caller = cached;
+		*is_known = true;
+		return DB_OK;
+	}
+	if (!is_hot && is_guessing(call, now_ms)) {
+		*is_known = false;
+		return DB_OK;
+	}
+	status = look_up(call, hash, caller, is_known);
+	if (*is_known && is_fresh)
+		callers_store(callers, caller, version);
+	if (status != DB_OK && is_hot) {
+		/* Nobody can have revoked it in a database that cannot be reached. */
+		*caller = cached;
+		*is_known = true;
+		return DB_OK;
+	}
+	return status;
+}
+
+bool authenticate(struct call *call, enum rate_class class)
+{
+	const char *key = key_of(call->request);
+	uint64_t now_ms = clock_unix_ms();
+	struct caller_record *caller;
+	enum db_status status;
+	bool is_known;
+
+	if (key == NULL)
+		return count(call, class, now_ms);
+	if (!apikey_well_formed(key))
+		return refuse_key(call, now_ms);
+	caller = arena_alloc(call->arena, sizeof *caller);
+	status = find(call, key, now_ms, caller, &is_known);
 	if (status != DB_OK) {
-		call_db_failed(call, status);
+		if (count(call, class, now_ms))
+			call_db_failed(call, status);
 		return false;
 	}
-	if (rows.count == 0)
-		return refuse(call);
-	caller = arena_alloc(call->arena, sizeof *caller);
-	*caller = (struct caller){ db_text(&rows, 0, 0), db_text(&rows, 0, 1), db_text(&rows, 0, 2),
-		db_text(&rows, 0, 3), db_text(&rows, 0, 4) };
+	if (!is_known ||
+		(caller->expires_at_s != 0 && caller->expires_at_s <= (int64_t)(now_ms / 1000)))
+		return refuse_key(call, now_ms);
 	call->caller = caller;
-	return true;
+	return count(call, class, now_ms);
 }

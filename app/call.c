@@ -63,6 +63,11 @@ void call_db_failed(struct call *call, enum db_status status)
 {
 	const struct db_error *error = db_last_error(call->worker->db);
 
+	call->db_status = status;
+	if (call->in_transaction) {
+		call->response->status = 503; /* for what counts outcomes; answered later */
+		return;
+	}
 	log_event(LOG_LEVEL_ERROR, "database call failed", LOG_TEXT("kind", db_status_name(status)),
 		LOG_TEXT("sqlstate", error->sqlstate), LOG_TEXT("constraint", error->constraint),
 		LOG_TEXT("error", error->message));
@@ -82,6 +87,12 @@ void call_db_failed(struct call *call, enum db_status status)
 	}
 }
 
+void call_key_gone(struct call *call)
+{
+	http_header_add(call->response, "WWW-Authenticate", "Bearer error=\"invalid_token\"");
+	call_problem(call, 401, "unauthorized", "The API key is not valid any more.");
+}
+
 struct json_out call_answer(struct call *call, int status)
 {
 	struct json_out out;
@@ -93,8 +104,7 @@ struct json_out call_answer(struct call *call, int status)
 
 bool call_is_wallet(const struct call *call, const char *address)
 {
-	return call->caller != NULL && call->caller->wallet != NULL &&
-	       strcmp(call->caller->wallet, address) == 0;
+	return call->caller != NULL && strcmp(call->caller->wallet, address) == 0;
 }
 
 const char *call_param(const struct call *call, const char *name)

@@ -7,19 +7,11 @@
 
 #include <stdbool.h>
 
+#include "app/callers.h"
 #include "app/worker.h"
 #include "lib/http.h"
 #include "lib/json_in.h"
 #include "lib/json_out.h"
-
-/* Who calls, by API key. */
-struct caller {
-	const char *user_id;
-	const char *wallet; /* canonical address, or NULL */
-	const char *tier;
-	const char *key_id;
-	const char *key_prefix;
-};
 
 struct route;
 
@@ -30,7 +22,9 @@ struct call {
 	struct http_response *response;
 	const struct route *route;
 	const char *const *path_values; /* of the template's parameters, in order */
-	const struct caller *caller; /* NULL: anonymous */
+	const struct caller_record *caller; /* NULL: anonymous */
+	bool in_transaction; /* the handler runs within one: see idempotency.h */
+	enum db_status db_status; /* of the failure that call_db_failed() answered, else DB_OK */
 };
 
 /*
@@ -51,9 +45,12 @@ void call_problem(struct call *call, int status, const char *code, const char *d
 /*
  * Answers for a database call that failed, by the failure policy: 503 with Retry-After, 503
  * outcome_unknown, or 500 for what is our own fault; a DB_CALLER that the handler did not expect
- * is our fault too. Logs it.
+ * is our fault too. Logs it. Within a transaction it only notes the failure, for who runs that.
  */
 void call_db_failed(struct call *call, enum db_status status);
+
+/* Refuses with 401: the key was revoked, or its user went, while the request was on its way. */
+void call_key_gone(struct call *call);
 
 /* A writer for the body of the answer; sets the status. */
 struct json_out call_answer(struct call *call, int status);

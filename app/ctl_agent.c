@@ -12,10 +12,6 @@ struct values {
 	const char *reason;
 };
 
-#define IS_THE_AGENT \
-	"(a.agent_uuid = $1::uuid OR" \
-	" (a.chain = $2 AND a.registry_address = $3 AND a.agent_id = $4::numeric))"
-
 static const struct db_statement show_agent = {
 	.name = "ctl_agent_show",
 	.sql = "SELECT a.agent_uuid, a.agent_id, a.chain, a.chain_id, a.registry_address,"
@@ -24,7 +20,7 @@ static const struct db_statement show_agent = {
 	       " json_array_length(a.conformance), a.conformance, a.registration_file,"
 	       " s.total_feedback, s.reputation_score, s.total_payments, s.trust_level "
 	       "FROM erc8004_agents a JOIN erc8004_agent_stats s USING (agent_uuid) "
-	       "WHERE " IS_THE_AGENT,
+	       "WHERE a.agent_uuid = " AGENT_NAMED,
 	.effect = DB_READS,
 };
 
@@ -57,7 +53,7 @@ static const struct ctl_column columns[] = {
 static const struct db_statement change_status = {
 	.name = "ctl_agent_status",
 	.sql = "WITH found AS ("
-	       " SELECT agent_uuid, status FROM erc8004_agents a WHERE " IS_THE_AGENT
+	       " SELECT agent_uuid, status FROM erc8004_agents a WHERE a.agent_uuid = " AGENT_NAMED
 	       " FOR UPDATE), "
 	       "changed AS ("
 	       " UPDATE erc8004_agents a SET status = $5, updated_at = now()"
@@ -75,7 +71,7 @@ static const struct db_statement change_status = {
 	.effect = DB_CHANGES,
 };
 
-/* Fills params[0..3] for IS_THE_AGENT. */
+/* Fills params[0..3] for AGENT_NAMED. */
 static enum ctl_exit name_agent(struct ctl *ctl, const char **params)
 {
 	struct agentid *id = arena_alloc(ctl->arena, sizeof(*id));
@@ -92,13 +88,7 @@ static enum ctl_exit name_agent(struct ctl *ctl, const char **params)
 		ctl_error("agent \"%s\": %s", ctl->operands[0], why);
 		return CTL_USAGE;
 	}
-	if (id->kind == AGENTID_UUID) {
-		params[0] = id->uuid;
-	} else {
-		params[1] = id->chain->name;
-		params[2] = id->registry_address;
-		params[3] = id->agent_id;
-	}
+	agentid_params(id, params);
 	return CTL_DONE;
 }
 

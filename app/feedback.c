@@ -20,9 +20,20 @@ enum { RECORD_COLUMN_COUNT = sizeof record_columns / sizeof record_columns[0] };
 static const struct db_statement give_feedback = {
 	.name = "give_feedback",
 	.effect = DB_CHANGES,
-	.sql = "SELECT outcome, id, agent_uuid, client_address, feedback_index, score, value,"
+	.sql = "WITH given AS ("
+	       "    SELECT * FROM areg_give_feedback($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+	       "), audited AS ("
+	       "    INSERT INTO audit_log (actor_user, actor, request_id, client_address, action,"
+	       "        subject_type, subject_id, after)"
+	       "    SELECT $11::uuid, $12, $13, areg_client_address($14), 'feedback.give', 'feedback', given.id,"
+	       "        jsonb_build_object('agent_uuid', agent_uuid, 'client_address', client_address,"
+	       "            'feedback_index', feedback_index, 'score', score, 'value', value,"
+	       "            'value_decimals', value_decimals, 'tag1', tag1, 'tag2', tag2)"
+	       "      FROM given WHERE outcome = 'created'"
+	       ")"
+	       "SELECT outcome, id, agent_uuid, client_address, feedback_index, score, value,"
 	       "       value_decimals, tag1, tag2, is_revoked, created_at"
-	       "  FROM areg_give_feedback($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+	       "  FROM given",
 };
 
 struct feedback {
@@ -143,7 +154,8 @@ static void give(struct call *call)
 	}
 	const char *params[] = { feedback.agent_uuid, feedback.client_address, feedback.score,
 		feedback.value, feedback.value_decimals, feedback.tag1, feedback.tag2,
-		feedback.endpoint, feedback.file_uri, feedback.file_hash };
+		feedback.endpoint, feedback.file_uri, feedback.file_hash, call->caller->user_id,
+		call->caller->key_prefix, call->request->id, call->request->client_address };
 	status = db_run(call->worker->db, &give_feedback, params, sizeof params / sizeof params[0],
 		call->arena, &rows);
 	if (status != DB_OK)

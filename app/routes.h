@@ -3,22 +3,29 @@
 #define AREG_ROUTES_H
 
 #include "app/call.h"
+#include "app/limits.h"
 #include "lib/router.h"
 
 enum route_access {
 	FOR_ANYONE, /* a key is optional, but if there is one it must be right */
 	FOR_KEY, /* any valid API key */
-	FOR_OPERATOR, /* kept from the public by nginx; no key is looked at */
+	FOR_OPERATOR, /* kept from the public by nginx; no key is looked at, nothing is limited */
 };
 
 enum route_caching {
 	NEVER_STORE, /* Cache-Control: no-store */
+	HOLDS_SECRET, /* the same; where the answer is kept for a retry, it is sealed */
 	REVALIDATE, /* Cache-Control: no-cache; with an ETag */
 };
 
 struct route {
 	struct route_path path; /* first: the router reads it */
 	enum route_access access;
+	enum rate_class rate;
+	enum tier tier; /* the least tier that may call; TIER_ANONYMOUS: any */
+	const char *scope; /* that the key must have, or NULL */
+	const char
+		*audits; /* action of the audit entry that it leaves, or NULL: it changes nothing */
 	enum route_caching caching;
 	void (*serve)(struct call *call);
 };

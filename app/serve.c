@@ -3,6 +3,7 @@
 
 #include "app/authenticate.h"
 #include "app/call.h"
+#include "app/idempotency.h"
 #include "app/metering.h"
 #include "app/routes.h"
 #include "lib/clock.h"
@@ -15,7 +16,8 @@ static void add_common_headers(const struct call *call)
 	http_header_add(call->response, "X-Request-ID", call->request->id);
 	http_header_add(call->response, "Access-Control-Allow-Origin", "*");
 	http_header_add(call->response, "Access-Control-Expose-Headers",
-		"ETag, Location, Retry-After, X-Request-ID");
+		"ETag, Idempotency-Replayed, Location, Retry-After, X-RateLimit-Limit, "
+		"X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-ID");
 	http_header_add(call->response, "Cache-Control",
 		call->route != NULL && call->route->caching == REVALIDATE ? "no-cache"
 									  : "no-store");
@@ -32,17 +34,59 @@ static void answer_options(struct call *call, const char *allow)
 	http_header_add(call->response, "Access-Control-Max-Age", "86400");
 }
 
-static void run(struct call *call)
+/* Whether the route is open to this caller; if not, the call is answered. A limit of 0 closes its
+ * class to a tier. */
+static bool is_allowed(struct call *call)
 {
-	if (call->route->access != FOR_OPERATOR && !authenticate(call))
-		return;
-	if (call->route->access == FOR_KEY && call->caller == NULL) {
+	const struct route *route = call->route;
+	const uint32_t *limits = call->worker->settings->rates[route->rate];
+
+	if (call->caller == NULL && (route->access == FOR_KEY || route->tier != TIER_ANONYMOUS ||
+					    limits[TIER_ANONYMOUS] == 0)) {
 		http_header_add(call->response, "WWW-Authenticate", "Bearer");
 		call_problem(call, 401, "unauthorized",
 			"This call needs an API key: send Authorization: Bearer areg_live_…");
+		return false;
+	}
+	if (call->caller == NULL)
+		return true;
+	if (call->caller->tier < route->tier) {
+		call_problem(call, 403, "tier_required",
+			arena_printf(
+				call->arena, "This call needs tier %s.", tier_name(route->tier)));
+		return false;
+	}
+	if (limits[call->caller->tier] == 0) {
+		call_problem(call, 403, "tier_required",
+			arena_printf(call->arena, "Tier %s has no calls of class %s.",
+				tier_name((enum tier)call->caller->tier),
+				rate_class_name(route->rate)));
+		return false;
+	}
+	if (route->scope != NULL && !caller_has_scope(call->caller, route->scope)) {
+		call_problem(call, 403, "scope_required",
+			arena_printf(call->arena, "This call needs an API key with scope %s.",
+				route->scope));
+		return false;
+	}
+	return true;
+}
+
+static void run(struct call *call)
+{
+	const char *idempotency_key = http_header(call->request, "HTTP_IDEMPOTENCY_KEY");
+
+	if (call->route->access == FOR_OPERATOR) {
+		call->route->serve(call);
 		return;
 	}
-	call->route->serve(call);
+	if (!authenticate(call, call->route->rate) || !is_allowed(call))
+		return;
+	if (call->route->path.method == HTTP_POST && call->caller != NULL &&
+		idempotency_key != NULL)
+		idempotent_serve(call, idempotency_key);
+	else
+		call->route->serve(call);
 }
 
 static void answer(struct call *call)
@@ -51,6 +95,8 @@ static void answer(struct call *call)
 	struct routed routed;
 
 	if (request->refused_status != 0) {
+		if (!authenticate(call, RATE_READ))
+			return;
 		call_problem(call, request->refused_status,
 			request->refused_status == 414 ? "uri_too_long" : "validation_failed",
 			arena_printf(call->arena, "Bad request: %s.", request->refused_detail));
@@ -63,15 +109,20 @@ static void answer(struct call *call)
 		run(call);
 		break;
 	case ROUTE_NO_PATH:
-		call_problem(call, 404, "not_found", "There is nothing at this address.");
+		/* Counted like a read: what asks for nothing that exists is limited, too. */
+		if (authenticate(call, RATE_READ))
+			call_problem(call, 404, "not_found", "There is nothing at this address.");
 		break;
 	case ROUTE_NO_METHOD:
+		if (!authenticate(call, RATE_READ))
+			break;
 		http_header_add(call->response, "Allow", routed.allow);
 		call_problem(call, 405, "method_not_allowed",
 			arena_printf(call->arena, "This address takes %s only.", routed.allow));
 		break;
 	case ROUTE_OPTIONS:
-		answer_options(call, routed.allow);
+		if (authenticate(call, RATE_READ))
+			answer_options(call, routed.allow);
 		break;
 	}
 }

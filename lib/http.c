@@ -118,7 +118,7 @@ static const char *decode(struct arena *arena, const char *text, size_t len, boo
 	return utf8_valid(out, used) ? out : NULL;
 }
 
-static void read_path(struct http_request *request, const char *path, size_t len)
+void http_path_read(struct http_request *request, const char *path, size_t len)
 {
 	const char *end = path + len;
 
@@ -148,7 +148,7 @@ static void read_path(struct http_request *request, const char *path, size_t len
 	}
 }
 
-static void read_query(struct http_request *request, const char *query)
+void http_query_read(struct http_request *request, const char *query)
 {
 	const char *pair = query;
 
@@ -202,10 +202,10 @@ void http_request_read(struct http_request *request, FCGX_Request *fcgi, struct 
 	}
 	path_len = strcspn(uri, "?");
 	request->path = arena_strndup(arena, uri, path_len);
-	read_path(request, uri, path_len);
+	http_path_read(request, uri, path_len);
 	query = uri[path_len] == '?' ? uri + path_len + 1 : "";
 	if (*query != '\0')
-		read_query(request, query);
+		http_query_read(request, query);
 }
 
 /* application/json, with no parameter but charset=utf-8 (RFC 8259 section 11 defines none, but
@@ -235,7 +235,8 @@ static bool is_encoded(const char *content_encoding)
 	       strcasecmp(content_encoding, "identity") != 0;
 }
 
-enum http_body_status http_body_read(struct http_request *request, const char **bytes, size_t *len)
+static enum http_body_status read_body(
+	const struct http_request *request, const char **bytes, size_t *len)
 {
 	const char *declared_text = http_header(request, "CONTENT_LENGTH");
 	unsigned long long declared = 0;
@@ -275,6 +276,17 @@ enum http_body_status http_body_read(struct http_request *request, const char **
 	*bytes = body.data;
 	*len = body.len;
 	return HTTP_BODY_OK;
+}
+
+enum http_body_status http_body_read(struct http_request *request, const char **bytes, size_t *len)
+{
+	if (!request->body_is_read) {
+		request->body_status = read_body(request, &request->body, &request->body_len);
+		request->body_is_read = true;
+	}
+	*bytes = request->body;
+	*len = request->body_len;
+	return request->body_status;
 }
 
 void http_response_init(struct http_response *response, struct arena *arena)

@@ -39,6 +39,13 @@ struct http_param {
 	const char *value; /* decoded, valid UTF-8; "" when there is no = */
 };
 
+enum http_body_status {
+	HTTP_BODY_OK,
+	HTTP_BODY_TOO_LARGE, /* answer 413 */
+	HTTP_BODY_TRUNCATED, /* the client went away, or sent less than it said: 400 */
+	HTTP_BODY_NOT_JSON, /* the content type is not JSON: 415 */
+};
+
 struct http_request {
 	struct arena *arena;
 	FCGX_Request *fcgi;
@@ -51,6 +58,10 @@ struct http_request {
 	size_t param_count;
 	const char *id; /* X-Request-ID: the caller's own if sane, else nginx's or ours */
 	const char *client_address; /* REMOTE_ADDR, which only nginx sets */
+	bool body_is_read; /* by http_body_read(), which keeps here what it answered: */
+	enum http_body_status body_status;
+	const char *body;
+	size_t body_len;
 	int refused_status; /* not 0: the request line itself is bad, with this status … */
 	const char *refused_detail; /* … for this reason */
 };
@@ -58,20 +69,20 @@ struct http_request {
 /* Reads everything but the body. Nothing is lost on bad input: see refused_status. */
 void http_request_read(struct http_request *request, FCGX_Request *fcgi, struct arena *arena);
 
+/* Its two parts that take text from strangers apart, into a request with an arena: the path into
+ * segments, the query (without its ?) into params. */
+void http_path_read(struct http_request *request, const char *path, size_t len);
+void http_query_read(struct http_request *request, const char *query);
+
 const char *http_method_name(enum http_method method);
 
 /* The value of a header by its CGI name ("HTTP_IF_NONE_MATCH", "CONTENT_TYPE"), or NULL. */
 const char *http_header(const struct http_request *request, const char *cgi_name);
 
-enum http_body_status {
-	HTTP_BODY_OK,
-	HTTP_BODY_TOO_LARGE, /* answer 413 */
-	HTTP_BODY_TRUNCATED, /* the client went away, or sent less than it said: 400 */
-	HTTP_BODY_NOT_JSON, /* the content type is not JSON: 415 */
-};
-
-/* Reads the body, at most HTTP_BODY_MAX bytes, whose content type must be application/json (in
- * UTF-8, if it names a charset). */
+/*
+ * Reads the body, at most HTTP_BODY_MAX bytes, whose content type must be application/json (in
+ * UTF-8, if it names a charset). Called again, gives the same again.
+ */
 MUST_CHECK enum http_body_status http_body_read(
 	struct http_request *request, const char **bytes, size_t *len);
 
