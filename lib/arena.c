@@ -6,6 +6,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Under AddressSanitizer what is not handed out is poisoned, with a gap behind each allocation: else
+ * an overflow from one into the next, or a use after the reset, would go unseen. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ARENA_POISONS
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define ARENA_POISONS
+#endif
+#ifdef ARENA_POISONS
+#include <sanitizer/asan_interface.h>
+enum { GAP = 32 }; /* bytes */
+#else
+#define ASAN_POISON_MEMORY_REGION(memory, size) ((void)(memory), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(memory, size) ((void)(memory), (void)(size))
+enum { GAP = 0 };
+#endif
+
 struct block {
 	struct block *older;
 	size_t size; /* usable bytes in data[] */
@@ -39,6 +57,7 @@ static struct block *new_block(struct block *older, size_t size)
 		block->older = older;
 		block->size = size;
 		block->used = 0;
+		ASAN_POISON_MEMORY_REGION(block->data, size);
 	}
 	return block;
 }
@@ -73,6 +92,7 @@ static _Noreturn void give_up(struct arena *arena)
 void *arena_alloc(struct arena *arena, size_t size)
 {
 	const size_t unit = _Alignof(max_align_t);
+	const size_t wanted = size;
 	struct block *block = arena->newest;
 	void *memory;
 
@@ -81,16 +101,18 @@ void *arena_alloc(struct arena *arena, size_t size)
 	size = (size + unit - 1) / unit * unit;
 	if (size > arena->limit - arena->used)
 		give_up(arena);
-	if (size > block->size - block->used) {
-		block = new_block(block, size > arena->block_size ? size : arena->block_size);
+	if (size + GAP > block->size - block->used) {
+		block = new_block(
+			block, size + GAP > arena->block_size ? size + GAP : arena->block_size);
 		if (block == NULL)
 			give_up(arena);
 		arena->newest = block;
 	}
 	memory = block->data + block->used;
-	block->used += size;
+	block->used += size + GAP;
 	arena->used += size;
-	return memset(memory, 0, size);
+	ASAN_UNPOISON_MEMORY_REGION(memory, wanted);
+	return memset(memory, 0, wanted);
 }
 
 char *arena_strndup(struct arena *arena, const char *text, size_t length)
@@ -159,6 +181,7 @@ void arena_reset(struct arena *arena)
 	}
 	arena->newest->used = 0;
 	arena->used = 0;
+	ASAN_POISON_MEMORY_REGION(arena->newest->data, arena->newest->size);
 }
 
 size_t arena_used(const struct arena *arena)

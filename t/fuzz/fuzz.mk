@@ -1,0 +1,33 @@
+# Builds the fuzz targets with clang and its sanitizers, in the folder that make runs in. For
+# t/fuzz/run: make -f ROOT/t/fuzz/fuzz.mk ROOT=… CC=clang-14
+
+TARGETS = $(patsubst $(ROOT)/t/fuzz/%.c,%,$(wildcard $(ROOT)/t/fuzz/fuzz_*.c))
+# All of both libraries; the linker takes what a target needs. What is left out is of programs.
+PROGRAMS = $(addprefix $(ROOT)/app/,aregd.c aregctl.c lines.c table.c) \
+	$(wildcard $(ROOT)/app/ctl_*.c $(ROOT)/app/import_*.c)
+SOURCES = $(filter-out $(PROGRAMS),$(wildcard $(ROOT)/lib/*.c $(ROOT)/app/*.c)) \
+	$(ROOT)/t/fuzz/fuzz.c
+OBJECTS = $(patsubst $(ROOT)/%.c,%.o,$(SOURCES))
+
+PACKAGES = fcgi libpq libmemcached json-c libcrypto zlib libsecp256k1
+SANITIZERS = address,undefined
+CFLAGS = -std=gnu11 -D_GNU_SOURCE -O1 -g -fno-omit-frame-pointer -Wall -Wextra -Wshadow \
+	-Wno-gnu -I$(ROOT) -DAREG_CONF_DEFAULT='"/nonexistent/areg.conf"' -DAREG_SQL_DIR='"/nonexistent"' \
+	-DAREG_SCHEMA_VERSION=0 -DPACKAGE_VERSION='"fuzz"' -MMD -MP \
+	-fno-sanitize-recover=all $(shell pkg-config --cflags $(PACKAGES))
+LIBS = $(shell pkg-config --libs $(PACKAGES)) -lm
+
+all: $(TARGETS)
+
+$(OBJECTS) $(TARGETS:%=t/fuzz/%.o): %.o: $(ROOT)/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fsanitize=fuzzer-no-link,$(SANITIZERS) -c -o $@ $<
+
+areg.a: $(OBJECTS)
+	rm -f $@ && ar rcs $@ $(OBJECTS)
+
+$(TARGETS): %: t/fuzz/%.o areg.a
+	$(CC) -g -fsanitize=fuzzer,$(SANITIZERS) -o $@ $< areg.a $(LIBS)
+
+.PHONY: all
+-include $(OBJECTS:.o=.d) $(TARGETS:%=t/fuzz/%.d)
