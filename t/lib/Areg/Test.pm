@@ -42,7 +42,8 @@ $SIG{PIPE} = 'IGNORE';
 
 END {
 	my $status = $?;
-	for my $areg (grep { $_->{owner} == $$ } @instances) {
+	my @mine = reverse grep { $_->{owner} == $$ } @instances; # who shares a database ends before it
+	for my $areg (@mine) {
 		$areg->keep_logs if $status || !Test::More->builder->is_passing;
 		$areg->remove;
 	}
@@ -113,12 +114,20 @@ sub _canonical_value
 # ---- the stack ----
 
 # start(workers => 4, set => { key => value }, env => { NAME => value }, without => ['nginx'],
-# durable => 1) starts everything not named in `without`, with the migrations applied; `durable`
-# makes PostgreSQL sync what it commits. Dies when it cannot.
+# durable => 1, limits => 'default', beside => $other) starts everything not named in `without`,
+# with the migrations applied; `durable` makes PostgreSQL sync what it commits. Rate limits are out
+# of the way unless `set` says them or `limits` asks for the defaults. `beside` makes it another
+# host that shares PostgreSQL and memcached with that one. Dies when it cannot.
 sub start
 {
 	my ($class, %option) = @_;
 	my $self = bless { owner => $$, %option }, $class;
+
+	if (my $first = $option{beside}) {
+		$option{without} = [qw(postgres memcached)];
+		$self->{shared} = { database_url => $first->env('DATABASE_URL'),
+			memcached_servers => $first->env('MEMCACHED_SERVERS') };
+	}
 
 	# Other users must be able to go through it: PostgreSQL's when the test runs as root.
 	$self->{dir} = tempdir('areg-test-XXXXXX', TMPDIR => 1);
@@ -126,16 +135,21 @@ sub start
 	$self->{port} = reserve_port();
 	push @instances, $self;
 	$self->instance('start', $option{durable} ? () : '--fast', '--build', build_dir(), '--port', $self->{port},
-		'--workers', $option{workers} || 4, _settings(\%option),
+		'--workers', $option{workers} || 4, $self->_settings(\%option),
 		map { "--no-$_" } @{ $option{without} || [] });
 	return $self;
 }
 
+# What a test says comes before what it shares with another host and before limits that nobody
+# meets.
 sub _settings
 {
-	my ($option) = @_;
-	my ($set, $env) = ($option->{set} || {}, $option->{env} || {});
-	return ((map { ('--set', "$_=$set->{$_}") } sort keys %$set),
+	my ($self, $option) = @_;
+	my @classes = $self->{limits} ? () : qw(register feedback payments search read sign_in);
+	my %set = ((map { ("limit_$_" => '250000 250000 250000 250000') } @classes),
+		%{ $self->{shared} || {} }, %{ $option->{set} || {} });
+	my $env = $option->{env} || {};
+	return ((map { ('--set', "$_=$set{$_}") } sort keys %set),
 		(map { ('--env', "$_=$env->{$_}") } sort keys %$env));
 }
 
@@ -180,7 +194,8 @@ sub instance
 sub start_server
 {
 	my ($self, $name, %option) = @_;
-	return $self->instance("start-$name", _settings(\%option));
+	return $self->instance("start-$name",
+		$name eq 'aregd' && %option ? $self->_settings(\%option) : ());
 }
 
 sub stop_server
@@ -212,6 +227,16 @@ sub dir { return $_[0]{dir} }
 sub conf { return "$_[0]{dir}/areg.conf" }
 sub url { return "http://127.0.0.1:$_[0]{port}" }
 sub tls_url { return 'https://127.0.0.1:' . ($_[0]{port} + 363) }
+# A value of quickstart.env.
+sub env
+{
+	my ($self, $name) = @_;
+
+	open my $in, '<', "$self->{dir}/quickstart.env" or die "$self->{dir}/quickstart.env: $!\n";
+	my ($value) = join('', <$in>) =~ /^$name='(.*)'$/m;
+	return $value;
+}
+
 sub socket_path { return abs_path("$_[0]{dir}/sock") . "/$_[1]" }
 
 # The text of a log: areg, nginx-access, nginx-error, postgres, memcached, aregd (its stderr).
@@ -236,14 +261,31 @@ sub pid
 	return $pid;
 }
 
-# The pids of aregd's children that are alive, in order.
+# The pids of aregd's workers that are alive, in order: those children that have no other name.
 sub worker_pids
 {
 	my ($self) = @_;
+	return $self->pids_named('aregd');
+}
+
+# The pids of the master's children of that name, as "aregd listener" and "aregd folder".
+sub pids_named
+{
+	my ($self, $name) = @_;
 	my $master = $self->pid('aregd');
 
 	open my $in, '<', "/proc/$master/task/$master/children" or return;
-	return grep { alive($_) } split ' ', join '', <$in>;
+	return grep { alive($_) && name_of($_) eq $name } split ' ', join '', <$in>;
+}
+
+# The name of a process, '' when it is gone.
+sub name_of
+{
+	my ($pid) = @_;
+
+	open my $in, '<', "/proc/$pid/comm" or return '';
+	chomp(my $name = <$in> // '');
+	return $name;
 }
 
 # Whether a process runs; one that only waits to be collected does not.
@@ -312,7 +354,8 @@ sub in_parallel
 # ---- asking ----
 
 # api(METHOD, path, body, headers): body is undef, a string of bytes, or anything else that is
-# encoded as JSON. The header `key` is short for Authorization: Bearer. Returns {status, headers
+# encoded as JSON. The header `key` is short for Authorization: Bearer, `from` is the address to ask
+# from, one of 127.0.0.0/8. Returns {status, headers
 # (names in lower case), body (bytes), json (decoded, if it is JSON)}; status is 599 when there was
 # no answer.
 sub api
@@ -329,11 +372,13 @@ sub api
 		$request{content} = ref $body ? $json->encode($body) : $body;
 	}
 	$request{headers} = \%headers;
+	my $from = delete $headers{from} // '127.0.0.1';
 	# Connections are one process's own.
 	delete $self->{http} if ($self->{http_owner} // 0) != $$;
 	$self->{http_owner} = $$;
-	$self->{http} ||= HTTP::Tiny->new(timeout => 40, keep_alive => 1, max_redirect => 0);
-	my $answer = $self->{http}->request($method, $self->url . $path, \%request);
+	$self->{http}{$from} ||= HTTP::Tiny->new(timeout => 40, keep_alive => 1, max_redirect => 0,
+		local_address => $from);
+	my $answer = $self->{http}{$from}->request($method, $self->url . $path, \%request);
 	return _answer($answer->{status}, $answer->{headers}, $answer->{content});
 }
 
