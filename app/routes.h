@@ -33,4 +33,16 @@ struct route {
 extern const struct route routes[];
 extern const size_t route_count;
 
+enum route_verdict {
+	ROUTE_OPEN,
+	ROUTE_NEEDS_KEY,
+	ROUTE_NEEDS_TIER, /* a higher one than the caller's */
+	ROUTE_CLOSED_TO_TIER, /* the operator's limits leave the caller's tier nothing of its class */
+	ROUTE_NEEDS_SCOPE,
+};
+
+/* Whether a route is open to a caller (NULL: anonymous). `limits` is the row of its rate class. */
+MUST_CHECK enum route_verdict route_check(const struct route *route, const uint32_t limits[TIERS],
+	const struct caller_record *caller);
+
 #endif

@@ -39,37 +39,33 @@ static void answer_options(struct call *call, const char *allow)
 static bool is_allowed(struct call *call)
 {
 	const struct route *route = call->route;
-	const uint32_t *limits = call->worker->settings->rates[route->rate];
+	const struct caller_record *caller = call->caller;
 
-	if (call->caller == NULL && (route->access == FOR_KEY || route->tier != TIER_ANONYMOUS ||
-					    limits[TIER_ANONYMOUS] == 0)) {
+	switch (route_check(route, call->worker->settings->rates[route->rate], caller)) {
+	case ROUTE_OPEN:
+		return true;
+	case ROUTE_NEEDS_KEY:
 		http_header_add(call->response, "WWW-Authenticate", "Bearer");
 		call_problem(call, 401, "unauthorized",
 			"This call needs an API key: send Authorization: Bearer areg_live_…");
-		return false;
-	}
-	if (call->caller == NULL)
-		return true;
-	if (call->caller->tier < route->tier) {
+		break;
+	case ROUTE_NEEDS_TIER:
 		call_problem(call, 403, "tier_required",
 			arena_printf(
 				call->arena, "This call needs tier %s.", tier_name(route->tier)));
-		return false;
-	}
-	if (limits[call->caller->tier] == 0) {
+		break;
+	case ROUTE_CLOSED_TO_TIER:
 		call_problem(call, 403, "tier_required",
 			arena_printf(call->arena, "Tier %s has no calls of class %s.",
-				tier_name((enum tier)call->caller->tier),
-				rate_class_name(route->rate)));
-		return false;
-	}
-	if (route->scope != NULL && !caller_has_scope(call->caller, route->scope)) {
+				tier_name((enum tier)caller->tier), rate_class_name(route->rate)));
+		break;
+	case ROUTE_NEEDS_SCOPE:
 		call_problem(call, 403, "scope_required",
 			arena_printf(call->arena, "This call needs an API key with scope %s.",
 				route->scope));
-		return false;
+		break;
 	}
-	return true;
+	return false;
 }
 
 static void run(struct call *call)
