@@ -94,8 +94,7 @@ sub memcached
 # What memcached was asked for so far: every command that reads or writes.
 sub cache_commands { return join ' ', sort(memcached('stats') =~ /STAT ((?:cmd_|get_|incr_|decr_|delete_|cas_|touch_)\w+ \d+)/g) }
 
-# Seconds until the key is refused, at most 5.
-# Seconds until a key is refused. It is to be within one; what is asked for is more, since a machine
+# Seconds until the key is refused, at most 5. It is to be within one; what is asked for is more, since a machine
 # may be busy with other things: what it took is in the notes.
 sub refused_after
 {
