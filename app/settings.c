@@ -13,6 +13,7 @@
 
 #include "lib/cache.h"
 #include "lib/conf.h"
+#include "lib/json_in.h"
 
 #ifndef AREG_CONF_DEFAULT
 #error "the build must define AREG_CONF_DEFAULT, the path of the installed areg.conf"
@@ -154,16 +155,30 @@ static const char *mask_sentry_dsn(struct arena *arena, const char *text)
 	return at == NULL ? MASK : arena_printf(arena, "https://" MASK "%s", at);
 }
 
+/* Whether what a URI's escapes stand for is text: %0A would begin a line of its own where the
+ * configuration is printed. */
+static bool is_plain_text(const char *text)
+{
+	for (const char *c = text; *c != '\0'; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			return false;
+	return utf8_valid(text, strlen(text));
+}
+
 /* libpq's own message is not passed on: it can quote a part of a password. */
 static const char *check_database_url(struct arena *arena, const char *text, const char **value)
 {
 	PQconninfoOption *options = PQconninfoParse(text, NULL);
+	const char *why = NULL;
 
 	(void)arena, (void)value;
 	if (options == NULL)
 		return "is neither a postgresql:// URI nor a list of key=value that libpq knows";
+	for (const PQconninfoOption *option = options; option->keyword != NULL; option++)
+		if (option->val != NULL && !is_plain_text(option->val))
+			why = "holds a control character, or what is not UTF-8, in a value";
 	PQconninfoFree(options);
-	return NULL;
+	return why;
 }
 
 /* As key='value' pairs, because that is how libpq gives back what it understood. */

@@ -375,6 +375,9 @@ static void test_database_url_is_refused_without_showing_its_password(void **sta
 							       "database_url = %s\n", urls[i])),
 			"areg.conf:1: database_url: the value is neither a postgresql:// URI nor a "
 			"list of key=value that libpq knows\n");
+	assert_string_equal(load_text(loading, "database_url = postgresql:///a%0Ab\n"),
+		"areg.conf:1: database_url: the value holds a control character, or what is not "
+		"UTF-8, in a value\n");
 }
 
 static void test_server_list_that_the_cache_refuses_is_refused(void **state)
