@@ -260,7 +260,7 @@ sub random_step {
 		return "INSERT INTO x402_payments (tx_hash, chain, amount_usdc, payer, payee, status, settled_at)"
 			. " VALUES ('$hash', 'base', $amount, '$client', '$own', '$status', $settled);"
 			. "INSERT INTO erc8004_agent_payments (payment_id, agent_uuid) SELECT p.id, a.agent_uuid FROM x402_payments p,"
-			. " erc8004_agents a WHERE p.tx_hash = '$hash' AND a.agent_uuid = $one;";
+			. " erc8004_agents a WHERE p.tx_hash = '$hash' AND a.agent_uuid = $one ON CONFLICT DO NOTHING;";
 	}
 	return "UPDATE x402_payments SET status = '$status', settled_at = $settled, amount_usdc = $amount WHERE id = $payment;" if $kind < 86;
 	return "DELETE FROM erc8004_agent_payments WHERE payment_id = $link;" if $kind < 89;
