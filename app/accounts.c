@@ -153,17 +153,18 @@ static void write_list(struct call *call, const struct page *page, const struct 
 	json_close_object(&out);
 }
 
+static const char *const list_params[] = { "limit", "offset", "cursor", NULL };
+const struct route_input keys_list_input = { .params = list_params };
+
 void keys_list(struct call *call)
 {
-	static const char *const known[] = { "limit", "offset", "cursor", NULL };
 	struct faults faults;
 	struct query query;
 	struct page page;
 	struct db_rows rows;
 	enum db_status status;
 
-	faults_init(&faults, call->arena);
-	call_params_known(call, known, NULL, &faults);
+	call_params(call, &faults);
 	page_read(call, order, &page, &faults);
 	if (faults.count > 0) {
 		call_refuse(call, &faults);
@@ -242,6 +243,8 @@ static const struct json_field wanted_fields[] = {
 		.offset = offsetof(struct wanted, scopes),
 		.words = known_scopes },
 };
+const struct route_input keys_create_input = { .fields = wanted_fields,
+	.field_count = sizeof wanted_fields / sizeof wanted_fields[0] };
 
 static enum db_status store(
 	struct call *call, const struct wanted *wanted, const char *key, struct db_rows *rows)
@@ -280,8 +283,7 @@ void keys_create(struct call *call)
 	const char *verdict;
 	enum db_status status;
 
-	if (!call_body(call, wanted_fields, sizeof wanted_fields / sizeof wanted_fields[0], &wanted,
-		    &doc, &faults))
+	if (!call_body(call, &wanted, &doc, &faults))
 		return;
 	if (faults.count > 0) {
 		call_refuse(call, &faults);

@@ -5,7 +5,9 @@
 #include "app/call.h"
 
 void me_get(struct call *call);
+extern const struct route_input keys_list_input;
 void keys_list(struct call *call);
+extern const struct route_input keys_create_input;
 void keys_create(struct call *call);
 void keys_revoke(struct call *call);
 

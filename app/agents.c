@@ -119,6 +119,8 @@ static const struct json_field registration_fields[] = {
 		.kind = JSON_OBJECT,
 		.offset = offsetof(struct registration, metadata) },
 };
+const struct route_input agents_register_input = { .fields = registration_fields,
+	.field_count = sizeof registration_fields / sizeof registration_fields[0] };
 
 struct metadata {
 	const char **keys, **values;
@@ -301,9 +303,7 @@ static void register_one(struct call *call, const struct chain **chain)
 	struct db_rows rows;
 	enum db_status status;
 
-	if (!call_body(call, registration_fields,
-		    sizeof registration_fields / sizeof registration_fields[0], &registration, &doc,
-		    &faults))
+	if (!call_body(call, &registration, &doc, &faults))
 		return;
 	if (registration.chain != NULL) {
 		*chain = settings_chain(call->worker->settings, registration.chain);
@@ -324,6 +324,7 @@ static void register_one(struct call *call, const struct chain **chain)
 			"owner_address is not the wallet of this API key's user.");
 		return;
 	}
+	call_changed(call, NULL);
 	status = store(call, &registration, *chain, &file, &metadata, &rows);
 	if (status == DB_CALLER && strcmp(db_last_error(call->worker->db)->constraint,
 					   "erc8004_agents_one_registration") == 0)

@@ -5,6 +5,7 @@
 #include "app/agentid.h"
 #include "app/call.h"
 
+extern const struct route_input agents_register_input;
 void agents_register(struct call *call);
 void agents_get(struct call *call);
 void agents_registration(struct call *call);

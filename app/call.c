@@ -1,8 +1,10 @@
 /* The answers and refusals that all handlers share. */
 #include "app/call.h"
 
+#include <assert.h>
 #include <string.h>
 
+#include "app/routes.h"
 #include "lib/log.h"
 
 void call_problem(struct call *call, int status, const char *code, const char *detail)
@@ -21,9 +23,9 @@ void call_refuse(struct call *call, const struct faults *faults)
 	http_problem(call->response, call->request, &problem);
 }
 
-bool call_body(struct call *call, const struct json_field *fields, size_t field_count, void *target,
-	struct json_doc *doc, struct faults *faults)
+bool call_body(struct call *call, void *target, struct json_doc *doc, struct faults *faults)
 {
+	const struct route_input *input = call->route->input;
 	struct json_error error;
 	const char *bytes;
 	size_t len;
@@ -51,7 +53,7 @@ bool call_body(struct call *call, const struct json_field *fields, size_t field_
 		return false;
 	}
 	/* Faults of single fields are for the handler to add to: it may know of more. */
-	if (!json_read(doc, fields, field_count, target, faults) &&
+	if (!json_read(doc, input->fields, input->field_count, target, faults) &&
 		!json_object_is_type(doc->root.object, json_type_object)) {
 		call_refuse(call, faults);
 		return false;
@@ -123,18 +125,21 @@ static bool is_listed(const char *const *list, const char *name)
 	return false;
 }
 
-void call_params_known(const struct call *call, const char *const *known,
-	const char *const *repeatable, struct faults *faults)
+void call_params(const struct call *call, struct faults *faults)
 {
+	static const struct route_input nothing = { NULL, 0, NULL, NULL };
+	const struct route_input *input =
+		call->route->input == NULL ? &nothing : call->route->input;
 	const struct http_param *params = call->request->params;
 
+	faults_init(faults, call->arena);
 	for (size_t i = 0; i < call->request->param_count; i++) {
 		const char *name = params[i].name;
 		size_t earlier = 0;
 
-		if (is_listed(repeatable, name))
+		if (is_listed(input->repeatable, name))
 			continue;
-		if (!is_listed(known, name)) {
+		if (!is_listed(input->params, name)) {
 			fault_add(faults, "validation_failed", name,
 				"is not a parameter of this request");
 			continue;
@@ -144,4 +149,10 @@ void call_params_known(const struct call *call, const char *const *known,
 		if (earlier < i)
 			fault_add(faults, "validation_failed", name, "stands more than once");
 	}
+}
+
+void call_changed(struct call *call, const char *agent_uuid)
+{
+	assert(call->change_count < CALL_CHANGES_MAX);
+	call->changed_agents[call->change_count++] = agent_uuid;
 }

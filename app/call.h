@@ -15,6 +15,16 @@
 
 struct route;
 
+enum { CALL_CHANGES_MAX = 4 }; /* agents that one call changes, at most */
+
+/* What a call takes, said in one place: anything else is refused. */
+struct route_input {
+	const struct json_field *fields; /* of the JSON body; NULL: no body is read */
+	size_t field_count;
+	const char *const *params; /* of the query string, NULL-terminated; NULL: none */
+	const char *const *repeatable; /* likewise; these may stand several times */
+};
+
 struct call {
 	struct worker *worker;
 	struct arena *arena;
@@ -23,18 +33,20 @@ struct call {
 	const struct route *route;
 	const char *const *path_values; /* of the template's parameters, in order */
 	const struct caller_record *caller; /* NULL: anonymous */
+	const char *changed_agents[CALL_CHANGES_MAX]; /* see call_changed() */
+	size_t change_count;
 	bool in_transaction; /* the handler runs within one: see idempotency.h */
 	enum db_status db_status; /* of the failure that call_db_failed() answered, else DB_OK */
 };
 
 /*
- * Reads the JSON body by a table of fields into `target`. The document stays available for what
- * the table cannot say; *faults collects, for the caller to add to and to refuse with. False when
- * the body could not even be read as a JSON object: then the call is answered already (400, 413,
- * 415).
+ * Reads the JSON body by the route's table of fields into `target`. The document stays available
+ * for what the table cannot say; *faults collects, for the caller to add to and to refuse with.
+ * False when the body could not even be read as a JSON object: then the call is answered already
+ * (400, 413, 415).
  */
-MUST_CHECK bool call_body(struct call *call, const struct json_field *fields, size_t field_count,
-	void *target, struct json_doc *doc, struct faults *faults);
+MUST_CHECK bool call_body(
+	struct call *call, void *target, struct json_doc *doc, struct faults *faults);
 
 /* Refuses with 400 and every fault; the problem's code is that of the first. */
 void call_refuse(struct call *call, const struct faults *faults);
@@ -61,9 +73,15 @@ bool call_is_wallet(const struct call *call, const char *address);
 /* The value of a query parameter, NULL when absent. */
 const char *call_param(const struct call *call, const char *name);
 
-/* Adds a fault for every query parameter that neither list (NULL-terminated) names, and for every
- * one that is given twice and is not `repeatable` (NULL: none is). */
-void call_params_known(const struct call *call, const char *const *known,
-	const char *const *repeatable, struct faults *faults);
+/* Begins to read the query: *faults has a fault for every parameter that the route's input does not
+ * name, and for every one that is given twice and may not be. */
+void call_params(const struct call *call, struct faults *faults);
+
+/*
+ * Says which agent the call changes, or may have changed: its answers are dropped from the cache
+ * before this call is acknowledged, whatever becomes of it. `agent_uuid` lives in the call's arena;
+ * NULL: no single agent, but what lists and totals say.
+ */
+void call_changed(struct call *call, const char *agent_uuid);
 
 #endif

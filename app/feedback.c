@@ -74,6 +74,8 @@ static const struct json_field feedback_fields[] = {
 	{ .name = "file_uri", .kind = JSON_URI, AT(file_uri), .max = 2048 },
 	{ .name = "file_hash", .kind = JSON_HASH, AT(file_hash) },
 };
+const struct route_input feedback_give_input = { .fields = feedback_fields,
+	.field_count = sizeof feedback_fields / sizeof feedback_fields[0] };
 
 #undef AT
 
@@ -139,8 +141,7 @@ static void give(struct call *call)
 	struct db_rows rows;
 	enum db_status status;
 
-	if (!call_body(call, feedback_fields, sizeof feedback_fields / sizeof feedback_fields[0],
-		    &feedback, &doc, &faults))
+	if (!call_body(call, &feedback, &doc, &faults))
 		return;
 	check_score(&doc, &feedback, &faults);
 	if (faults.count > 0) {
@@ -156,6 +157,7 @@ static void give(struct call *call)
 		feedback.value, feedback.value_decimals, feedback.tag1, feedback.tag2,
 		feedback.endpoint, feedback.file_uri, feedback.file_hash, call->caller->user_id,
 		call->caller->key_prefix, call->request->id, call->request->client_address };
+	call_changed(call, feedback.agent_uuid);
 	status = db_run(call->worker->db, &give_feedback, params, sizeof params / sizeof params[0],
 		call->arena, &rows);
 	if (status != DB_OK)
@@ -182,16 +184,18 @@ struct filter {
 	struct page page;
 };
 
+static const char *const list_params[] = { "client", "tag1", "tag2", "include_revoked", "limit",
+	"offset", "cursor", NULL };
+const struct route_input feedback_list_input = { .params = list_params };
+
 static void read_filter(const struct call *call, struct filter *filter, struct faults *faults)
 {
-	static const char *const known[] = { "client", "tag1", "tag2", "include_revoked", "limit",
-		"offset", "cursor", NULL };
 	const char *client = call_param(call, "client"), *why;
 	const char *revoked = call_param(call, "include_revoked");
 	char *canonical = arena_alloc(call->arena, ETH_ADDRESS_LEN + 1);
 
 	*filter = (struct filter){ 0 };
-	call_params_known(call, known, NULL, faults);
+	call_params(call, faults);
 	if (client != NULL && !eth_address_parse(client, canonical, &why))
 		fault_add(faults, "invalid_address", "client", "%s", why);
 	filter->client = client == NULL ? NULL : canonical;
@@ -289,7 +293,6 @@ void feedback_list(struct call *call)
 
 	if (!agent_named(call, params))
 		return;
-	faults_init(&faults, call->arena);
 	read_filter(call, &filter, &faults);
 	if (faults.count > 0) {
 		call_refuse(call, &faults);

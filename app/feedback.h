@@ -4,7 +4,9 @@
 
 #include "app/call.h"
 
+extern const struct route_input feedback_give_input;
 void feedback_give(struct call *call);
+extern const struct route_input feedback_list_input;
 void feedback_list(struct call *call);
 
 #endif

@@ -1,5 +1,5 @@
-/* Columns: method and path, who may call, rate class, least tier, scope, audit action, caching,
- * handler. */
+/* Columns: method and path, who may call, rate class, least tier, scope, audit action, input,
+ * caching, handler. */
 #include "app/routes.h"
 
 #include "app/accounts.h"
@@ -15,26 +15,26 @@
 
 /* clang-format off */
 const struct route routes[] = {
-	{ { HTTP_POST,   V1 "/agents/register" },          FOR_KEY,      RATE_REGISTER, ANY_TIER, NULL, "agent.register", NEVER_STORE,  agents_register },
-	{ { HTTP_GET,    V1 "/agents" },                   FOR_ANYONE,   RATE_SEARCH,   ANY_TIER, NULL, NULL,             REVALIDATE,   agents_search },
-	{ { HTTP_GET,    V1 "/agents/{id}" },              FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             REVALIDATE,   agents_get },
-	{ { HTTP_GET,    V1 "/agents/{id}/registration" }, FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             REVALIDATE,   agents_registration },
-	{ { HTTP_GET,    V1 "/agents/{id}/stats" },        FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             REVALIDATE,   agents_stats },
-	{ { HTTP_GET,    V1 "/agents/{id}/reputation" },   FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             REVALIDATE,   agents_reputation },
+	{ { HTTP_POST,   V1 "/agents/register" },          FOR_KEY,      RATE_REGISTER, ANY_TIER, NULL, "agent.register", &agents_register_input,  NEVER_STORE,  agents_register },
+	{ { HTTP_GET,    V1 "/agents" },                   FOR_ANYONE,   RATE_SEARCH,   ANY_TIER, NULL, NULL,             &agents_search_input,    REVALIDATE,   agents_search },
+	{ { HTTP_GET,    V1 "/agents/{id}" },              FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    REVALIDATE,   agents_get },
+	{ { HTTP_GET,    V1 "/agents/{id}/registration" }, FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    REVALIDATE,   agents_registration },
+	{ { HTTP_GET,    V1 "/agents/{id}/stats" },        FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    REVALIDATE,   agents_stats },
+	{ { HTTP_GET,    V1 "/agents/{id}/reputation" },   FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    REVALIDATE,   agents_reputation },
 
-	{ { HTTP_POST,   V1 "/agents/feedback" },          FOR_KEY,      RATE_FEEDBACK, ANY_TIER, NULL, "feedback.give",  NEVER_STORE,  feedback_give },
-	{ { HTTP_GET,    V1 "/agents/{id}/feedback" },     FOR_ANYONE,   RATE_SEARCH,   ANY_TIER, NULL, NULL,             REVALIDATE,   feedback_list },
+	{ { HTTP_POST,   V1 "/agents/feedback" },          FOR_KEY,      RATE_FEEDBACK, ANY_TIER, NULL, "feedback.give",  &feedback_give_input,    NEVER_STORE,  feedback_give },
+	{ { HTTP_GET,    V1 "/agents/{id}/feedback" },     FOR_ANYONE,   RATE_SEARCH,   ANY_TIER, NULL, NULL,             &feedback_list_input,    REVALIDATE,   feedback_list },
 
-	{ { HTTP_POST,   V1 "/auth/challenge" },           FOR_ANYONE,   RATE_SIGN_IN,  ANY_TIER, NULL, NULL,             NEVER_STORE,  auth_challenge },
-	{ { HTTP_POST,   V1 "/auth/verify" },              FOR_ANYONE,   RATE_SIGN_IN,  ANY_TIER, NULL, "user.sign_in",   HOLDS_SECRET, auth_verify },
-	{ { HTTP_GET,    V1 "/me" },                       FOR_KEY,      RATE_READ,     ANY_TIER, NULL, NULL,             NEVER_STORE,  me_get },
-	{ { HTTP_GET,    V1 "/keys" },                     FOR_KEY,      RATE_SEARCH,   ANY_TIER, NULL, NULL,             NEVER_STORE,  keys_list },
-	{ { HTTP_POST,   V1 "/keys" },                     FOR_KEY,      RATE_REGISTER, ANY_TIER, NULL, "key.create",     HOLDS_SECRET, keys_create },
-	{ { HTTP_DELETE, V1 "/keys/{key_id}" },            FOR_KEY,      RATE_REGISTER, ANY_TIER, NULL, "key.revoke",     NEVER_STORE,  keys_revoke },
+	{ { HTTP_POST,   V1 "/auth/challenge" },           FOR_ANYONE,   RATE_SIGN_IN,  ANY_TIER, NULL, NULL,             &auth_challenge_input,   NEVER_STORE,  auth_challenge },
+	{ { HTTP_POST,   V1 "/auth/verify" },              FOR_ANYONE,   RATE_SIGN_IN,  ANY_TIER, NULL, "user.sign_in",   &auth_verify_input,      HOLDS_SECRET, auth_verify },
+	{ { HTTP_GET,    V1 "/me" },                       FOR_KEY,      RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    NEVER_STORE,  me_get },
+	{ { HTTP_GET,    V1 "/keys" },                     FOR_KEY,      RATE_SEARCH,   ANY_TIER, NULL, NULL,             &keys_list_input,        NEVER_STORE,  keys_list },
+	{ { HTTP_POST,   V1 "/keys" },                     FOR_KEY,      RATE_REGISTER, ANY_TIER, NULL, "key.create",     &keys_create_input,      HOLDS_SECRET, keys_create },
+	{ { HTTP_DELETE, V1 "/keys/{key_id}" },            FOR_KEY,      RATE_REGISTER, ANY_TIER, NULL, "key.revoke",     NULL,                    NEVER_STORE,  keys_revoke },
 
-	{ { HTTP_GET,    V1 "/agents/health" },            FOR_OPERATOR, RATE_NONE,     ANY_TIER, NULL, NULL,             NEVER_STORE,  health_get },
-	{ { HTTP_GET,    "/health" },                      FOR_OPERATOR, RATE_NONE,     ANY_TIER, NULL, NULL,             NEVER_STORE,  health_get },
-	{ { HTTP_GET,    "/metrics" },                     FOR_OPERATOR, RATE_NONE,     ANY_TIER, NULL, NULL,             NEVER_STORE,  metrics_get },
+	{ { HTTP_GET,    V1 "/agents/health" },            FOR_OPERATOR, RATE_NONE,     ANY_TIER, NULL, NULL,             NULL,                    NEVER_STORE,  health_get },
+	{ { HTTP_GET,    "/health" },                      FOR_OPERATOR, RATE_NONE,     ANY_TIER, NULL, NULL,             NULL,                    NEVER_STORE,  health_get },
+	{ { HTTP_GET,    "/metrics" },                     FOR_OPERATOR, RATE_NONE,     ANY_TIER, NULL, NULL,             NULL,                    NEVER_STORE,  metrics_get },
 };
 /* clang-format on */
 const size_t route_count = sizeof routes / sizeof routes[0];

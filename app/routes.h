@@ -26,6 +26,7 @@ struct route {
 	const char *scope; /* that the key must have, or NULL */
 	const char
 		*audits; /* action of the audit entry that it leaves, or NULL: it changes nothing */
+	const struct route_input *input; /* NULL: neither body nor parameters */
 	enum route_caching caching;
 	void (*serve)(struct call *call);
 };

@@ -118,18 +118,21 @@ static void read_sorting(const struct call *call, struct search *search, struct 
 		call->arena, "%s %s", search->sorting->name, search->descending ? "desc" : "asc");
 }
 
+static const char *const params[] = { "q", "owner_address", "status", "min_reputation_score",
+	"trust_level", "sort", "order", "limit", "offset", "cursor", NULL };
+static const char *const repeatable_params[] = { "chain", NULL };
+const struct route_input agents_search_input = { .params = params,
+	.repeatable = repeatable_params };
+
 static void read_search(const struct call *call, struct search *search, struct faults *faults)
 {
-	static const char *const known[] = { "q", "owner_address", "status", "min_reputation_score",
-		"trust_level", "sort", "order", "limit", "offset", "cursor", NULL };
-	static const char *const repeatable[] = { "chain", NULL };
 	static const char *const statuses[] = { "pending", "active", "suspended", "revoked", NULL };
 	static const char *const levels[] = { "excellent", "good", "fair", "poor", "new", NULL };
 	const char *owner = call_param(call, "owner_address"), *why;
 	char *canonical = arena_alloc(call->arena, ETH_ADDRESS_LEN + 1);
 
 	*search = (struct search){ 0 };
-	call_params_known(call, known, repeatable, faults);
+	call_params(call, faults);
 	search->q = call_param(call, "q");
 	if (search->q != NULL && (*search->q == '\0' || utf8_length(search->q) > 200))
 		fault_add(faults, "validation_failed", "q", "is not 1 to 200 characters long");

@@ -4,6 +4,7 @@
 
 #include "app/call.h"
 
+extern const struct route_input agents_search_input;
 void agents_search(struct call *call);
 
 #endif

@@ -68,6 +68,22 @@ static bool is_allowed(struct call *call)
 	return false;
 }
 
+/* Whether the query has no parameter, on a route that takes none; if it has, the call is answered.
+ * Handlers of routes that take some read them with call_params(). */
+static bool has_no_stray_param(struct call *call)
+{
+	const struct route_input *input = call->route->input;
+	struct faults faults;
+
+	if (input != NULL && (input->params != NULL || input->repeatable != NULL))
+		return true;
+	call_params(call, &faults);
+	if (faults.count == 0)
+		return true;
+	call_refuse(call, &faults);
+	return false;
+}
+
 static void run(struct call *call)
 {
 	const char *idempotency_key = http_header(call->request, "HTTP_IDEMPOTENCY_KEY");
@@ -76,7 +92,8 @@ static void run(struct call *call)
 		call->route->serve(call);
 		return;
 	}
-	if (!authenticate(call, call->route->rate) || !is_allowed(call))
+	if (!authenticate(call, call->route->rate) || !is_allowed(call) ||
+		!has_no_stray_param(call))
 		return;
 	if (call->route->path.method == HTTP_POST && call->caller != NULL &&
 		idempotency_key != NULL)

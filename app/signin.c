@@ -47,6 +47,8 @@ static const struct json_field challenge_fields[] = {
 		.min = 1,
 		.max = (1LL << 53) - 1 },
 };
+const struct route_input auth_challenge_input = { .fields = challenge_fields,
+	.field_count = sizeof challenge_fields / sizeof challenge_fields[0] };
 
 /* The chain that the body names, or the first that is configured. */
 static const struct chain *chain_of(
@@ -107,8 +109,7 @@ void auth_challenge(struct call *call)
 	time_t now = time(NULL);
 	enum db_status status;
 
-	if (!call_body(call, challenge_fields, sizeof challenge_fields / sizeof challenge_fields[0],
-		    &challenge, &doc, &faults))
+	if (!call_body(call, &challenge, &doc, &faults))
 		return;
 	chain = chain_of(call, &challenge, &faults);
 	if (faults.count > 0) {
@@ -230,6 +231,8 @@ static const struct json_field proof_fields[] = {
 		.min = 1,
 		.max = MESSAGE_MAX },
 };
+const struct route_input auth_verify_input = { .fields = proof_fields,
+	.field_count = sizeof proof_fields / sizeof proof_fields[0] };
 
 static bool read_proof(
 	struct call *call, struct proof *proof, struct siwe *siwe, uint8_t signature[65])
@@ -238,8 +241,7 @@ static bool read_proof(
 	struct json_doc doc;
 	const char *why;
 
-	if (!call_body(call, proof_fields, sizeof proof_fields / sizeof proof_fields[0], proof,
-		    &doc, &faults))
+	if (!call_body(call, proof, &doc, &faults))
 		return false;
 	if (proof->message != NULL && !siwe_read(call->arena, proof->message, siwe, &why))
 		fault_add(&faults, "validation_failed", "/message",

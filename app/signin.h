@@ -4,7 +4,9 @@
 
 #include "app/call.h"
 
+extern const struct route_input auth_challenge_input;
 void auth_challenge(struct call *call);
+extern const struct route_input auth_verify_input;
 void auth_verify(struct call *call);
 
 #endif
