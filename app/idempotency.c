@@ -234,18 +234,17 @@ void idempotent_serve(struct call *call, const char *key)
 		.call = call, .before = &before, .key = key, .route = route_of(call)
 	};
 	uint8_t digest[SHA256_DIGEST_LENGTH];
-	enum http_body_status body_status;
-	const char *bytes;
+	bool has_body = call->route->input != NULL && call->route->input->fields != NULL;
+	const char *bytes = "";
 	enum db_status status;
-	size_t len;
+	size_t len = 0;
 
 	if (!is_key(key)) {
 		call_problem(call, 400, "validation_failed",
 			"Invalid Idempotency-Key: not 1 to 255 visible ASCII characters.");
 		return;
 	}
-	body_status = http_body_read(call->request, &bytes, &len);
-	if (body_status != HTTP_BODY_OK) {
+	if (has_body && http_body_read(call->request, &bytes, &len) != HTTP_BODY_OK) {
 		call->route->serve(call); /* refuses it, and stores nothing */
 		return;
 	}

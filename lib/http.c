@@ -173,7 +173,7 @@ void http_query_read(struct http_request *request, const char *query)
 				return;
 			}
 			if (request->param_count == HTTP_PARAMS_MAX) {
-				refuse(request, 400, "the query has more than 100 parameters");
+				refuse(request, 400, "the query has more than 128 parameters");
 				return;
 			}
 			request->params[request->param_count++] = param;

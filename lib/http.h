@@ -31,7 +31,7 @@ enum {
 	HTTP_PATH_MAX = 2048, /* bytes of a path, before decoding */
 	HTTP_QUERY_MAX = 8192, /* bytes of a query string, before decoding */
 	HTTP_SEGMENTS_MAX = 12, /* parts of a path between slashes */
-	HTTP_PARAMS_MAX = 100, /* parameters of a query string */
+	HTTP_PARAMS_MAX = 128, /* parameters of a query string */
 };
 
 struct http_param {
