@@ -5,16 +5,10 @@
 #include <sys/random.h>
 
 #include "app/columns.h"
+#include "app/metadata.h"
 #include "app/metering.h"
 #include "app/regfile.h"
 #include "lib/clock.h"
-
-/* The answer's fields up to `status` and their order; the rest is written by write_agent(). */
-#define AGENT_COLUMNS \
-	"a.agent_uuid, a.agent_id, a.chain, a.chain_id, a.registry_address," \
-	" 'eip155:' || a.chain_id || ':' || a.registry_address, a.owner_address, a.agent_wallet," \
-	" a.token_uri, a.status, rfc3339(a.created_at), rfc3339(a.updated_at)," \
-	" a.registration_file, a.conformance"
 
 static const struct column agent_columns[] = { { "agent_uuid", COLUMN_TEXT },
 	{ "agent_id", COLUMN_JSON }, { "chain", COLUMN_TEXT }, { "chain_id", COLUMN_JSON },
@@ -35,6 +29,12 @@ static const struct db_statement get_agent = {
 	       "                  WHERE m.agent_uuid = a.agent_uuid), '{}')"
 	       "  FROM erc8004_agents a"
 	       " WHERE a.agent_uuid = " AGENT_NAMED,
+};
+
+static const struct db_statement find_agent = {
+	.name = "find_agent",
+	.effect = DB_READS,
+	.sql = "SELECT " AGENT_NAMED,
 };
 
 static const struct db_statement get_registration = {
@@ -122,11 +122,6 @@ static const struct json_field registration_fields[] = {
 const struct route_input agents_register_input = { .fields = registration_fields,
 	.field_count = sizeof registration_fields / sizeof registration_fields[0] };
 
-struct metadata {
-	const char **keys, **values;
-	size_t count;
-};
-
 void agent_not_found(struct call *call)
 {
 	call_problem(call, 404, "agent_not_found",
@@ -149,7 +144,28 @@ bool agent_named(struct call *call, const char *params[AGENT_NAMED_PARAMS])
 	return true;
 }
 
-static void write_agent(struct call *call, int status, const struct db_rows *rows, int first)
+const char *agent_uuid_named(struct call *call)
+{
+	const char *params[AGENT_NAMED_PARAMS];
+	struct db_rows rows;
+	enum db_status status;
+
+	if (!agent_named(call, params))
+		return NULL;
+	if (params[0] != NULL)
+		return params[0];
+	status = db_run(
+		call->worker->db, &find_agent, params, AGENT_NAMED_PARAMS, call->arena, &rows);
+	if (status != DB_OK)
+		call_db_failed(call, status);
+	else if (db_text(&rows, 0, 0) == NULL)
+		agent_not_found(call);
+	else
+		return db_text(&rows, 0, 0);
+	return NULL;
+}
+
+void agent_write(struct call *call, int status, const struct db_rows *rows, int first)
 {
 	struct json_out out = call_answer(call, status);
 
@@ -173,7 +189,7 @@ void agents_get(struct call *call)
 	else if (rows.count == 0)
 		agent_not_found(call);
 	else
-		write_agent(call, 200, &rows, 0);
+		agent_write(call, 200, &rows, 0);
 }
 
 void agents_registration(struct call *call)
@@ -193,41 +209,6 @@ void agents_registration(struct call *call)
 			"There is no active agent of this id that has a registration file.");
 	else
 		buf_puts(&call->response->body, db_text(&rows, 0, 0));
-}
-
-static bool is_metadata_key(const char *key)
-{
-	size_t len = strspn(key, "0123456789abcdefghijklmnopqrstuvwxyz"
-				 "ABCDEFGHIJKLMNOPQRSTUVWXYZ_-");
-
-	return len >= 1 && len <= 100 && key[len] == '\0';
-}
-
-/* The entries of `metadata`, with a fault for each that cannot be stored. */
-static void read_metadata(struct call *call, struct json_object *object, struct metadata *metadata,
-	struct faults *faults)
-{
-	size_t most = object == NULL ? 0 : (size_t)json_object_object_length(object);
-
-	metadata->keys = arena_alloc(call->arena, most * sizeof *metadata->keys);
-	metadata->values = arena_alloc(call->arena, most * sizeof *metadata->values);
-	metadata->count = 0;
-	if (object == NULL)
-		return;
-	json_object_object_foreach (object, key, value) {
-		const char *pointer = json_pointer(call->arena, "/metadata", key);
-
-		if (!is_metadata_key(key))
-			fault_add(faults, "validation_failed", pointer,
-				"a key is 1 to 100 of A-Z a-z 0-9 _ -");
-		else if (strcmp(key, "agentWallet") == 0)
-			fault_add(faults, "validation_failed", pointer,
-				"is reserved by ERC-8004 and set by areg itself");
-		else if (!json_object_is_type(value, json_type_string))
-			fault_add(faults, "validation_failed", pointer, "is not a string");
-		metadata->keys[metadata->count] = key;
-		metadata->values[metadata->count++] = json_object_get_string(value);
-	}
 }
 
 /* A random UUID (RFC 9562, version 4), NULL when the kernel gives no random bytes. */
@@ -282,7 +263,7 @@ static enum db_status store(struct call *call, const struct registration *regist
 		arena, rows);
 }
 
-static void refuse_duplicate(struct call *call, const char *agent_uuid)
+void agent_refuse_twin(struct call *call, const char *agent_uuid)
 {
 	const struct http_problem problem = { .status = 409,
 		.code = "agent_already_exists",
@@ -291,6 +272,12 @@ static void refuse_duplicate(struct call *call, const char *agent_uuid)
 		.value = agent_uuid };
 
 	http_problem(call->response, call->request, &problem);
+}
+
+bool agent_has_twin(const struct call *call, enum db_status status)
+{
+	return status == DB_CALLER && strcmp(db_last_error(call->worker->db)->constraint,
+					      "erc8004_agents_one_registration") == 0;
 }
 
 static void register_one(struct call *call, const struct chain **chain)
@@ -314,7 +301,7 @@ static void register_one(struct call *call, const struct chain **chain)
 	if (registration.registration_file.object != NULL)
 		regfile_read(call->arena, &registration.registration_file, "/registration_file",
 			&file, &faults);
-	read_metadata(call, registration.metadata.object, &metadata, &faults);
+	metadata_read(call->arena, registration.metadata.object, false, &metadata, &faults);
 	if (faults.count > 0) {
 		call_refuse(call, &faults);
 		return;
@@ -326,8 +313,7 @@ static void register_one(struct call *call, const struct chain **chain)
 	}
 	call_changed(call, NULL);
 	status = store(call, &registration, *chain, &file, &metadata, &rows);
-	if (status == DB_CALLER && strcmp(db_last_error(call->worker->db)->constraint,
-					   "erc8004_agents_one_registration") == 0)
+	if (agent_has_twin(call, status))
 		/* Its twin was just stored: now it is found. A transaction begins anew for that. */
 		status = call->in_transaction
 				 ? DB_CONFLICT
@@ -335,11 +321,11 @@ static void register_one(struct call *call, const struct chain **chain)
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 	} else if (db_text(&rows, 0, 0) != NULL) {
-		refuse_duplicate(call, db_text(&rows, 0, 0));
+		agent_refuse_twin(call, db_text(&rows, 0, 0));
 	} else {
 		http_header_add(call->response, "Location",
 			arena_printf(call->arena, "/api/v1/agents/%s", db_text(&rows, 0, 1)));
-		write_agent(call, 201, &rows, 1);
+		agent_write(call, 201, &rows, 1);
 	}
 }
 

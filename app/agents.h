@@ -14,6 +14,31 @@ void agents_registration(struct call *call);
  * agent: then the call is answered already (404). */
 MUST_CHECK bool agent_named(struct call *call, const char *params[AGENT_NAMED_PARAMS]);
 
+/*
+ * The agent_uuid of the path's {id}, for calls that change something: they must know it before they
+ * begin (call_changed()). Asks the database only where the path has another form of the id, so the
+ * agent of an agent_uuid need not exist. NULL: the call is answered already.
+ */
+MUST_CHECK const char *agent_uuid_named(struct call *call);
+
 void agent_not_found(struct call *call);
+
+/*
+ * The Agent object of the API: its columns as SQL over erc8004_agents as `a`, all but the last, which
+ * is its metadata as JSON. agent_write() answers with the row that has these from column `first` on.
+ */
+#define AGENT_COLUMNS \
+	"a.agent_uuid, a.agent_id, a.chain, a.chain_id, a.registry_address," \
+	" 'eip155:' || a.chain_id || ':' || a.registry_address, a.owner_address, a.agent_wallet," \
+	" a.token_uri, a.status, rfc3339(a.created_at), rfc3339(a.updated_at)," \
+	" a.registration_file, a.conformance"
+void agent_write(struct call *call, int status, const struct db_rows *rows, int first);
+
+/* Whether a statement failed because an active agent of the same owner, chain and registration file
+ * was stored at the same instant: run again, it finds that one. */
+bool agent_has_twin(const struct call *call, enum db_status status);
+
+/* Refuses with 409 for an agent of the same owner, chain and registration file. */
+void agent_refuse_twin(struct call *call, const char *agent_uuid);
 
 #endif

@@ -1,0 +1,20 @@
+/* On-chain metadata of an agent (ERC-8004, MetadataSet), as bodies give it: {key: value}. */
+#ifndef AREG_METADATA_H
+#define AREG_METADATA_H
+
+#include <json-c/json.h>
+#include <stdbool.h>
+
+#include "lib/faults.h"
+
+struct metadata {
+	const char **keys, **values; /* a value is NULL where the entry shall go */
+	size_t count;
+};
+
+/* Reads the body's member `metadata` (NULL: absent), with a fault for each entry that cannot be
+ * stored. `may_remove` allows null as a value. */
+void metadata_read(struct arena *arena, struct json_object *object, bool may_remove,
+	struct metadata *metadata, struct faults *faults);
+
+#endif
