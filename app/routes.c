@@ -4,6 +4,7 @@
 
 #include "app/accounts.h"
 #include "app/agents.h"
+#include "app/edit.h"
 #include "app/feedback.h"
 #include "app/health.h"
 #include "app/search.h"
@@ -18,6 +19,7 @@ const struct route routes[] = {
 	{ { HTTP_POST,   V1 "/agents/register" },          FOR_KEY,      RATE_REGISTER, ANY_TIER, NULL, "agent.register", &agents_register_input,  NEVER_STORE,  agents_register },
 	{ { HTTP_GET,    V1 "/agents" },                   FOR_ANYONE,   RATE_SEARCH,   ANY_TIER, NULL, NULL,             &agents_search_input,    REVALIDATE,   agents_search },
 	{ { HTTP_GET,    V1 "/agents/{id}" },              FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    REVALIDATE,   agents_get },
+	{ { HTTP_PATCH,  V1 "/agents/{id}" },              FOR_KEY,      RATE_REGISTER, ANY_TIER, NULL, "agent.update",   &agents_edit_input,      NEVER_STORE,  agents_edit },
 	{ { HTTP_GET,    V1 "/agents/{id}/registration" }, FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    REVALIDATE,   agents_registration },
 	{ { HTTP_GET,    V1 "/agents/{id}/stats" },        FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    REVALIDATE,   agents_stats },
 	{ { HTTP_GET,    V1 "/agents/{id}/reputation" },   FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    REVALIDATE,   agents_reputation },

@@ -370,8 +370,9 @@ subtest 'unchanged answers are not sent again' => sub {
 
 subtest 'methods' => sub {
 	my %allow = ($REGISTER => 'POST, OPTIONS', '/api/v1/agents/feedback' => 'POST, OPTIONS',
-		map { $_ => 'GET, HEAD, OPTIONS' } '/api/v1/agents',
-		map { agent("$uuid$_") } '', qw(/registration /stats /reputation /feedback));
+		(map { $_ => 'GET, HEAD, OPTIONS' } '/api/v1/agents',
+			map { agent("$uuid$_") } qw(/registration /stats /reputation /feedback)),
+		agent($uuid) => 'GET, HEAD, PATCH, OPTIONS');
 	for my $path (sort keys %allow) {
 		for my $method (qw(GET POST PUT PATCH DELETE)) {
 			next if $allow{$path} =~ /\b$method\b/;

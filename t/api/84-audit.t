@@ -118,6 +118,11 @@ my %recipes = (
 			client_address => $bob->{wallet}, score => 80 }, $bob);
 		return ($answer, $bob, feedback => $answer->{json}{id});
 	},
+	'PATCH /api/v1/agents/{id}' => sub {
+		my $agent = register('Edited')->{json}{agent_uuid};
+		my $answer = ask(PATCH => "/api/v1/agents/$agent", { metadata => { a => '1' } }, $alice);
+		return ($answer, $alice, agent => $agent);
+	},
 	'POST /api/v1/auth/verify' => sub {
 		my $message = ask(POST => '/api/v1/auth/challenge', { address => $wallet })->{json}{message};
 		my $answer = ask(POST => '/api/v1/auth/verify',

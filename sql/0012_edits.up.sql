@@ -1,0 +1,128 @@
+-- Changing an agent in one piece.
+-- Safe under load: creates only.
+
+-- What the audit log says of an agent: the file by its digest and by what was read out of it.
+CREATE FUNCTION areg_audited_agent(a erc8004_agents) RETURNS jsonb
+LANGUAGE sql STABLE
+RETURN jsonb_build_object('status', a.status,
+	'registration_digest', encode(a.registration_digest, 'hex'), 'name', a.name,
+	'description', a.description, 'image', a.image, 'x402_support', a.x402_support,
+	'file_active', a.file_active, 'services', a.services, 'skills', a.skills,
+	'domains', a.domains, 'supported_trust', a.supported_trust);
+
+-- The log is kept for good, and a value may have a megabyte.
+CREATE FUNCTION areg_audited_value(value bytea) RETURNS text
+LANGUAGE sql STABLE STRICT
+RETURN CASE WHEN octet_length(value) <= 256 THEN convert_from(value, 'UTF8')
+	ELSE 'sha256:' || encode(sha256(value), 'hex') END;
+COMMENT ON FUNCTION areg_audited_value(bytea) IS 'A metadata value for the audit log: itself, or its digest';
+
+-- The lock on the agent makes edits wait for one another; each statement after it sees what the edit
+-- before has left (READ COMMITTED).
+CREATE FUNCTION areg_edit_agent(of_agent uuid, editor text, new_status text, new_file text,
+	new_digest text, new_name text, new_description text, new_image text, new_x402_support boolean,
+	new_file_active boolean, new_services text[], new_skills text[], new_domains text[],
+	new_supported_trust text[], metadata_keys text[], metadata_values text[],
+	OUT outcome text, OUT twin uuid, OUT before jsonb, OUT after jsonb, OUT agent erc8004_agents,
+	OUT metadata json)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+	old erc8004_agents;
+	old_values jsonb;
+	new_values jsonb;
+	most constant integer := 1048576;
+BEGIN
+	SELECT * INTO old FROM erc8004_agents a WHERE a.agent_uuid = of_agent FOR NO KEY UPDATE;
+	outcome := CASE
+		WHEN NOT FOUND THEN 'agent_not_found'
+		WHEN old.owner_address <> editor THEN 'forbidden'
+		WHEN old.status IN ('pending', 'revoked') THEN 'agent_not_active' END;
+	IF outcome IS NOT NULL THEN
+		RETURN;
+	END IF;
+
+	IF new_file IS NOT NULL AND new_status IS NULL THEN
+		SELECT a.agent_uuid INTO twin FROM erc8004_agents a
+		WHERE a.owner_address = editor AND a.chain = old.chain AND a.status = 'active'
+			AND a.registration_digest = decode(new_digest, 'hex') AND a.agent_uuid <> of_agent
+		LIMIT 1;
+		IF FOUND THEN
+			outcome := 'agent_already_exists';
+			RETURN;
+		END IF;
+	END IF;
+
+	IF cardinality(metadata_keys) > 0 AND EXISTS (SELECT FROM (
+			SELECT octet_length(key) AS key_size, octet_length(convert_to(value, 'UTF8')) AS value_size
+			FROM unnest(metadata_keys, metadata_values) AS given (key, value) WHERE value IS NOT NULL
+			UNION ALL
+			SELECT octet_length(key), octet_length(value) FROM erc8004_agent_metadata
+			WHERE agent_uuid = of_agent AND key <> ALL (metadata_keys)) AS afterwards
+		HAVING greatest(sum(key_size), sum(value_size)) > most) THEN
+		outcome := 'metadata_too_large';
+		RETURN;
+	END IF;
+
+	agent := old;
+	agent.status := coalesce(new_status, old.status);
+	IF new_file IS NOT NULL THEN
+		agent.registration_file := new_file;
+		agent.registration_digest := decode(new_digest, 'hex');
+		agent.conformance := '[]';
+		agent.name := new_name;
+		agent.description := new_description;
+		agent.image := new_image;
+		agent.x402_support := new_x402_support;
+		agent.file_active := new_file_active;
+		agent.services := new_services;
+		agent.skills := new_skills;
+		agent.domains := new_domains;
+		agent.supported_trust := new_supported_trust;
+	END IF;
+	old_values := areg_audited_agent(old);
+	new_values := areg_audited_agent(agent);
+	SELECT jsonb_object_agg(key, o.value), jsonb_object_agg(key, n.value) INTO before, after
+	FROM jsonb_each(old_values) o JOIN jsonb_each(new_values) n USING (key)
+	WHERE o.value <> n.value;
+
+	SELECT jsonb_object_agg(given.key, areg_audited_value(m.value)),
+		jsonb_object_agg(given.key, areg_audited_value(convert_to(given.value, 'UTF8')))
+	INTO old_values, new_values
+	FROM unnest(metadata_keys, metadata_values) AS given (key, value)
+	LEFT JOIN erc8004_agent_metadata m ON m.agent_uuid = of_agent AND m.key = given.key
+	WHERE m.value IS DISTINCT FROM convert_to(given.value, 'UTF8');
+	IF old_values IS NOT NULL THEN
+		before := coalesce(before, '{}') || jsonb_build_object('metadata', old_values);
+		after := coalesce(after, '{}') || jsonb_build_object('metadata', new_values);
+	END IF;
+
+	outcome := CASE WHEN before IS NULL THEN 'unchanged' ELSE 'edited' END;
+	IF outcome = 'edited' THEN
+		DELETE FROM erc8004_agent_metadata m
+		USING unnest(metadata_keys, metadata_values) AS given (key, value)
+		WHERE m.agent_uuid = of_agent AND m.key = given.key AND given.value IS NULL;
+		INSERT INTO erc8004_agent_metadata AS m (agent_uuid, key, value)
+		SELECT of_agent, given.key, convert_to(given.value, 'UTF8')
+		FROM unnest(metadata_keys, metadata_values) AS given (key, value)
+		WHERE given.value IS NOT NULL
+		ON CONFLICT (agent_uuid, key) DO UPDATE SET value = EXCLUDED.value
+			WHERE m.value <> EXCLUDED.value;
+		UPDATE erc8004_agents a SET status = agent.status,
+			registration_file = agent.registration_file,
+			registration_digest = agent.registration_digest, conformance = agent.conformance,
+			name = agent.name, description = agent.description, image = agent.image,
+			x402_support = agent.x402_support, file_active = agent.file_active,
+			services = agent.services, skills = agent.skills, domains = agent.domains,
+			supported_trust = agent.supported_trust
+		WHERE a.agent_uuid = of_agent
+		RETURNING a.* INTO agent;
+	END IF;
+
+	SELECT coalesce(json_object_agg(m.key, convert_from(m.value, 'UTF8') ORDER BY m.key), '{}')
+	INTO metadata
+	FROM erc8004_agent_metadata m WHERE m.agent_uuid = of_agent;
+END $$;
+COMMENT ON FUNCTION areg_edit_agent(uuid, text, text, text, text, text, text, text, boolean, boolean,
+	text[], text[], text[], text[], text[], text[]) IS
+	'Changes an agent by its owner; a null status or file stays, a metadata value that is null goes. outcome: edited or unchanged (and the agent), agent_not_found, forbidden, agent_not_active, agent_already_exists (and twin), metadata_too_large. before and after: what changed';
