@@ -5,17 +5,17 @@
 #include <string.h>
 
 #include "app/agents.h"
-#include "app/columns.h"
 #include "app/metering.h"
 #include "app/page.h"
 #include "app/query.h"
 
-static const struct column record_columns[] = { { "id", COLUMN_JSON },
+const struct column feedback_columns[FEEDBACK_COLUMN_COUNT] = { { "id", COLUMN_JSON },
 	{ "agent_uuid", COLUMN_TEXT }, { "client_address", COLUMN_TEXT },
 	{ "feedback_index", COLUMN_JSON }, { "score", COLUMN_JSON }, { "value", COLUMN_JSON },
 	{ "value_decimals", COLUMN_JSON }, { "tag1", COLUMN_TEXT }, { "tag2", COLUMN_TEXT },
-	{ "is_revoked", COLUMN_FLAG }, { "created_at", COLUMN_TEXT } };
-enum { RECORD_COLUMN_COUNT = sizeof record_columns / sizeof record_columns[0] };
+	{ "is_revoked", COLUMN_FLAG }, { "created_at", COLUMN_TEXT }, { "endpoint", COLUMN_TEXT },
+	{ "file_uri", COLUMN_TEXT }, { "file_hash", COLUMN_TEXT }, { "is_automatic", COLUMN_FLAG },
+	{ "revoked_at", COLUMN_TEXT } };
 
 static const struct db_statement give_feedback = {
 	.name = "give_feedback",
@@ -32,7 +32,7 @@ static const struct db_statement give_feedback = {
 	       "      FROM given WHERE outcome = 'created'"
 	       ")"
 	       "SELECT outcome, id, agent_uuid, client_address, feedback_index, score, value,"
-	       "       value_decimals, tag1, tag2, is_revoked, created_at"
+	       "       value_decimals, tag1, tag2, is_revoked, created_at, $8, $9, $10, false, null"
 	       "  FROM given",
 };
 
@@ -129,7 +129,7 @@ static void answer_outcome(struct call *call, const struct db_rows *rows)
 		}
 	out = call_answer(call, 201);
 	json_open_object(&out);
-	columns_write(&out, record_columns, RECORD_COLUMN_COUNT, rows, 0, 1);
+	columns_write(&out, feedback_columns, FEEDBACK_COLUMN_COUNT, rows, 0, 1);
 	json_close_object(&out);
 }
 
@@ -171,6 +171,109 @@ void feedback_give(struct call *call)
 	give(call);
 	metrics_add(
 		call->worker->metrics, METER_FEEDBACK, meter_outcome(call->response->status), 0, 1);
+}
+
+/* ---- One record ---- */
+
+static const struct db_statement find_feedback = {
+	.name = "find_feedback",
+	.effect = DB_READS,
+	.sql = "SELECT agent_uuid, client_address FROM erc8004_reputation WHERE id = $1::bigint",
+};
+
+/* A second revocation at the same instant waits for the row, and then finds it revoked. */
+static const struct db_statement revoke_feedback = {
+	.name = "revoke_feedback",
+	.effect = DB_CHANGES,
+	.sql = "WITH f AS ("
+	       "    UPDATE erc8004_reputation SET is_revoked = true, revoked_at = now()"
+	       "     WHERE id = $1::bigint AND NOT is_revoked"
+	       "    RETURNING *"
+	       "), audited AS ("
+	       "    INSERT INTO audit_log (actor_user, actor, request_id, client_address, action,"
+	       "        subject_type, subject_id, before, after)"
+	       "    SELECT $2::uuid, $3, $4, areg_client_address($5), 'feedback.revoke', 'feedback', id,"
+	       "        jsonb_build_object('is_revoked', false),"
+	       "        jsonb_build_object('is_revoked', true, 'revoked_at', rfc3339(revoked_at))"
+	       "      FROM f"
+	       ")"
+	       "SELECT " FEEDBACK_COLUMNS " FROM f",
+};
+
+void feedback_not_found(struct call *call)
+{
+	call_problem(call, 404, "feedback_not_found",
+		arena_printf(call->arena, "There is no feedback %s.", call->path_values[0]));
+}
+
+const char *feedback_id_named(struct call *call)
+{
+	static const char most[] = "9223372036854775807"; /* of a bigint */
+	const char *text = call->path_values[0];
+	size_t len = strspn(text, "0123456789");
+
+	if (text[len] == '\0' && len > 0 && text[0] != '0' &&
+		(len < sizeof most - 1 || (len == sizeof most - 1 && strcmp(text, most) <= 0)))
+		return text;
+	feedback_not_found(call);
+	return NULL;
+}
+
+bool feedback_named(struct call *call, struct feedback_named *named)
+{
+	struct db_rows rows;
+	enum db_status status;
+
+	named->id = feedback_id_named(call);
+	if (named->id == NULL)
+		return false;
+	status = db_run(call->worker->db, &find_feedback, &named->id, 1, call->arena, &rows);
+	if (status != DB_OK) {
+		call_db_failed(call, status);
+		return false;
+	}
+	if (rows.count == 0) {
+		feedback_not_found(call);
+		return false;
+	}
+	named->agent_uuid = db_text(&rows, 0, 0);
+	named->client_address = db_text(&rows, 0, 1);
+	return true;
+}
+
+void feedback_revoke(struct call *call)
+{
+	struct feedback_named named;
+	struct db_rows rows;
+	struct json_out out;
+	enum db_status status;
+
+	if (!feedback_named(call, &named))
+		return;
+	if (!call_is_wallet(call, named.client_address)) {
+		call_problem(call, 403, "forbidden",
+			"Only who gave the feedback can revoke it: another wallet than that of "
+			"this API key's user.");
+		return;
+	}
+	const char *params[] = { named.id, call->caller->user_id, call->caller->key_prefix,
+		call->request->id, call->request->client_address };
+	call_changed(call, named.agent_uuid);
+	status = db_run(call->worker->db, &revoke_feedback, params,
+		sizeof params / sizeof params[0], call->arena, &rows);
+	if (status != DB_OK) {
+		call_db_failed(call, status);
+		return;
+	}
+	if (rows.count == 0) {
+		call_problem(
+			call, 409, "feedback_already_revoked", "The feedback was revoked already.");
+		return;
+	}
+	out = call_answer(call, 200);
+	json_open_object(&out);
+	columns_write(&out, feedback_columns, FEEDBACK_COLUMN_COUNT, &rows, 0, 0);
+	json_close_object(&out);
 }
 
 /* ---- The list ---- */
@@ -244,9 +347,7 @@ static void compose(struct query *query, const struct filter *filter,
 					  ? "agent.total_feedback + agent.revoked_feedback"
 					  : "agent.total_feedback");
 	}
-	query_text(query, ", f.id, f.agent_uuid, f.client_address, f.feedback_index,"
-			  " areg_shown_score(f.score), f.value, f.value_decimals, f.tag1, f.tag2,"
-			  " f.is_revoked, rfc3339(f.created_at)"
+	query_text(query, ", " FEEDBACK_COLUMNS
 			  " FROM erc8004_agent_stats agent LEFT JOIN LATERAL (SELECT *");
 	add_filter(query, filter);
 	if (filter->page.after_id != NULL)
@@ -272,7 +373,7 @@ static void write_list(struct call *call, const struct filter *filter, const str
 	json_open_array(&out);
 	for (size_t row = 0; row < shown; row++) {
 		json_open_object(&out);
-		columns_write(&out, record_columns, RECORD_COLUMN_COUNT, rows, row, 1);
+		columns_write(&out, feedback_columns, FEEDBACK_COLUMN_COUNT, rows, row, 1);
 		json_close_object(&out);
 	}
 	json_close_array(&out);

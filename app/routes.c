@@ -7,6 +7,7 @@
 #include "app/edit.h"
 #include "app/feedback.h"
 #include "app/health.h"
+#include "app/responses.h"
 #include "app/search.h"
 #include "app/signin.h"
 #include "app/stats.h"
@@ -26,6 +27,9 @@ const struct route routes[] = {
 
 	{ { HTTP_POST,   V1 "/agents/feedback" },          FOR_KEY,      RATE_FEEDBACK, ANY_TIER, NULL, "feedback.give",  &feedback_give_input,    NEVER_STORE,  feedback_give },
 	{ { HTTP_GET,    V1 "/agents/{id}/feedback" },     FOR_ANYONE,   RATE_SEARCH,   ANY_TIER, NULL, NULL,             &feedback_list_input,    REVALIDATE,   feedback_list },
+	{ { HTTP_POST,   V1 "/agents/feedback/{feedback_id}/revoke" },    FOR_KEY,    RATE_FEEDBACK, ANY_TIER, NULL, "feedback.revoke",  NULL,                    NEVER_STORE, feedback_revoke },
+	{ { HTTP_POST,   V1 "/agents/feedback/{feedback_id}/responses" }, FOR_KEY,    RATE_FEEDBACK, ANY_TIER, NULL, "feedback.respond", &responses_append_input, NEVER_STORE, responses_append },
+	{ { HTTP_GET,    V1 "/agents/feedback/{feedback_id}/responses" }, FOR_ANYONE, RATE_SEARCH,   ANY_TIER, NULL, NULL,               &responses_list_input,   REVALIDATE,  responses_list },
 
 	{ { HTTP_POST,   V1 "/auth/challenge" },           FOR_ANYONE,   RATE_SIGN_IN,  ANY_TIER, NULL, NULL,             &auth_challenge_input,   NEVER_STORE,  auth_challenge },
 	{ { HTTP_POST,   V1 "/auth/verify" },              FOR_ANYONE,   RATE_SIGN_IN,  ANY_TIER, NULL, "user.sign_in",   &auth_verify_input,      HOLDS_SECRET, auth_verify },

@@ -139,7 +139,9 @@ subtest 'feedback is answered whole' => sub {
 	my $record = $answer->{json};
 	my %expected = (agent_uuid => $uuid, client_address => $clients[0]{wallet},
 		feedback_index => 1, score => 87, value => 87, value_decimals => 0, tag1 => 'starred',
-		tag2 => 'Größe 数', is_revoked => JSON::PP::false);
+		tag2 => 'Größe 数', is_revoked => JSON::PP::false, endpoint => 'https://example.com/mcp',
+		file_uri => 'ipfs://bafy/1.json', file_hash => hash('file'),
+		is_automatic => JSON::PP::false, revoked_at => undef);
 	is_deeply([sort keys %$record], [sort keys %expected, qw(id created_at)], 'every field');
 	is_deeply($record->{$_}, $expected{$_}, $_) for sort keys %expected;
 	like($record->{id}, qr/^[1-9]\d*$/, 'id is a number');
@@ -357,7 +359,11 @@ subtest 'the list of feedback' => sub {
 	my @revoked = @all[3, 4, 11];
 	$areg->psql("UPDATE erc8004_reputation SET is_revoked = true, revoked_at = now() WHERE id IN ("
 		. join(',', map { $_->{id} } @revoked) . ')');
-	$_->{is_revoked} = JSON::PP::true for @revoked;
+	for (@revoked) {
+		$_->{is_revoked} = JSON::PP::true;
+		$_->{revoked_at} = $areg->psql_value(
+			"SELECT rfc3339(revoked_at) FROM erc8004_reputation WHERE id = $_->{id}");
+	}
 	my @active = grep { !$_->{is_revoked} } @all;
 
 	my $list_ok = sub {

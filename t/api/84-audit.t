@@ -106,6 +106,15 @@ sub register
 		registration_file => { name => $name, description => "It is called $name." } }, $alice);
 }
 
+# Feedback of carol about a new agent; its id.
+my $carol = $areg->make_user;
+sub given
+{
+	my ($name) = @_;
+	return ask(POST => '/api/v1/agents/feedback', { agent_uuid => register($name)->{json}{agent_uuid},
+		client_address => $carol->{wallet}, score => 80 }, $carol)->{json}{id};
+}
+
 # What each does: returns the answer, who did it, and type and id of what was changed.
 my %recipes = (
 	'POST /api/v1/agents/register' => sub {
@@ -122,6 +131,16 @@ my %recipes = (
 		my $agent = register('Edited')->{json}{agent_uuid};
 		my $answer = ask(PATCH => "/api/v1/agents/$agent", { metadata => { a => '1' } }, $alice);
 		return ($answer, $alice, agent => $agent);
+	},
+	'POST /api/v1/agents/feedback/{feedback_id}/revoke' => sub {
+		my $id = given('Revoked');
+		return (ask(POST => "/api/v1/agents/feedback/$id/revoke", undef, $carol), $carol,
+			feedback => $id);
+	},
+	'POST /api/v1/agents/feedback/{feedback_id}/responses' => sub {
+		my $id = given('Answered');
+		return (ask(POST => "/api/v1/agents/feedback/$id/responses",
+			{ response_uri => 'https://example.com/why' }, $alice), $alice, feedback => $id);
 	},
 	'POST /api/v1/auth/verify' => sub {
 		my $message = ask(POST => '/api/v1/auth/challenge', { address => $wallet })->{json}{message};

@@ -95,10 +95,17 @@ sub waiting
 
 # ---- one record ----
 
-# How to call each POST that takes an API key: path, body, and the member that names the record.
+sub given { return $areg->post($feedback, opinion('given before'), { key => $alice->{key} })->{json}{id} }
+my ($taken_back, $answered) = map { given() } 1 .. 2;
+
+# How to call each POST that takes an API key: path, body, the member that names the record, and the
+# status where it is not 201.
 my %posts = (
 	"POST $register" => [$register, agent('fifty times'), 'agent_uuid'],
 	"POST $feedback" => [$feedback, opinion('fifty times'), 'id'],
+	"POST $feedback/{feedback_id}/revoke" => ["$feedback/$taken_back/revoke", undef, 'id', 200],
+	"POST $feedback/{feedback_id}/responses" => ["$feedback/$answered/responses",
+		{ response_uri => 'ipfs://bafy' }, 'feedback_id'],
 	'POST /api/v1/keys' => ['/api/v1/keys', { name => 'fifty times' }, 'id'],
 );
 
@@ -112,8 +119,9 @@ for my $route (@mutating) {
 
 	subtest "$method $template: sent 50 times at once, done once" => sub {
 		ok($how, 'this test knows how to call it') or return;
-		my ($path, $body, $member) = @$how;
+		my ($path, $body, $member, $status) = @$how;
 		my ($key, $start) = (fresh_key(), time + 2);
+		$status //= 201;
 		my $entries = $areg->psql_value('SELECT count(*) FROM audit_log');
 		my @answers = in_parallel(50, sub {
 			$areg->get('/api/v1/me', { key => $alice->{key} });
@@ -122,7 +130,8 @@ for my $route (@mutating) {
 		});
 		my $record = $answers[0]{json}{$member};
 
-		is_deeply([uniq map { $_->{status} } @answers], [201], 'all are answered 201');
+		is_deeply([uniq map { $_->{status} } @answers], [$status],
+			"all are answered $status");
 		is(scalar(uniq map { $_->{body} } @answers), 1, 'with the same bytes')
 			or diag(join "\n", uniq map { $_->{body} } @answers);
 		is_deeply([uniq map { $_->{headers}{'content-type'} } @answers], ['application/json'], 'of JSON');
@@ -133,7 +142,7 @@ for my $route (@mutating) {
 			'of the record');
 		is($areg->psql_value("SELECT action FROM audit_log ORDER BY id DESC LIMIT 1"), $action,
 			'that says what was done');
-		is(stored("key = '$key' AND status = 201"), 1, 'and one answer kept');
+		is(stored("key = '$key' AND status = $status"), 1, 'and one answer kept');
 	};
 }
 is_deeply([keys %posts], [], 'no route is missing');
