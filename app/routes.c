@@ -11,6 +11,7 @@
 #include "app/search.h"
 #include "app/signin.h"
 #include "app/stats.h"
+#include "app/summary.h"
 
 #define V1 "/api/v1"
 #define ANY_TIER TIER_ANONYMOUS
@@ -24,6 +25,7 @@ const struct route routes[] = {
 	{ { HTTP_GET,    V1 "/agents/{id}/registration" }, FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    REVALIDATE,   agents_registration },
 	{ { HTTP_GET,    V1 "/agents/{id}/stats" },        FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    REVALIDATE,   agents_stats },
 	{ { HTTP_GET,    V1 "/agents/{id}/reputation" },   FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    REVALIDATE,   agents_reputation },
+	{ { HTTP_GET,    V1 "/agents/{id}/summary" },      FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             &agents_summary_input,   REVALIDATE,   agents_summary },
 
 	{ { HTTP_POST,   V1 "/agents/feedback" },          FOR_KEY,      RATE_FEEDBACK, ANY_TIER, NULL, "feedback.give",  &feedback_give_input,    NEVER_STORE,  feedback_give },
 	{ { HTTP_GET,    V1 "/agents/{id}/feedback" },     FOR_ANYONE,   RATE_SEARCH,   ANY_TIER, NULL, NULL,             &feedback_list_input,    REVALIDATE,   feedback_list },

@@ -1,5 +1,6 @@
 -- Undoes 0012. Nothing is lost.
 
+DROP FUNCTION areg_feedback_summary(uuid, text[], text, text);
 DROP FUNCTION areg_edit_agent(uuid, text, text, text, text, text, text, text, boolean, boolean,
 	text[], text[], text[], text[], text[], text[]);
 DROP FUNCTION areg_audited_value(bytea);

@@ -1,4 +1,4 @@
--- Changing an agent in one piece.
+-- Changing an agent in one piece, and the contract's summary of feedback.
 -- Safe under load: creates only.
 
 -- What the audit log says of an agent: the file by its digest and by what was read out of it.
@@ -126,3 +126,23 @@ END $$;
 COMMENT ON FUNCTION areg_edit_agent(uuid, text, text, text, text, text, text, text, boolean, boolean,
 	text[], text[], text[], text[], text[], text[]) IS
 	'Changes an agent by its owner; a null status or file stays, a metadata value that is null goes. outcome: edited or unchanged (and the agent), agent_not_found, forbidden, agent_not_active, agent_already_exists (and twin), metadata_too_large. before and after: what changed';
+
+-- ERC-8004, getSummary(). All is exact: powers of ten are written as text because the power of a
+-- numeric is rounded, and div() cuts toward zero where / rounds. A client that is named twice counts
+-- twice, as in the contract's loop over them.
+CREATE FUNCTION areg_feedback_summary(of_agent uuid, clients text[], only_tag1 text, only_tag2 text,
+	OUT count bigint, OUT summary_value numeric, OUT summary_value_decimals smallint)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+	SELECT coalesce(sum(n), 0)::bigint,
+		coalesce(div(div(sum(value_sum * ('1e' || (18 - decimals))::numeric), sum(n)),
+			('1e' || (18 - (array_agg(decimals ORDER BY n DESC, decimals))[1]))::numeric), 0),
+		coalesce((array_agg(decimals ORDER BY n DESC, decimals))[1], 0)::smallint
+	FROM (SELECT f.value_decimals AS decimals, count(*) AS n, sum(f.value) AS value_sum
+		FROM unnest(clients) AS given (client_address)
+		JOIN erc8004_reputation f ON f.agent_uuid = of_agent AND f.client_address = given.client_address
+		WHERE NOT f.is_revoked AND coalesce(only_tag1, '') IN ('', f.tag1)
+			AND coalesce(only_tag2, '') IN ('', f.tag2)
+		GROUP BY f.value_decimals) AS of_decimals
+$$;
+COMMENT ON FUNCTION areg_feedback_summary(uuid, text[], text, text) IS
+	'getSummary() of the reputation registry; an empty or null tag filters nothing';

@@ -371,7 +371,7 @@ subtest 'unchanged answers are not sent again' => sub {
 subtest 'methods' => sub {
 	my %allow = ($REGISTER => 'POST, OPTIONS', '/api/v1/agents/feedback' => 'POST, OPTIONS',
 		(map { $_ => 'GET, HEAD, OPTIONS' } '/api/v1/agents',
-			map { agent("$uuid$_") } qw(/registration /stats /reputation /feedback)),
+			map { agent("$uuid$_") } qw(/registration /stats /reputation /summary /feedback)),
 		agent($uuid) => 'GET, HEAD, PATCH, OPTIONS');
 	for my $path (sort keys %allow) {
 		for my $method (qw(GET POST PUT PATCH DELETE)) {
