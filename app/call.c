@@ -153,6 +153,14 @@ void call_params(const struct call *call, struct faults *faults)
 
 void call_changed(struct call *call, const char *agent_uuid)
 {
+	/* A transaction that is tried again names them again. */
+	for (size_t i = 0; i < call->change_count; i++) {
+		const char *named = call->changed_agents[i];
+
+		if (named == agent_uuid ||
+			(named != NULL && agent_uuid != NULL && strcmp(named, agent_uuid) == 0))
+			return;
+	}
 	assert(call->change_count < CALL_CHANGES_MAX);
 	call->changed_agents[call->change_count++] = agent_uuid;
 }
