@@ -93,7 +93,7 @@ static int serve_socket(struct arena *arena, const struct settings *settings)
 		return EXIT_REFUSED;
 	}
 	log_process("master");
-	http_problem_base(arena_printf(arena, "%s/docs/errors.html#", settings->public_url));
+	http_problem_base(arena_printf(arena, "%s/docs/errors/", settings->public_url));
 	return master_run(arena, settings, LISTEN_FD);
 }
 

@@ -28,7 +28,7 @@ static const char *const method_names[HTTP_METHODS] = {
 	[HTTP_OTHER] = "OTHER",
 };
 
-static const char *problem_base = "about:blank#";
+static const char *problem_base;
 
 const char *http_method_name(enum http_method method)
 {
@@ -350,7 +350,10 @@ void http_problem(struct http_response *response, const struct http_request *req
 	buf_init(&response->body, arena, 512);
 	json_out_init(&out, &response->body);
 	json_open_object(&out);
-	json_string(&out, "type", arena_printf(arena, "%s%s", problem_base, problem->code));
+	json_string(&out, "type",
+		problem_base == NULL
+			? "about:blank"
+			: arena_printf(arena, "%s%s.html", problem_base, problem->code));
 	json_string(&out, "title", reason_phrase(problem->status));
 	json_integer(&out, "status", problem->status);
 	json_string(&out, "detail", detail);

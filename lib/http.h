@@ -122,7 +122,8 @@ struct http_problem {
 void http_problem(struct http_response *response, const struct http_request *request,
 	const struct http_problem *problem);
 
-/* Base address of the pages that describe each problem code; set once at start. Not copied. */
+/* Address of the folder of pages CODE.html that describe each problem code, with its slash; set once
+ * at start. Not copied. Without one, problems have the type about:blank (RFC 9457, section 4.2.1). */
 void http_problem_base(const char *url);
 
 /*

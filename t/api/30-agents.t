@@ -418,7 +418,7 @@ subtest 'problems explain themselves' => sub {
 	is_deeply([sort keys %$problem],
 		[sort qw(type title status detail code request_id errors)], 'nothing but RFC 9457 and ours');
 	is($problem->{title}, 'Bad Request', 'title');
-	like($problem->{type}, qr{/docs/errors\.html#invalid_address$}, 'type leads to a page');
+	like($problem->{type}, qr{/docs/errors/invalid_address\.html$}, 'type leads to a page');
 	is($problem->{detail}, 'Invalid owner_address: not 0x and 40 hex digits',
 		'detail names the first fault');
 	ok(!grep({ join(' ', sort keys %$_) ne 'detail pointer' } @{ $problem->{errors} }),

@@ -9,7 +9,7 @@ use JSON::PP qw(decode_json);
 use Test::More;
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(root problem_ok wait_until);
+use Areg::Test qw(root build_dir problem_ok wait_until);
 
 my $areg = Areg::Test->start(without => [qw(postgres memcached aregd migrate)]);
 
@@ -58,7 +58,7 @@ SKIP: {
 
 # The files as they are installed, filled in for a folder of ours.
 my $dir = tempdir(CLEANUP => 1);
-my %value = (socket => "$dir/aregd.sock", docsdir => root() . '/docs', nginxdir => $dir, logdir => $dir,
+my %value = (socket => "$dir/aregd.sock", docsdir => build_dir() . '/docs', nginxdir => $dir, logdir => $dir,
 	tlsdir => $areg->dir . '/tls');
 for my $from (glob root() . '/conf/nginx/*') {
 	my ($name) = $from =~ m{([^/]+?)(?:\.in)?$};
