@@ -84,6 +84,11 @@ static const struct db_statement record_down = {
 	.effect = DB_CHANGES,
 };
 
+/* For a database that was restored from another cluster; older schemas have no events. */
+static const char resume_events[] = "DO $$ BEGIN"
+				    " IF to_regprocedure('areg_resume_events()') IS NOT NULL THEN"
+				    " PERFORM areg_resume_events(); END IF; END $$";
+
 /* ---- The folder ---- */
 
 static const char *read_file(struct ctl *ctl, const char *path, size_t *len)
@@ -418,6 +423,8 @@ static enum ctl_exit migrate_up(struct ctl *ctl, const void *arg)
 			return code;
 		at = history.list[i].version;
 	}
+	if (db_script(ctl->db, resume_events) != DB_OK)
+		return ctl_db_failed(ctl, "migrate");
 	report(ctl, from, at);
 	return CTL_DONE;
 }

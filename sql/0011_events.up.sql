@@ -7,9 +7,12 @@
 -- stands at (place, id), where place is the number of its transaction; and only events before the
 -- oldest transaction still under way are shown (areg_event_horizon()). Nothing can come in before
 -- them any more.
+-- A transaction may have its number long before it changes something, and whoever it waited for a
+-- later one: so place is at least that of every event committed before, and id decides. Whatever
+-- follows a commit follows its events, too.
 -- A dump that is restored into another cluster brings places that may be far ahead of that cluster's
--- transaction numbers. areg_resume_events() then moves the base that is added to them, so that what
--- is new comes after what was restored.
+-- transaction numbers. What is new then stands at the last of them, and is shown once
+-- areg_resume_events() has moved the base that is added to those numbers.
 
 CREATE TABLE erc8004_event_base (
 	only_row boolean PRIMARY KEY DEFAULT true CONSTRAINT erc8004_event_base_one_row CHECK (only_row),
@@ -17,11 +20,6 @@ CREATE TABLE erc8004_event_base (
 );
 COMMENT ON TABLE erc8004_event_base IS 'What is added to transaction numbers: see areg_resume_events()';
 INSERT INTO erc8004_event_base DEFAULT VALUES;
-
-CREATE FUNCTION areg_event_place() RETURNS bigint
-LANGUAGE sql VOLATILE
-RETURN (SELECT base FROM erc8004_event_base) + pg_current_xact_id()::text::bigint;
-COMMENT ON FUNCTION areg_event_place() IS 'Where events of this transaction stand';
 
 CREATE FUNCTION areg_event_horizon() RETURNS bigint
 LANGUAGE sql STABLE
@@ -48,14 +46,31 @@ COMMENT ON COLUMN erc8004_events.subject IS
 	'The record, where it is not the agent: id of the feedback, chain:tx_hash of the payment, request_hash of the validation';
 CREATE INDEX erc8004_events_agent ON erc8004_events (agent_uuid, place, id);
 
+-- The last place is at an end of the primary key. In plpgsql, which keeps its plan: every change
+-- pays for this.
+CREATE FUNCTION areg_event_place() RETURNS bigint
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+	RETURN greatest((SELECT base FROM erc8004_event_base) + pg_current_xact_id()::text::bigint,
+		(SELECT max(place) FROM erc8004_events));
+END $$;
+COMMENT ON FUNCTION areg_event_place() IS 'Where an event of this transaction stands';
+
+-- Who has written an event and not yet committed would come in behind the new horizon: so all of
+-- them are waited for.
 CREATE FUNCTION areg_resume_events() RETURNS void
-LANGUAGE sql AS $$
-	UPDATE erc8004_event_base SET base = latest.place + 1
-	FROM (SELECT place FROM erc8004_events ORDER BY place DESC, id DESC LIMIT 1) AS latest
-	WHERE latest.place > base + pg_current_xact_id()::text::bigint
-$$;
+LANGUAGE plpgsql AS $$
+BEGIN
+	IF (SELECT max(place) FROM erc8004_events)
+		> (SELECT base FROM erc8004_event_base) + pg_current_xact_id()::text::bigint THEN
+		LOCK TABLE erc8004_events IN SHARE ROW EXCLUSIVE MODE;
+		UPDATE erc8004_event_base SET base = latest.place + 1
+		FROM (SELECT max(place) AS place FROM erc8004_events) AS latest
+		WHERE latest.place > base + pg_current_xact_id()::text::bigint;
+	END IF;
+END $$;
 COMMENT ON FUNCTION areg_resume_events() IS
-	'After a restore into another cluster: lets new events follow the restored ones. Otherwise changes nothing';
+	'After a restore into another cluster: lets new events be shown after the restored ones. Otherwise changes nothing; to be called first in its transaction';
 
 -- One notice for each agent; a change of many is told as one of all.
 CREATE FUNCTION areg_notify_agents(agents uuid[]) RETURNS void
