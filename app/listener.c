@@ -22,6 +22,7 @@ enum {
 	STATEMENT_MS = 1000, /* a chore that takes longer would keep the listener from listening */
 	PAYLOAD_BYTES = 64,
 	SWEEP_ROWS = 1000, /* as the statements say */
+	FOLD_ROWS = 10000, /* as areg_fold_totals() says */
 	USES_A_STATEMENT = 5000,
 	NUMBER_BYTES = 21,
 };
@@ -62,6 +63,18 @@ static const struct db_statement seal_audit = {
 	.name = "listener_seal_audit",
 	.effect = DB_CHANGES,
 	.sql = "SELECT areg_seal_audit()",
+};
+
+static const struct db_statement fold_totals = {
+	.name = "listener_fold_totals",
+	.effect = DB_CHANGES,
+	.sql = "SELECT areg_fold_totals()",
+};
+
+static const struct db_statement resume_events = {
+	.name = "listener_resume_events",
+	.effect = DB_CHANGES,
+	.sql = "SELECT areg_resume_events()",
 };
 
 static const struct db_statement audit_head = {
@@ -161,6 +174,24 @@ static enum db_status seal(struct listener *listener, bool *more)
 
 	*more = false;
 	return db_run(listener->db, &seal_audit, NULL, 0, listener->arena, &rows);
+}
+
+static enum db_status fold(struct listener *listener, bool *more)
+{
+	struct db_rows rows;
+	enum db_status status = db_run(listener->db, &fold_totals, NULL, 0, listener->arena, &rows);
+
+	*more = status == DB_OK && db_int(&rows, 0, 0) == FOLD_ROWS;
+	return status;
+}
+
+/* The database may have been restored from another cluster. */
+static enum db_status resume(struct listener *listener, bool *more)
+{
+	struct db_rows rows;
+
+	*more = false;
+	return db_run(listener->db, &resume_events, NULL, 0, listener->arena, &rows);
 }
 
 /* In the log, where who changes the database cannot reach, for `aregctl audit verify --expect`. */
@@ -266,8 +297,11 @@ static void take_turn(struct listener *listener, struct chore *chores, size_t co
 {
 	struct chore *chore;
 
-	if (!listener->listens)
+	if (!listener->listens) {
 		begin_to_listen(listener);
+		for (size_t i = 0; i < count; i++)
+			chores[i].due_ms = 0;
+	}
 	if (!listener->listens)
 		return;
 	say_fresh(listener);
@@ -286,6 +320,8 @@ int listener_run(const struct settings *settings, struct hot *hot)
 			: STATEMENT_MS,
 		NULL };
 	struct chore chores[] = {
+		{ .name = "resuming events after a restore", .every_ms = 60000, .run = resume },
+		{ .name = "folding totals", .every_ms = 1000, .run = fold },
 		{ .name = "sealing the audit log", .every_ms = 1000, .run = seal },
 		{ .name = "writing last uses of keys", .every_ms = 10000, .run = tell_uses },
 		{ .name = "sweeping answers kept for retries",

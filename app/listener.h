@@ -1,7 +1,8 @@
 /*
  * The one process of a host that hears what others changed (LISTEN areg_callers: payload
  * "user:UUID"), says so to the workers through shared memory, and does what has to be done now and
- * then: writes last_used_at of keys, sweeps what has expired.
+ * then: writes last_used_at of keys, sweeps what has expired, folds what totals are made of, lets
+ * events go on after a restore.
  */
 #ifndef AREG_LISTENER_H
 #define AREG_LISTENER_H

@@ -41,6 +41,7 @@ COMMENT ON COLUMN erc8004_agent_tags.value_sum IS 'Sum of normalized';
 
 CREATE TABLE erc8004_agent_stats (
 	agent_uuid uuid PRIMARY KEY REFERENCES erc8004_agents ON DELETE CASCADE,
+	chain chain_name NOT NULL,
 	registered_at timestamptz NOT NULL,
 	total_feedback bigint NOT NULL DEFAULT 0,
 	scored_feedback bigint NOT NULL DEFAULT 0,
@@ -83,6 +84,7 @@ CREATE TABLE erc8004_agent_stats (
 		AND (last_payment_at IS NULL) = (total_payments = 0))
 );
 COMMENT ON TABLE erc8004_agent_stats IS 'One row for every agent from the moment it exists';
+COMMENT ON COLUMN erc8004_agent_stats.chain IS 'Of the agent, for indexes that put it before a statistic';
 COMMENT ON COLUMN erc8004_agent_stats.registered_at IS 'created_at of the agent';
 COMMENT ON COLUMN erc8004_agent_stats.total_feedback IS 'Unrevoked; as are the counts and sums after it';
 COMMENT ON COLUMN erc8004_agent_stats.positive_feedback IS 'Score >= 80; negative: < 50';
@@ -99,8 +101,8 @@ CREATE INDEX erc8004_agent_stats_activity ON erc8004_agent_stats (last_activity_
 CREATE FUNCTION areg_stats_agents_inserted() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-	INSERT INTO erc8004_agent_stats (agent_uuid, registered_at)
-	SELECT agent_uuid, created_at FROM new_rows;
+	INSERT INTO erc8004_agent_stats (agent_uuid, chain, registered_at)
+	SELECT agent_uuid, chain, created_at FROM new_rows;
 	RETURN NULL;
 END $$;
 CREATE TRIGGER erc8004_agents_stats_inserted AFTER INSERT ON erc8004_agents
@@ -319,11 +321,11 @@ BEGIN
 	FROM erc8004_reputation WHERE NOT is_revoked GROUP BY agent_uuid, tag1;
 
 	DELETE FROM erc8004_agent_stats;
-	INSERT INTO erc8004_agent_stats (agent_uuid, registered_at, total_feedback, scored_feedback,
+	INSERT INTO erc8004_agent_stats (agent_uuid, chain, registered_at, total_feedback, scored_feedback,
 		score_sum, positive_feedback, negative_feedback, revoked_feedback, unique_clients,
 		last_feedback_at, total_payments, successful_payments, failed_payments, total_amount_usdc,
 		last_payment_at)
-	SELECT a.agent_uuid, a.created_at, coalesce(f.total, 0), coalesce(f.scored, 0),
+	SELECT a.agent_uuid, a.chain, a.created_at, coalesce(f.total, 0), coalesce(f.scored, 0),
 		coalesce(f.score_sum, 0), coalesce(f.positive, 0), coalesce(f.negative, 0),
 		coalesce(f.revoked, 0), coalesce(f.clients, 0), f.last_at,
 		coalesce(p.total, 0), coalesce(p.successful, 0), coalesce(p.failed, 0),

@@ -248,7 +248,13 @@ sub random_step {
 	my $value = int rand 130;
 	my $kind = rand 100;
 
-	return "SELECT FROM areg_give_feedback($one, '$client', NULL, '$value', 0, '$tag', '', NULL, NULL, NULL);" if $kind < 30;
+	return "SELECT FROM areg_give_feedback($one, '$client', NULL, '$value', 0, '$tag', '', NULL, NULL, NULL);" if $kind < 25;
+	if ($kind < 30) {
+		my $asked = hash(100_000 * $worker + ++$tx);
+		return "INSERT INTO erc8004_validations (agent_uuid, validator_address, request_uri, request_hash)"
+			. " SELECT a, '$own', 'ipfs://request', '$asked' FROM (SELECT $one a) s WHERE a IS NOT NULL;" . ($value < 50 ? '' : "UPDATE erc8004_validations SET"
+			. " status = 'completed', response = 80, responded_at = now() WHERE request_hash = '$asked';");
+	}
 	if ($kind < 38) { # an import: several agents, its own indexes, some revoked
 		my $at = 1000 + 100 * ++$tx;
 		return "INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index, value,"
@@ -276,7 +282,18 @@ sub random_step {
 	return agent_values() . ';';
 }
 my @scripts = map { my $worker = $_; join "\n", map { random_step($worker) } 1 .. 600 } 1 .. 6;
-my $errors = at_once(@scripts);
+# Meanwhile two fold the totals, and one holds them against a count in one and the same snapshot.
+my $fold = 'SELECT areg_fold_totals();' . "SELECT pg_sleep(0.02);\n";
+my $counted = q{(SELECT count(*) FROM erc8004_reputation),
+	(SELECT count(*) FROM erc8004_reputation WHERE is_revoked), (SELECT count(*) FROM x402_payments),
+	(SELECT count(*) FROM x402_payments WHERE status = 'verified'),
+	(SELECT count(*) FROM x402_payments WHERE status = 'failed'),
+	(SELECT coalesce(sum(amount_usdc), 0) FROM x402_payments WHERE status = 'verified'),
+	(SELECT count(*) FROM erc8004_validations),
+	(SELECT count(*) FROM erc8004_validations WHERE status = 'completed')};
+my $look = "DO \$\$ BEGIN IF (SELECT (t.*) <> ($counted) FROM v_erc8004_totals t) THEN"
+	. " RAISE EXCEPTION 'the totals are not what a count gives'; END IF; END \$\$; SELECT pg_sleep(0.01);\n";
+my $errors = at_once(@scripts, ($fold x 200) x 2, $look x 150);
 # A record may be given to an agent that is deleted meanwhile; nothing else may go wrong.
 my @errors = grep { !/23503: .*_agent_uuid_fkey/ } $errors =~ /^.*ERROR: .*$/mg;
 diag $errors if @errors;
@@ -285,7 +302,13 @@ cmp_ok psql('SELECT count(*) FROM erc8004_reputation'), '>', 500, 'and they did 
 
 my @derived = map { "erc8004_agent_$_" } qw(stats clients tags counts counters);
 psql(join "", "CREATE SCHEMA kept;", map { "CREATE TABLE kept.$_ AS SELECT * FROM $_;" } @derived);
+# No statement of theirs changes two payments.
+cmp_ok psql('SELECT count(*) FROM erc8004_total_changes WHERE payments > 1'), '>', 0, 'totals were folded meanwhile';
+my $totals = psql('SELECT * FROM v_erc8004_totals');
+is $totals, psql("SELECT $counted"), 'and are what a count gives';
+unlike $totals, qr/\|0\||\|0\z/, 'of every kind of record';
 psql('SELECT areg_rebuild_stats()');
+is psql('SELECT * FROM v_erc8004_totals'), $totals, 'a recount gives the same totals';
 for my $table (@derived) {
 	# Rows that say 0 are as good as none.
 	my $where = { erc8004_agent_tags => 'WHERE feedback_count > 0', erc8004_agent_counts => 'WHERE agents > 0' }->{$table} // '';

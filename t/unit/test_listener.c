@@ -302,6 +302,45 @@ static void audit_log_is_sealed(void **state)
 	assert_true(comes_true(is_fresh, 4000));
 }
 
+static bool totals_are_folded(void)
+{
+	return number("SELECT count(*) FROM erc8004_total_changes") == 1;
+}
+
+static void totals_are_folded_and_stay_what_they_are(void **state)
+{
+	(void)state;
+	run("TRUNCATE erc8004_total_changes");
+	run("INSERT INTO erc8004_total_changes (feedback, payments, amount_usdc) "
+	    "SELECT n, -n, n FROM generate_series(1, 15000) AS n");
+	start_listener();
+	assert_true(comes_true(totals_are_folded, 15000));
+	assert_int_equal(number("SELECT feedback FROM v_erc8004_totals"), 112507500);
+	assert_int_equal(number("SELECT payments FROM v_erc8004_totals"), -112507500);
+	assert_int_equal(number("SELECT amount_usdc FROM v_erc8004_totals"), 112507500);
+	run("TRUNCATE erc8004_total_changes");
+}
+
+static bool last_event_is_shown(void)
+{
+	return number("SELECT (max(place) < areg_event_horizon())::integer FROM erc8004_events") ==
+	       1;
+}
+
+static void new_events_are_shown_after_restored_ones(void **state)
+{
+	(void)state;
+	run("INSERT INTO erc8004_events (place, type) VALUES (1000000000000, 'agent.updated')");
+	run("INSERT INTO erc8004_events (place, type) VALUES (areg_event_place(), 'agent.updated')");
+	assert_false(last_event_is_shown());
+	start_listener();
+	assert_true(comes_true(last_event_is_shown, 15000));
+	run("INSERT INTO erc8004_events (place, type) VALUES (areg_event_place(), 'agent.updated')");
+	assert_true(comes_true(last_event_is_shown, 15000));
+	assert_int_equal(
+		number("SELECT count(*) FROM erc8004_events WHERE place > 1000000000000"), 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -313,6 +352,8 @@ int main(void)
 		TEST(last_uses_of_keys_are_written),
 		TEST(what_has_expired_is_swept_and_the_rest_stays),
 		TEST(audit_log_is_sealed),
+		TEST(totals_are_folded_and_stay_what_they_are),
+		TEST(new_events_are_shown_after_restored_ones),
 	};
 	const char *why;
 
