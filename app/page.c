@@ -6,7 +6,7 @@
 
 #include "lib/eth.h"
 
-static size_t read_number(const struct call *call, const char *name, size_t least, size_t most,
+size_t page_number(const struct call *call, const char *name, size_t least, size_t most,
 	size_t fallback, struct faults *faults)
 {
 	const char *text = call_param(call, name);
@@ -46,8 +46,8 @@ void page_read(const struct call *call, const char *order, struct page *page, st
 	const char *cursor = call_param(call, "cursor");
 
 	*page = (struct page){ 0 };
-	page->limit = read_number(call, "limit", 1, PAGE_LIMIT_MAX, PAGE_LIMIT_DEFAULT, faults);
-	page->offset = read_number(call, "offset", 0, PAGE_OFFSET_MAX, 0, faults);
+	page->limit = page_number(call, "limit", 1, PAGE_LIMIT_MAX, PAGE_LIMIT_DEFAULT, faults);
+	page->offset = page_number(call, "offset", 0, PAGE_OFFSET_MAX, 0, faults);
 	if (cursor == NULL)
 		return;
 	if (call_param(call, "offset") != NULL)

@@ -29,6 +29,11 @@ struct page {
 void page_read(
 	const struct call *call, const char *order, struct page *page, struct faults *faults);
 
+/* A parameter that is a whole number within least..most (which has at most 9 digits); `fallback` when
+ * it is absent. What is wrong goes to *faults. */
+size_t page_number(const struct call *call, const char *name, size_t least, size_t most,
+	size_t fallback, struct faults *faults);
+
 /* Writes total, limit, offset and, where `next_key` is not NULL, next_cursor, into an open object. */
 void page_write(const struct call *call, struct json_out *out, const struct page *page,
 	int64_t total, bool total_is_estimate, const char *order, const char *next_key,

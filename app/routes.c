@@ -5,13 +5,17 @@
 #include "app/accounts.h"
 #include "app/agents.h"
 #include "app/edit.h"
+#include "app/events.h"
 #include "app/feedback.h"
 #include "app/health.h"
+#include "app/leaderboard.h"
+#include "app/registry.h"
 #include "app/responses.h"
 #include "app/search.h"
 #include "app/signin.h"
 #include "app/stats.h"
 #include "app/summary.h"
+#include "app/wallets.h"
 
 #define V1 "/api/v1"
 #define ANY_TIER TIER_ANONYMOUS
@@ -39,6 +43,12 @@ const struct route routes[] = {
 	{ { HTTP_GET,    V1 "/keys" },                     FOR_KEY,      RATE_SEARCH,   ANY_TIER, NULL, NULL,             &keys_list_input,        NEVER_STORE,  keys_list },
 	{ { HTTP_POST,   V1 "/keys" },                     FOR_KEY,      RATE_REGISTER, ANY_TIER, NULL, "key.create",     &keys_create_input,      HOLDS_SECRET, keys_create },
 	{ { HTTP_DELETE, V1 "/keys/{key_id}" },            FOR_KEY,      RATE_REGISTER, ANY_TIER, NULL, "key.revoke",     NULL,                    NEVER_STORE,  keys_revoke },
+
+	{ { HTTP_GET,    V1 "/accounts/{address}" },       FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    REVALIDATE,   wallets_get },
+	{ { HTTP_GET,    V1 "/chains" },                   FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    REVALIDATE,   registry_chains },
+	{ { HTTP_GET,    V1 "/stats" },                    FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    REVALIDATE,   registry_stats },
+	{ { HTTP_GET,    V1 "/leaderboard" },              FOR_ANYONE,   RATE_SEARCH,   ANY_TIER, NULL, NULL,             &leaderboard_input,      REVALIDATE,   leaderboard_get },
+	{ { HTTP_GET,    V1 "/events" },                   FOR_ANYONE,   RATE_SEARCH,   ANY_TIER, NULL, NULL,             &events_list_input,      REVALIDATE,   events_list },
 
 	{ { HTTP_GET,    V1 "/agents/health" },            FOR_OPERATOR, RATE_NONE,     ANY_TIER, NULL, NULL,             NULL,                    NEVER_STORE,  health_get },
 	{ { HTTP_GET,    "/health" },                      FOR_OPERATOR, RATE_NONE,     ANY_TIER, NULL, NULL,             NULL,                    NEVER_STORE,  health_get },

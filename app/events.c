@@ -1,0 +1,120 @@
+/* Triggers write the events; sql/0011_events.up.sql says why their order can be resumed from. The
+ * cursor is "place.id" of the last event seen. */
+#include "app/events.h"
+
+#include <string.h>
+
+#include "app/columns.h"
+#include "app/page.h"
+
+static const struct db_statement list_events = {
+	.name = "events_list",
+	.effect = DB_READS,
+	.sql = "SELECT place || '.' || id, type, rfc3339(at), agent_uuid, subject"
+	       "  FROM erc8004_events"
+	       " WHERE (place, id) > ($1::bigint, $2::bigint) AND place < areg_event_horizon()"
+	       " ORDER BY place, id LIMIT $3::bigint",
+};
+
+/* Whatever is not shown yet stands at the horizon or behind it. */
+static const struct db_statement find_end = {
+	.name = "events_find_end",
+	.effect = DB_READS,
+	.sql = "SELECT areg_event_horizon() || '.0'",
+};
+
+static const struct column event_columns[] = { { "cursor", COLUMN_TEXT }, { "type", COLUMN_TEXT },
+	{ "at", COLUMN_TEXT }, { "agent_uuid", COLUMN_TEXT }, { "subject", COLUMN_TEXT } };
+enum { EVENT_COLUMN_COUNT = sizeof event_columns / sizeof event_columns[0], EVENT_CURSOR = 0 };
+
+static const char *const params[] = { "after", "limit", NULL };
+const struct route_input events_list_input = { .params = params };
+
+/* Digits that fit a bigint, without needless zeros. Returns how many, 0 when it is no such number. */
+static size_t number_length(const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+
+	return digits > 18 || (digits > 1 && *text == '0') ? 0 : digits;
+}
+
+static bool is_cursor(const char *text)
+{
+	size_t place = number_length(text), id;
+
+	if (place == 0 || text[place] != '.')
+		return false;
+	id = number_length(text + place + 1);
+	return id > 0 && text[place + 1 + id] == '\0';
+}
+
+static void write_events(
+	struct call *call, const struct db_rows *rows, size_t limit, const char *next_after)
+{
+	size_t shown = rows->count > limit ? limit : rows->count;
+	struct json_out out = call_answer(call, 200);
+
+	json_open_object(&out);
+	json_key(&out, "events");
+	json_open_array(&out);
+	for (size_t row = 0; row < shown; row++) {
+		json_open_object(&out);
+		columns_write(&out, event_columns, EVENT_COLUMN_COUNT, rows, row, 0);
+		json_close_object(&out);
+	}
+	json_close_array(&out);
+	json_string(&out, "next_after",
+		shown == 0 ? next_after : db_text(rows, shown - 1, EVENT_CURSOR));
+	json_flag(&out, "has_more", rows->count > shown);
+	json_close_object(&out);
+}
+
+/* For a reader that wants what comes from now on. */
+static void answer_end(struct call *call)
+{
+	const struct db_rows none = { 0 };
+	struct db_rows rows;
+	enum db_status status = db_run(call->worker->db, &find_end, NULL, 0, call->arena, &rows);
+
+	if (status != DB_OK)
+		call_db_failed(call, status);
+	else
+		write_events(call, &none, 0, db_text(&rows, 0, 0));
+}
+
+static void answer_after(struct call *call, const char *after, size_t limit)
+{
+	const char *dot = strchr(after, '.');
+	const char *values[] = { arena_strndup(call->arena, after, (size_t)(dot - after)), dot + 1,
+		arena_printf(call->arena, "%zu", limit + 1) };
+	struct db_rows rows;
+	enum db_status status =
+		db_run(call->worker->db, &list_events, values, 3, call->arena, &rows);
+
+	if (status != DB_OK)
+		call_db_failed(call, status);
+	else
+		write_events(call, &rows, limit, after);
+}
+
+void events_list(struct call *call)
+{
+	const char *after = call_param(call, "after");
+	struct faults faults;
+	size_t limit;
+
+	faults_init(&faults, call->arena);
+	call_params(call, &faults);
+	if (after == NULL)
+		after = "0.0";
+	if (strcmp(after, "now") != 0 && !is_cursor(after))
+		fault_add(&faults, "validation_failed", "after",
+			"is neither now nor the next_after or cursor of events");
+	limit = page_number(call, "limit", 1, PAGE_LIMIT_MAX, PAGE_LIMIT_DEFAULT, &faults);
+	if (faults.count > 0)
+		call_refuse(call, &faults);
+	else if (strcmp(after, "now") == 0)
+		answer_end(call);
+	else
+		answer_after(call, after, limit);
+}
