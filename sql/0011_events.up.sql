@@ -72,15 +72,16 @@ END $$;
 COMMENT ON FUNCTION areg_resume_events() IS
 	'After a restore into another cluster: lets new events be shown after the restored ones. Otherwise changes nothing; to be called first in its transaction';
 
--- One notice for each agent; a change of many is told as one of all.
+-- One notice for each agent; a change of many is told as one of all. In plpgsql for its kept plan, too.
 CREATE FUNCTION areg_notify_agents(agents uuid[]) RETURNS void
-LANGUAGE sql AS $$
-	SELECT pg_notify('areg_agents', CASE
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_notify('areg_agents', CASE
 		WHEN cardinality(agents) > 20 THEN 'all'
 		WHEN agent IS NULL THEN 'registry'
 		ELSE 'agent:' || agent END)
-	FROM (SELECT DISTINCT agent FROM unnest(agents) AS given (agent)) AS each
-$$;
+	FROM (SELECT DISTINCT agent FROM unnest(agents) AS given (agent)) AS each;
+END $$;
 COMMENT ON FUNCTION areg_notify_agents(uuid[]) IS
 	'Tells channel areg_agents at commit: agent:UUID; registry, for a null: no agent, but lists and totals; or all';
 

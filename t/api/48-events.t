@@ -290,16 +290,16 @@ my ($early) = $other->psql_value($insert->(1));
 my $open = session($other, 'open');
 told($other, $open, 'open', 'BEGIN; ' . $insert->(2));
 my $late = $early + 1;
-my ($migrated) = in_parallel(2, sub {
+my ($migrated, $waited) = in_parallel(2, sub {
 	my ($i) = @_;
 
 	return $other->aregctl('migrate', '--dir', root() . '/sql')->{exit} if $i == 0;
 	my $waits = wait_until(20, sub { $other->psql_value("SELECT count(*) FROM pg_locks"
 		. " WHERE relation = 'erc8004_events'::regclass AND NOT granted") });
 	print $open "COMMIT;\n";
-	return $waits;
+	return $waits ? 1 : 0;
 });
-is($migrated, 0, 'aregctl migrate waits for who is writing, and finishes');
+is_deeply([$migrated, $waited], [0, 1], 'aregctl migrate waits for who is writing, and finishes');
 close $open;
 $other->start_server('aregd');
 $id = give($other, $agents[1], $clients[0]);
