@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "app/backends.h"
+#include "app/describe.h"
 #include "app/master.h"
 #include "app/routes.h"
 #include "app/settings.h"
@@ -26,6 +27,7 @@ static const char usage[] =
 	"       aregd -t [-c FILE]     check configuration, database and memcached, and exit\n"
 	"       aregd -p [-c FILE]     print the configuration in force, secrets hidden, and exit\n"
 	"       aregd -r               print the table of routes and exit\n"
+	"       aregd -j               print what every route takes, as JSON, and exit\n"
 	"       aregd -V               print the version and exit\n"
 	"       aregd -h               print this and exit\n"
 	"\n"
@@ -71,6 +73,15 @@ static void print_routes(void)
 	}
 }
 
+static void print_description(struct arena *arena)
+{
+	struct buf text;
+
+	buf_init(&text, arena, 64 * 1024);
+	describe(&text);
+	puts(text.data);
+}
+
 static int is_listening(int fd)
 {
 	int yes = 0;
@@ -106,7 +117,7 @@ int main(int argc, char **argv)
 	enum { SERVE, TEST, PRINT } task = SERVE;
 	int option, exit_code = EXIT_REFUSED;
 
-	while ((option = getopt(argc, argv, "c:tprVh")) != -1) {
+	while ((option = getopt(argc, argv, "c:tprjVh")) != -1) {
 		switch (option) {
 		case 'c':
 			path = optarg;
@@ -119,6 +130,10 @@ int main(int argc, char **argv)
 			break;
 		case 'r':
 			print_routes();
+			exit_code = EXIT_SUCCESS;
+			goto done;
+		case 'j':
+			print_description(arena);
 			exit_code = EXIT_SUCCESS;
 			goto done;
 		case 'V':
