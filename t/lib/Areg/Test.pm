@@ -6,6 +6,8 @@
 #	my $res = $areg->api(GET => '/api/v1/me', undef, { key => $user->{key} });
 #	is($res->{status}, 200);
 #
+# What api() is answered is held to openapi.json when the file's tests are done: one test more.
+#
 # The build tested is $AREG_BUILD, or build/. Everything ends with the test, whatever happens to
 # it; when it failed, its logs are kept in the build folder under t-logs/.
 package Areg::Test;
@@ -379,6 +381,7 @@ sub api
 	$self->{http}{$from} ||= HTTP::Tiny->new(timeout => 40, keep_alive => 1, max_redirect => 0,
 		local_address => $from);
 	my $answer = $self->{http}{$from}->request($method, $self->url . $path, \%request);
+	_record($method, $path, $answer);
 	return _answer($answer->{status}, $answer->{headers}, $answer->{content});
 }
 
@@ -430,6 +433,68 @@ sub connection
 	my ($self) = @_;
 	return IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{port})
 		|| die "connect: $!\n";
+}
+
+# ---- answers and their description ----
+
+# The first answers of each kind, as t/openapi/check.js reads them. A kind is a method, a status and
+# a path without what varies in it. What processes of in_parallel() are answered is not among them.
+use constant { ANSWERS_OF_A_KIND => 40, ANSWER_BYTES => 16 << 20 };
+my ($recorded, %recorded_of) = ('');
+my $recorder = $$;
+
+sub _record
+{
+	my ($method, $path, $answer) = @_;
+	my $kind = $path =~ s/\?.*//sr =~ s{(?<=.)/\K[^/]*[\d:%][^/]*}{*}gr;
+
+	return if $$ != $recorder || $answer->{status} == 599 || length $recorded > ANSWER_BYTES
+		|| $kind =~ m{^/(docs|livez|openapi\.json)}
+		|| $recorded_of{"$method $kind $answer->{status}"}++ >= ANSWERS_OF_A_KIND;
+	my %headers = map { my $value = $answer->{headers}{$_}; $_ => ref $value ? "@$value" : $value }
+		keys %{ $answer->{headers} };
+	my $body = $answer->{content} // '';
+	$recorded .= $json->encode({ method => $method, path => $path, status => 0 + $answer->{status},
+		headers => \%headers, length => length $body }) . "\n$body";
+}
+
+# Runs a program of t/openapi on the built openapi.json, with bytes in a file for it to read. Returns
+# {exit, stdout, stderr}.
+sub openapi_tool
+{
+	my ($program, $bytes) = @_;
+	my $file = File::Temp->new;
+
+	print $file $bytes // '';
+	close $file;
+	return _run(['node', root() . "/t/openapi/$program", build_dir() . '/docs/openapi.json',
+		defined $bytes ? "$file" : ()]);
+}
+
+sub _hold_to_description
+{
+	my $builder = Test::More->builder;
+
+	return if $recorded eq '';
+	if (!-d root() . '/t/openapi/node_modules') {
+		$builder->skip('answers are not held to openapi.json: make -C t/openapi');
+		return;
+	}
+	my $run = openapi_tool('check.js', $recorded);
+	my ($count) = $run->{stdout} =~ /^(\d+)\n\z/m;
+	$builder->ok($run->{exit} == 0, ($count // 'all') . ' answers are as openapi.json describes them')
+		or $builder->diag($run->{stdout} . $run->{stderr});
+}
+
+# done_testing() of a file, not of a subtest, comes after everything that it asked.
+{
+	my $done_testing = \&Test::Builder::done_testing;
+	no warnings 'redefine';
+	*Test::Builder::done_testing = sub {
+		my ($builder) = @_;
+		_hold_to_description() if $$ == $recorder && !$builder->parent;
+		goto &$done_testing;
+	};
 }
 
 # ---- database and aregctl ----
