@@ -165,6 +165,13 @@ const char *agent_uuid_named(struct call *call)
 	return NULL;
 }
 
+bool agent_query(struct call *call, struct query *query)
+{
+	query_init(query, call->arena);
+	query->param_count = AGENT_NAMED_PARAMS;
+	return agent_named(call, query->params);
+}
+
 void agent_write(struct call *call, int status, const struct db_rows *rows, int first)
 {
 	struct json_out out = call_answer(call, status);
@@ -292,12 +299,7 @@ static void register_one(struct call *call, const struct chain **chain)
 
 	if (!call_body(call, &registration, &doc, &faults))
 		return;
-	if (registration.chain != NULL) {
-		*chain = settings_chain(call->worker->settings, registration.chain);
-		if (*chain == NULL)
-			fault_add(&faults, "chain_not_supported", "/chain",
-				"this registry serves no chain of that name");
-	}
+	*chain = call_chain(call, registration.chain, &faults);
 	if (registration.registration_file.object != NULL)
 		regfile_read(call->arena, &registration.registration_file, "/registration_file",
 			&file, &faults);

@@ -4,6 +4,7 @@
 
 #include "app/agentid.h"
 #include "app/call.h"
+#include "app/query.h"
 
 extern const struct route_input agents_register_input;
 void agents_register(struct call *call);
@@ -20,6 +21,9 @@ MUST_CHECK bool agent_named(struct call *call, const char *params[AGENT_NAMED_PA
  * agent of an agent_uuid need not exist. NULL: the call is answered already.
  */
 MUST_CHECK const char *agent_uuid_named(struct call *call);
+
+/* Begins a query that has them as its first parameters. False as above. */
+MUST_CHECK bool agent_query(struct call *call, struct query *query);
 
 void agent_not_found(struct call *call);
 

@@ -109,6 +109,19 @@ bool call_is_wallet(const struct call *call, const char *address)
 	return call->caller != NULL && strcmp(call->caller->wallet, address) == 0;
 }
 
+const struct chain *call_chain(const struct call *call, const char *name, struct faults *faults)
+{
+	const struct chain *chain = NULL;
+
+	if (name != NULL) {
+		chain = settings_chain(call->worker->settings, name);
+		if (chain == NULL)
+			fault_add(faults, "chain_not_supported", "/chain",
+				"this registry serves no chain of that name");
+	}
+	return chain;
+}
+
 const char *call_param(const struct call *call, const char *name)
 {
 	for (size_t i = 0; i < call->request->param_count; i++)

@@ -70,6 +70,10 @@ struct json_out call_answer(struct call *call, int status);
 /* Whether the caller's wallet is this canonical address. */
 bool call_is_wallet(const struct call *call, const char *address);
 
+/* The chain that the body's field `chain` names; NULL when it names none, with a fault where this
+ * registry serves none of that name. */
+const struct chain *call_chain(const struct call *call, const char *name, struct faults *faults);
+
 /* The value of a query parameter, NULL when absent. */
 const char *call_param(const struct call *call, const char *name);
 

@@ -20,8 +20,34 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN trim_scale(round(score, 2));
 COMMENT ON FUNCTION areg_shown_score(numeric) IS 'A score as answers give it: at most 2 decimals';
 
--- Locks in the order that 0005_statistics says. The lock on the statistics is what hands out
--- feedback_index: nobody else gives this agent feedback until this transaction ends.
+-- The lock on the statistics is what hands out feedback_index: nobody else gives this agent feedback
+-- until this transaction ends.
+CREATE FUNCTION areg_store_feedback(to_agent uuid, from_client text, is_explicit boolean,
+	exact_value numeric, decimals integer, given_tag1 text, given_tag2 text, given_endpoint text,
+	given_file_uri text, given_file_hash text, automatic boolean)
+RETURNS erc8004_reputation
+LANGUAGE plpgsql AS $$
+DECLARE
+	next_index bigint;
+	stored erc8004_reputation;
+BEGIN
+	PERFORM FROM erc8004_agent_stats s WHERE s.agent_uuid = to_agent FOR UPDATE;
+	SELECT coalesce(max(c.last_index), 0) + 1 INTO next_index
+	FROM erc8004_agent_clients c WHERE c.agent_uuid = to_agent AND c.client_address = from_client;
+
+	INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index, has_explicit_score,
+		value, value_decimals, tag1, tag2, endpoint, file_uri, file_hash, is_automatic)
+	VALUES (to_agent, from_client, next_index, is_explicit, exact_value, decimals,
+		coalesce(given_tag1, ''), coalesce(given_tag2, ''), given_endpoint, given_file_uri,
+		given_file_hash, automatic)
+	RETURNING * INTO stored;
+	RETURN stored;
+END $$;
+COMMENT ON FUNCTION areg_store_feedback(uuid, text, boolean, numeric, integer, text, text, text, text,
+	text, boolean) IS
+	'Stores one feedback, unasked whether it may be given; the caller holds a lock on the agent';
+
+-- Locks in the order that 0005_statistics says.
 CREATE FUNCTION areg_give_feedback(to_agent uuid, from_client text, given_score text,
 	given_value text, given_decimals integer, given_tag1 text, given_tag2 text,
 	given_endpoint text, given_file_uri text, given_file_hash text)
@@ -34,7 +60,6 @@ DECLARE
 	agent record;
 	exact_score numeric := given_score;
 	decimals integer := coalesce(given_decimals, 0);
-	next_index bigint;
 BEGIN
 	IF num_nonnulls(given_score, given_value) <> 1 THEN
 		RAISE EXCEPTION 'either a score or a value' USING ERRCODE = 'invalid_parameter_value';
@@ -55,20 +80,13 @@ BEGIN
 		RETURN;
 	END IF;
 
-	PERFORM FROM erc8004_agent_stats s WHERE s.agent_uuid = to_agent FOR UPDATE;
-	SELECT coalesce(max(c.last_index), 0) + 1 INTO next_index
-	FROM erc8004_agent_clients c WHERE c.agent_uuid = to_agent AND c.client_address = from_client;
-
 	RETURN QUERY
-	INSERT INTO erc8004_reputation AS r (agent_uuid, client_address, feedback_index,
-		has_explicit_score, value, value_decimals, tag1, tag2, endpoint, file_uri, file_hash)
-	VALUES (to_agent, from_client, next_index, given_score IS NOT NULL,
-		coalesce(given_value::numeric, trim_scale(exact_score * 10::numeric ^ decimals)), decimals,
-		coalesce(given_tag1, ''), coalesce(given_tag2, ''), given_endpoint, given_file_uri,
-		given_file_hash)
-	RETURNING 'created', r.id, r.agent_uuid, r.client_address::text, r.feedback_index,
+	SELECT 'created', r.id, r.agent_uuid, r.client_address::text, r.feedback_index,
 		areg_shown_score(r.score), r.value, r.value_decimals::integer, r.tag1, r.tag2, r.is_revoked,
-		rfc3339(r.created_at);
+		rfc3339(r.created_at)
+	FROM areg_store_feedback(to_agent, from_client, given_score IS NOT NULL,
+		coalesce(given_value::numeric, trim_scale(exact_score * 10::numeric ^ decimals)), decimals,
+		given_tag1, given_tag2, given_endpoint, given_file_uri, given_file_hash, false) AS r;
 END $$;
 COMMENT ON FUNCTION areg_give_feedback(uuid, text, text, text, integer, text, text, text, text, text) IS
 	'Stores one feedback; outcome: created (and the row), agent_not_found, agent_suspended, agent_not_active, own_agent';
