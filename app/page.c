@@ -79,3 +79,43 @@ void page_write(const struct call *call, struct json_out *out, const struct page
 	if (next_key != NULL)
 		json_string(out, "next_cursor", make_cursor(call->arena, order, next_key, next_id));
 }
+
+void page_add(struct query *query, const struct page *page, const char *id)
+{
+	if (page->after_id != NULL) {
+		buf_printf(&query->sql, " AND %s < ", id);
+		query_add(query, "?::bigint", page->after_id);
+	}
+	buf_printf(&query->sql, " ORDER BY %s DESC LIMIT %zu OFFSET %zu", id, page->limit + 1,
+		page->offset);
+}
+
+void page_refuse_cursor(struct call *call)
+{
+	struct faults faults;
+
+	faults_init(&faults, call->arena);
+	fault_add(&faults, "validation_failed", "cursor", "is not one that a list gave");
+	call_refuse(call, &faults);
+}
+
+void page_write_list(const struct call *call, struct json_out *out, const struct page *page,
+	const struct page_list *list, const struct db_rows *rows)
+{
+	size_t shown = db_text(rows, 0, 1) == NULL ? 0 : rows->count;
+	bool has_more = shown > page->limit;
+	const char *last;
+
+	if (has_more)
+		shown = page->limit;
+	json_key(out, list->key);
+	json_open_array(out);
+	for (size_t row = 0; row < shown; row++) {
+		json_open_object(out);
+		columns_write(out, list->columns, list->column_count, rows, row, list->first);
+		json_close_object(out);
+	}
+	json_close_array(out);
+	last = has_more ? db_text(rows, shown - 1, 1) : NULL;
+	page_write(call, out, page, db_int(rows, 0, 0), false, list->order, last, last);
+}

@@ -7,6 +7,8 @@
 #define AREG_PAGE_H
 
 #include "app/call.h"
+#include "app/columns.h"
+#include "app/query.h"
 
 enum {
 	PAGE_LIMIT_DEFAULT = 50,
@@ -38,5 +40,27 @@ size_t page_number(const struct call *call, const char *name, size_t least, size
 void page_write(const struct call *call, struct json_out *out, const struct page *page,
 	int64_t total, bool total_is_estimate, const char *order, const char *next_key,
 	const char *next_id);
+
+/* Adds the page to a list that is newest first: " AND ID < … ORDER BY ID DESC LIMIT … OFFSET …", one
+ * row more than the limit. The numbers stand in the text, because the plan hangs on them. */
+void page_add(struct query *query, const struct page *page, const char *id);
+
+/* Refuses with 400 a cursor whose id the database could not read. */
+void page_refuse_cursor(struct call *call);
+
+/* How a page of records is written. Its rows are: the total, the record's id, …, and from column
+ * `first` on the record; one row more than the limit says that there is more, and one without an id
+ * that there is none. */
+struct page_list {
+	const char *key; /* of the array */
+	const char *order;
+	const struct column *columns;
+	size_t column_count;
+	int first;
+};
+
+/* Writes the records of at least one row, newest id first, and what page_write() writes. */
+void page_write_list(const struct call *call, struct json_out *out, const struct page *page,
+	const struct page_list *list, const struct db_rows *rows);
 
 #endif
