@@ -313,6 +313,8 @@ static const struct conf_key top_keys[] = {
 		.check = check_rates, .help = "The same for signing in." },
 	{ "hot_cache_size", CONF_SIZE, AT(hot_cache_bytes), "64m", 1 * MIB, 64 * 1024 * MIB,
 		.help = "Memory shared by the processes of this host: callers, limits." },
+	{ "auto_feedback", CONF_BOOL, AT(auto_feedback), "on",
+		.help = "Whether a payment that settles gives its agent feedback: on or off." },
 	{ "log_file", CONF_TEXT, AT(log_file), "stderr", .check = check_log_file,
 		.help = "Where the log goes: a path, or stderr." },
 	{ "log_format", CONF_WORD, AT(log_format), "json", .words = log_formats,

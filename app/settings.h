@@ -44,6 +44,8 @@ struct settings {
 	const char *rate_texts[RATE_CLASSES]; /* the same as written: "120 1000 5000 50000" */
 	size_t hot_cache_bytes; /* of memory that the processes of a host share */
 
+	bool auto_feedback; /* settled payments that are linked to an agent give it feedback */
+
 	const char *log_file; /* path, or "stderr" */
 	enum log_format log_format;
 	enum log_level log_level;

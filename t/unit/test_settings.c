@@ -149,6 +149,7 @@ static void test_database_alone_is_enough_and_the_rest_has_defaults(void **state
 	assert_int_equal(settings->shutdown_timeout_ms, 30000);
 	assert_memory_equal(settings->rates, rate_defaults, sizeof rate_defaults);
 	assert_int_equal(settings->hot_cache_bytes, 64 * 1024 * 1024);
+	assert_true(settings->auto_feedback);
 	assert_string_equal(settings->log_file, "stderr");
 	assert_int_equal(settings->log_format, LOG_FORMAT_JSON);
 	assert_int_equal(settings->log_level, LOG_LEVEL_INFO);
@@ -178,7 +179,7 @@ static void test_every_key_is_read_from_the_file(void **state)
 			"limit_register = 1 2 3 4\nlimit_feedback = - - - -\n"
 			"limit_payments = 5 6 7 8\nlimit_search = 9  10\t11 12\n"
 			"limit_read = 0 0 0 250000\nlimit_sign_in = 13 14 15 16\n"
-			"hot_cache_size = 1g\n"
+			"hot_cache_size = 1g\nauto_feedback = off\n"
 			"log_file = \"/var/log/areg log\"\nlog_format = text\n"
 			"log_level = debug\npublic_url = https://[::1]:8443/registry\n"
 			"environment = staging-2\n"
@@ -209,6 +210,7 @@ static void test_every_key_is_read_from_the_file(void **state)
 			[RATE_SIGN_IN] = { 13, 14, 15, 16 } }),
 		sizeof(rate_table));
 	assert_int_equal(settings->hot_cache_bytes, 1024 * 1024 * 1024);
+	assert_false(settings->auto_feedback);
 	assert_string_equal(settings->log_file, "/var/log/areg log");
 	assert_int_equal(settings->log_format, LOG_FORMAT_TEXT);
 	assert_int_equal(settings->log_level, LOG_LEVEL_DEBUG);
@@ -267,6 +269,7 @@ static const struct {
 	{ "log_format = xml\n", "areg.conf:2: log_format: \"xml\" is not one of json, text\n" },
 	{ "log_level = loud\n",
 		"areg.conf:2: log_level: \"loud\" is not one of debug, info, warn, error\n" },
+	{ "auto_feedback = yes\n", "areg.conf:2: auto_feedback: \"yes\" is neither on nor off\n" },
 	{ "log_file = areg.log\n", "areg.conf:2: log_file: \"areg.log\" is neither stderr nor a "
 				   "path that begins with a slash\n" },
 	{ "public_url = https://registry.example/\n",
@@ -749,7 +752,7 @@ static void test_sample_and_manual_name_every_key_with_its_default(void **state)
 									   "\n.It Ic %s\n", name)),
 				arena_printf(loading->arena, "The default is\n.Li %s .\n", value)));
 	}
-	assert_int_equal(keys, 23 + 7);
+	assert_int_equal(keys, 24 + 7);
 }
 
 static void test_manual_names_every_variable_of_the_replaced_service(void **state)
