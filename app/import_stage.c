@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "app/payments.h"
 #include "app/regfile.h"
 #include "lib/json_in.h"
 #include "lib/rfc3339.h"
@@ -332,13 +333,11 @@ struct payment {
 	const char *failure_reason, *created_at, *agent_id;
 };
 
-static const char *const payment_statuses[] = { "pending", "verified", "failed", "rejected", NULL };
-
 static const struct json_field payment_fields[] = {
 	FIELD(payment, record, JSON_STRING, true, 0, 0, NULL),
 	FIELD(payment, tx_hash, JSON_HASH, true, 0, 0, NULL),
 	FIELD(payment, chain, JSON_STRING, true, 0, 0, NULL),
-	FIELD(payment, amount_usdc, JSON_AMOUNT, true, 0, 1000000000000000000, NULL),
+	FIELD(payment, amount_usdc, JSON_AMOUNT, true, 0, PAYMENT_USDC_MAX, NULL),
 	FIELD(payment, payer, JSON_ADDRESS, true, 0, 0, NULL),
 	FIELD(payment, payee, JSON_ADDRESS, true, 0, 0, NULL),
 	FIELD(payment, status, JSON_STRING, true, 0, 0, payment_statuses),

@@ -12,6 +12,7 @@ enum meter {
 	METER_REGISTRATIONS, /* by chain (the last is "unknown"), by enum meter_outcome */
 	METER_REGISTRATION_DURATION,
 	METER_FEEDBACK, /* by enum meter_outcome */
+	METER_PAYMENT_LINKS, /* by chain (the last is "unknown"), by enum meter_outcome */
 	METER_SEARCH_DURATION,
 	METER_DB_ROUND_TRIPS,
 	METER_DB_RETRIES,
@@ -33,7 +34,7 @@ enum meter_outcome meter_outcome(int status);
 /* The place of an HTTP status in METER_REQUESTS. */
 size_t meter_status(int status);
 
-/* The place of a chain in METER_REGISTRATIONS; NULL is unknown. */
+/* The place of a chain in METER_REGISTRATIONS and METER_PAYMENT_LINKS; NULL is unknown. */
 size_t meter_chain(const struct settings *settings, const struct chain *chain);
 
 /* Lays all of them out for `slots` processes; the labels live in `arena`. NULL with errno set when

@@ -9,6 +9,7 @@
 #include "app/feedback.h"
 #include "app/health.h"
 #include "app/leaderboard.h"
+#include "app/payments.h"
 #include "app/registry.h"
 #include "app/responses.h"
 #include "app/search.h"
@@ -36,6 +37,11 @@ const struct route routes[] = {
 	{ { HTTP_POST,   V1 "/agents/feedback/{feedback_id}/revoke" },    FOR_KEY,    RATE_FEEDBACK, ANY_TIER, NULL, "feedback.revoke",  NULL,                    NEVER_STORE, feedback_revoke },
 	{ { HTTP_POST,   V1 "/agents/feedback/{feedback_id}/responses" }, FOR_KEY,    RATE_FEEDBACK, ANY_TIER, NULL, "feedback.respond", &responses_append_input, NEVER_STORE, responses_append },
 	{ { HTTP_GET,    V1 "/agents/feedback/{feedback_id}/responses" }, FOR_ANYONE, RATE_SEARCH,   ANY_TIER, NULL, NULL,               &responses_list_input,   REVALIDATE,  responses_list },
+
+	{ { HTTP_POST,   V1 "/payments" },                 FOR_KEY,      RATE_PAYMENTS, ANY_TIER, PAYMENTS_SCOPE, "payment.record", &payments_record_input, NEVER_STORE, payments_record },
+	{ { HTTP_POST,   V1 "/agents/link-payment" },      FOR_KEY,      RATE_PAYMENTS, ANY_TIER, NULL, "payment.link",   &payments_link_input,    NEVER_STORE,  payments_link },
+	{ { HTTP_GET,    V1 "/agents/{id}/payments" },     FOR_ANYONE,   RATE_SEARCH,   ANY_TIER, NULL, NULL,             &payments_list_input,    REVALIDATE,   payments_list },
+
 
 	{ { HTTP_POST,   V1 "/auth/challenge" },           FOR_ANYONE,   RATE_SIGN_IN,  ANY_TIER, NULL, NULL,             &auth_challenge_input,   NEVER_STORE,  auth_challenge },
 	{ { HTTP_POST,   V1 "/auth/verify" },              FOR_ANYONE,   RATE_SIGN_IN,  ANY_TIER, NULL, "user.sign_in",   &auth_verify_input,      HOLDS_SECRET, auth_verify },

@@ -1,0 +1,20 @@
+/* Payments by x402, and the agents they were for: POST /payments, POST /agents/link-payment,
+ * GET /agents/{id}/payments. */
+#ifndef AREG_PAYMENTS_H
+#define AREG_PAYMENTS_H
+
+#include "app/call.h"
+
+#define PAYMENTS_SCOPE "payments:write" /* of facilitators */
+#define PAYMENT_USDC_MAX 1000000000000000000 /* the most that one payment can be of */
+
+extern const char *const payment_statuses[]; /* NULL-terminated */
+
+extern const struct route_input payments_record_input;
+void payments_record(struct call *call);
+extern const struct route_input payments_link_input;
+void payments_link(struct call *call);
+extern const struct route_input payments_list_input;
+void payments_list(struct call *call);
+
+#endif

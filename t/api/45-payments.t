@@ -1,0 +1,504 @@
+#!/usr/bin/perl
+# Payments: reporting them, linking them to agents, and what follows for the agent.
+use strict;
+use warnings;
+use FindBin;
+use Test::More;
+
+use lib "$FindBin::Bin/../lib";
+use Areg::Test qw(address from_json hash in_parallel json_text problem_ok wait_until);
+
+my $SYSTEM = '0x0000000000000000000000000000000000000001';
+my ($RECORD, $LINK) = ('/api/v1/payments', '/api/v1/agents/link-payment');
+
+my $areg = Areg::Test->start(workers => 8);
+my $owner = $areg->make_user;
+my $other = $areg->make_user;
+my $facilitator = $areg->make_user(scopes => ['payments:write']);
+my ($payer, $payee) = (address('payer'), address('payee'));
+my $made = 0;
+
+# Registers an agent and returns its agent_uuid.
+sub new_agent
+{
+	my $answer = $areg->post('/api/v1/agents/register', { owner_address => $owner->{wallet},
+		chain => 'base', registration_file => { name => 'Agent ' . ++$made,
+		description => 'It is paid.' } }, { key => $owner->{key} });
+	die $answer->{body} if $answer->{status} != 201;
+	return $answer->{json}{agent_uuid};
+}
+
+sub payment
+{
+	my (%member) = @_;
+	return { tx_hash => hash('payment', ++$made), chain => 'base', amount_usdc => '10',
+		payer => $payer, payee => $payee, status => 'verified', %member };
+}
+
+sub record
+{
+	my ($payment, $user) = @_;
+	return $areg->post($RECORD, $payment, { key => ($user || $facilitator)->{key} });
+}
+
+# Reports a payment that must be taken, and returns its tx_hash.
+sub recorded
+{
+	my $answer = record(payment(@_));
+	die $answer->{body} if $answer->{status} != 201;
+	return $answer->{json}{tx_hash};
+}
+
+sub link_to
+{
+	my ($uuid, $tx_hash, $user, %member) = @_;
+	return $areg->post($LINK, { agent_uuid => $uuid, tx_hash => $tx_hash, chain => 'base', %member },
+		{ key => ($user || $owner)->{key} });
+}
+
+sub of { my ($uuid, $part) = @_; return $areg->get("/api/v1/agents/$uuid/$part")->{json} }
+
+# What Stats say that hangs on payments, as one line.
+sub stats
+{
+	my $stats = of($_[0], 'stats');
+	return join ' ', map { $stats->{$_} // '-' } qw(total_payments successful_payments
+		failed_payments total_amount_usdc payment_success_rate total_feedback reputation_score);
+}
+
+# The automatic feedback of an agent, as lines "score tag1".
+sub automatic
+{
+	return [map { "@$_" } $areg->psql("SELECT score, tag1 FROM erc8004_reputation"
+		. " WHERE agent_uuid = '$_[0]' AND is_automatic AND client_address = '$SYSTEM' ORDER BY id")];
+}
+
+sub row { return ($areg->psql("SELECT $_[1] FROM x402_payments WHERE tx_hash = '$_[0]'"))[0] }
+sub payments { return $areg->psql_value('SELECT count(*) FROM x402_payments') }
+
+# The entries of a request: action, subject, before and after.
+sub audited
+{
+	my ($answer) = @_;
+	return map { { action => $_->[0], subject => $_->[1], before => from_json($_->[2] // 'null'),
+		after => from_json($_->[3] // 'null') } }
+		$areg->psql("SELECT action, subject_type || ' ' || subject_id, before, after FROM audit_log"
+			. " WHERE request_id = '$answer->{headers}{'x-request-id'}' ORDER BY id");
+}
+
+my $TIME = qr/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/;
+
+# ---- Reporting ----
+
+subtest 'a payment is stored and answered whole' => sub {
+	my $tx_hash = hash('whole');
+	my $answer = record(payment(tx_hash => '0x' . uc substr($tx_hash, 2), chain => 'baseSepolia',
+		amount_usdc => '1234567.891', endpoint => 'https://a.example/x?y=1', status => 'failed',
+		failure_reason => 'Kein Guthaben'));
+	is($answer->{status}, 201, 'status') or diag $answer->{body};
+	my $payment = $answer->{json};
+	my %times = map { $_ => delete $payment->{$_} } qw(created_at updated_at settled_at);
+	like($times{$_}, $TIME, $_) for sort keys %times;
+	is_deeply($payment, { tx_hash => $tx_hash, chain => 'base-sepolia',
+		amount_usdc => '1234567.891000', payer => $payer, payee => $payee, status => 'failed',
+		endpoint => 'https://a.example/x?y=1', failure_reason => 'Kein Guthaben',
+		agent_uuid => undef, linked_at => undef },
+		'the record: hash in lower case, the chain by its name, six digits');
+	is_deeply(row($tx_hash, 'chain, amount_usdc, payer, payee, status, endpoint, failure_reason,'
+		. ' settled_at = created_at'), ['base-sepolia', '1234567.891000', $payer, $payee, 'failed',
+		'https://a.example/x?y=1', 'Kein Guthaben', 't'], 'and so it is stored');
+	my ($entry, @more) = audited($answer);
+	is_deeply([$entry->{action}, $entry->{subject}, $entry->{before}, $entry->{after}{status}, @more],
+		['payment.record', "payment base-sepolia:$tx_hash", undef, 'failed'], 'one audit entry');
+	my $pending = record(payment(status => 'pending'))->{json};
+	is($pending->{settled_at}, undef, 'a pending one is not settled');
+};
+
+subtest 'amounts are exact or refused' => sub {
+	my @taken = (['"0"', '0.000000'], ['"-0.0"', '0.000000'], ['"0.000001"', '0.000001'],
+		['12.5', '12.500000'], ['0.3', '0.300000'], ['7', '7.000000'],
+		['999999999999999999.999999', '999999999999999999.999999'],
+		['"999999999999999999.999999"', '999999999999999999.999999'],
+		['"1000000000000000000"', '1000000000000000000.000000']);
+	for my $case (@taken) {
+		my ($text, $stored) = @$case;
+		(my $body = json_text(payment(amount_usdc => 'X'))) =~ s/"X"/$text/;
+		my $answer = record($body);
+		is($answer->{json}{amount_usdc}, $stored, "$text is $stored") or diag $answer->{body};
+		is(row($answer->{json}{tx_hash}, 'amount_usdc')->[0], $stored, 'in the database, too');
+	}
+	my $before = payments();
+	for my $text ('"1e5"', '1e5', '"-1"', -1, '-0.000001', '"NaN"', '"Infinity"', '"0.0000001"',
+		'1.0000000', '"1' . '0' x 40 . '"', '1' . '0' x 40, '"1000000000000000000.000001"', '""',
+		'" 1"', '"1 "', '"+1"', '"01"', '".5"', '"5."', '"1,5"', '"0x10"', '"1\u0000"', 'true', '[]',
+		'{}', 'null') {
+		(my $body = json_text(payment(amount_usdc => 'X'))) =~ s/"X"/$text/;
+		my $answer = record($body);
+		problem_ok($answer, 400, 'validation_failed', '/amount_usdc');
+	}
+	like(record(payment(amount_usdc => '1' . '0' x 30))->{json}{detail},
+		qr/amount_usdc: .*0\.\.1000000000000000000/, 'the detail names the bounds');
+	is(payments(), $before, 'nothing of that is stored');
+};
+
+subtest 'bad input is refused with every fault' => sub {
+	my $before = payments();
+	my @cases = (
+		[{}, 'validation_failed', qw(/tx_hash /chain /amount_usdc /payer /payee /status)],
+		[payment(tx_hash => '0x12'), 'validation_failed', '/tx_hash'],
+		[payment(tx_hash => hash('x') . '0'), 'validation_failed', '/tx_hash'],
+		[payment(chain => 'dogecoin'), 'chain_not_supported', '/chain'],
+		[payment(chain => ''), 'validation_failed', '/chain'],
+		[payment(chain => 8453), 'validation_failed', '/chain'],
+		[payment(payer => '0x12'), 'invalid_address', '/payer'],
+		[payment(payee => '0x8004a169FB4a3325136EB29fA0ceB6D2e539a432'), 'invalid_address', '/payee'],
+		[payment(status => 'paid'), 'validation_failed', '/status'],
+		[payment(status => undef), 'validation_failed', '/status'],
+		[payment(endpoint => 'x' x 2049), 'validation_failed', '/endpoint'],
+		[payment(failure_reason => 'x' x 2001), 'validation_failed', '/failure_reason'],
+		[payment(agent_uuid => hash('x')), 'validation_failed', '/agent_uuid'],
+		[payment(amount_usdc => 'x', payer => 7, chain => 'x'), 'validation_failed',
+			qw(/amount_usdc /payer /chain)],
+		['[]', 'validation_failed'], ['{', 'validation_failed'],
+	);
+	for my $case (@cases) {
+		my ($body, $code, @at) = @$case;
+		my $answer = record($body);
+		if (@at > 1) {
+			is_deeply([sort map { $_->{pointer} } @{ $answer->{json}{errors} }], [sort @at], "@at");
+		} else {
+			problem_ok($answer, 400, $code, @at);
+		}
+	}
+	is($areg->post("$RECORD?x=1", payment(), { key => $facilitator->{key} })->{status}, 400,
+		'a parameter is refused');
+	is(record(payment(endpoint => 'ö' x 1024, failure_reason => 'y' x 2000))->{status}, 201,
+		'the longest are taken');
+	is(payments(), $before + 1, 'and nothing else is stored');
+};
+
+subtest 'only who may report payments can' => sub {
+	my $before = payments();
+	problem_ok($areg->post($RECORD, payment()), 401, 'unauthorized');
+	problem_ok(record(payment(), $owner), 403, 'scope_required');
+	problem_ok($areg->get($RECORD), 405, 'method_not_allowed');
+	is(payments(), $before, 'nothing is stored');
+};
+
+subtest 'a pending payment is updated until it settles' => sub {
+	my $payment = payment(status => 'pending', endpoint => 'https://a.example/');
+	my $first = record($payment);
+	is($first->{status}, 201, 'reported');
+	my $again = record({ %$payment, amount_usdc => '11.5', payer => address('another') });
+	is($again->{status}, 200, 'updated') or diag $again->{body};
+	is_deeply([@{ $again->{json} }{qw(amount_usdc payer endpoint status settled_at created_at)}],
+		['11.500000', address('another'), 'https://a.example/', 'pending', undef,
+		$first->{json}{created_at}], 'to what is said now');
+	cmp_ok($again->{json}{updated_at}, 'gt', $first->{json}{updated_at}, 'updated_at moves');
+	my ($entry, @more) = audited($again);
+	is_deeply([@$entry{qw(action subject)}, map({ $_->{amount_usdc} + 0 } @$entry{qw(before after)}), @more],
+		['payment.update', "payment base:$payment->{tx_hash}", 10, 11.5],
+		'the audit entry says what it was and what it is');
+
+	my $settled = record({ %$payment, status => 'failed', endpoint => undef, failure_reason => 'late' });
+	is($settled->{status}, 200, 'settled');
+	is_deeply([@{ $settled->{json} }{qw(status endpoint failure_reason)}],
+		['failed', 'https://a.example/', 'late'], 'an endpoint that is not said again stays');
+	is($settled->{json}{settled_at}, $settled->{json}{updated_at}, 'settled_at is when');
+	for my $status (qw(failed verified pending)) {
+		my $answer = record({ %$payment, status => $status, failure_reason => 'late' });
+		problem_ok($answer, 409, 'payment_already_settled');
+		like($answer->{json}{detail}, qr/as failed/, 'that says how');
+		is_deeply([audited($answer)], [], 'and leaves no entry');
+	}
+	is_deeply(row($payment->{tx_hash}, 'status, amount_usdc'), ['failed', '10.000000'], 'it stays');
+	is(record({ %$payment, chain => 'sepolia' })->{status}, 201, 'on another chain it is another');
+};
+
+subtest 'one payment reported by eight at once is one payment' => sub {
+	for my $case (['pending', 200], ['verified', 409]) {
+		my ($status, $otherwise) = @$case;
+		my $payment = payment(status => $status);
+		my @statuses = sort map { $_->{status} } in_parallel(8, sub { record($payment) });
+		is_deeply(\@statuses, [sort 201, ($otherwise) x 7], "$status: one 201, seven $otherwise");
+		is($areg->psql_value("SELECT count(*) FROM x402_payments WHERE tx_hash = '$payment->{tx_hash}'"),
+			1, 'one row');
+	}
+};
+
+# ---- Linking ----
+
+subtest 'payment linking succeeds' => sub {
+	my $uuid = new_agent();
+	my $tx_hash = recorded(amount_usdc => '2.5', endpoint => 'https://a.example/mcp');
+	is(stats($uuid), '0 0 0 0.000000 - 0 -', 'nothing yet');
+	my $answer = link_to($uuid, $tx_hash);
+	is($answer->{status}, 200, 'linked') or diag $answer->{body};
+	is_deeply([sort keys %{ $answer->{json} }], ['message', 'success'], 'success and message');
+	is($answer->{json}{success}, JSON::PP::true(), 'success is true');
+	is(stats($uuid), '1 1 0 2.500000 100 1 95', 'the statistics say so at once');
+
+	my ($entry, @more) = audited($answer);
+	my $feedback = of($uuid, 'feedback')->{feedback}[0];
+	is_deeply([@$entry{qw(action subject before after)}, @more], ['payment.link',
+		"payment base:$tx_hash", undef, { agent_uuid => $uuid, feedback_id => $feedback->{id} }],
+		'one audit entry');
+	is_deeply([@$feedback{qw(client_address score tag1 tag2 feedback_index)}],
+		[$SYSTEM, 95, 'payment_success', '', 1], 'feedback of the system address');
+	is_deeply([$areg->psql("SELECT is_automatic, has_explicit_score, endpoint FROM erc8004_reputation"
+		. " WHERE id = $feedback->{id}")], [['t', 't', 'https://a.example/mcp']],
+		'marked, about the endpoint that was paid');
+	my $listed = of($uuid, 'payments');
+	is_deeply([map { @$_{qw(tx_hash agent_uuid status)} } @{ $listed->{payments} }],
+		[$tx_hash, $uuid, 'verified'], 'listed with its agent');
+	like($listed->{payments}[0]{linked_at}, $TIME, 'and since when');
+	my $again = record(payment(tx_hash => $tx_hash));
+	problem_ok($again, 409, 'payment_already_settled');
+
+	my $twice = link_to($uuid, '0x' . uc substr($tx_hash, 2), $facilitator);
+	is($twice->{status}, 200, 'linked to the same agent again: 200') or diag $twice->{body};
+	isnt($twice->{json}{message}, $answer->{json}{message}, 'with another message');
+	is(stats($uuid), '1 1 0 2.500000 100 1 95', 'and nothing changes');
+	is_deeply([audited($twice)], [], 'nor is it audited');
+	problem_ok(link_to(new_agent(), $tx_hash), 409, 'payment_already_linked');
+};
+
+subtest 'nonexistent payment' => sub {
+	my $uuid = new_agent();
+	problem_ok(link_to($uuid, hash('nothing')), 404, 'payment_not_found');
+	problem_ok(link_to($uuid, recorded(), undef, chain => 'sepolia'), 404, 'payment_not_found');
+	is(stats($uuid), '0 0 0 0.000000 - 0 -', 'nothing changes');
+};
+
+subtest 'what cannot be linked is refused' => sub {
+	my ($uuid, $tx_hash) = (new_agent(), recorded());
+	problem_ok($areg->post($LINK, { agent_uuid => $uuid, tx_hash => $tx_hash, chain => 'base' }),
+		401, 'unauthorized');
+	problem_ok(link_to('00000000-0000-4000-8000-000000000000', $tx_hash), 404, 'agent_not_found');
+	problem_ok(link_to($uuid, $tx_hash, $other), 403, 'forbidden');
+	problem_ok(link_to($uuid, hash('nothing'), $other), 403, 'forbidden');
+	problem_ok(link_to('base:0', $tx_hash), 400, 'validation_failed', '/agent_uuid');
+	problem_ok(link_to($uuid, '0x1'), 400, 'validation_failed', '/tx_hash');
+	problem_ok(link_to($uuid, $tx_hash, undef, chain => 'x'), 400, 'chain_not_supported', '/chain');
+	problem_ok(link_to($uuid, $tx_hash, undef, more => 1), 400, 'validation_failed', '/more');
+	$areg->aregctl('agent', 'suspend', $uuid);
+	problem_ok(link_to($uuid, $tx_hash), 403, 'agent_suspended');
+	$areg->aregctl('agent', 'reactivate', $uuid);
+	$areg->psql("UPDATE erc8004_agents SET status = 'revoked' WHERE agent_uuid = '$uuid'");
+	problem_ok(link_to($uuid, $tx_hash), 409, 'agent_not_active');
+	$areg->psql("UPDATE erc8004_agents SET status = 'active' WHERE agent_uuid = '$uuid'");
+	is($areg->psql_value("SELECT count(*) FROM erc8004_agent_payments WHERE agent_uuid = '$uuid'"), 0,
+		'nothing is linked by all that');
+	is(link_to($uuid, $tx_hash, $facilitator)->{status}, 200, 'a facilitator links for any agent');
+	$areg->psql("INSERT INTO users (wallet_address) VALUES ('$SYSTEM')");
+	$areg->psql("UPDATE erc8004_agents SET owner_address = '$SYSTEM' WHERE agent_uuid = '$uuid'");
+	is(link_to($uuid, recorded(), $facilitator)->{status}, 200,
+		"an agent that the system's address owns is like any other");
+	is_deeply(automatic($uuid), [('95 payment_success') x 2], 'and gets its feedback');
+};
+
+subtest 'statistics and feedback follow every step' => sub {
+	my $uuid = new_agent();
+	# Linked as, settled as: payments, verified, failed, amount, rate, feedback, score.
+	my @steps = (
+		['verified', undef, '1 1 0 10.000000 100 1 95'],
+		['failed', undef, '2 1 1 10.000000 50 2 62.5'],
+		['rejected', undef, '3 1 1 10.000000 50 2 62.5'],
+		['pending', undef, '4 1 1 10.000000 50 2 62.5'],
+		['pending', 'verified', '5 2 1 20.000000 66.67 3 73.33'],
+		['pending', 'failed', '6 2 2 20.000000 50 4 62.5'],
+		['pending', 'rejected', '7 2 2 20.000000 50 4 62.5'],
+		['pending', 'pending', '8 2 2 20.000000 50 4 62.5'],
+	);
+	for my $step (@steps) {
+		my ($as, $later, $expected) = @$step;
+		my $payment = payment(status => $as);
+		record($payment);
+		is(link_to($uuid, $payment->{tx_hash})->{status}, 200, "linked while $as");
+		if ($later) {
+			my $answer = record({ %$payment, status => $later });
+			is($answer->{status}, 200, "then $later");
+			is($answer->{json}{agent_uuid}, $uuid, 'and the answer names the agent');
+			my ($entry) = audited($answer);
+			my $id = $areg->psql_value('SELECT max(id) FROM erc8004_reputation');
+			is($entry->{after}{feedback_id}, $later =~ /verified|failed/ ? $id : undef,
+				'the audit entry names the feedback that it gave');
+		}
+		is(stats($uuid), $expected, 'what Stats say then');
+	}
+	is_deeply(automatic($uuid), ['95 payment_success', '30 payment_failure', '95 payment_success',
+		'30 payment_failure'], 'automatic feedback: once for each that was verified or failed');
+	is($areg->psql_value("SELECT count(*) FROM erc8004_reputation WHERE agent_uuid = '$uuid'"
+		. ' AND NOT is_automatic'), 0, 'and no other');
+};
+
+subtest 'an agent that is not active gets no feedback when its payment settles' => sub {
+	my $uuid = new_agent();
+	my $payment = payment(status => 'pending');
+	record($payment);
+	link_to($uuid, $payment->{tx_hash});
+	$areg->aregctl('agent', 'suspend', $uuid);
+	is(record({ %$payment, status => 'verified' })->{status}, 200, 'the payment settles');
+	is(stats($uuid), '1 1 0 10.000000 100 0 -', 'is counted, and gives no feedback');
+};
+
+subtest 'eight link one payment to two agents at once: one agent gets it' => sub {
+	for my $round (1 .. 5) {
+		my @agents = map { new_agent() } 1 .. 2;
+		my $tx_hash = recorded();
+		my @answers = in_parallel(8, sub { link_to($agents[$_[0] % 2], $tx_hash) });
+		is_deeply([sort map { $_->{status} } @answers], [(200) x 4, (409) x 4], "round $round");
+		is_deeply([sort map { stats($_) } @agents],
+			['0 0 0 0.000000 - 0 -', '1 1 0 10.000000 100 1 95'], 'and one automatic feedback');
+	}
+};
+
+subtest 'a payment that settles while it is linked gives feedback once' => sub {
+	my $uuid = new_agent();
+	for my $round (1 .. 12) {
+		my $payment = payment(status => 'pending');
+		record($payment);
+		my @answers = in_parallel(4, sub { $_[0] % 2 ? link_to($uuid, $payment->{tx_hash})
+			: record({ %$payment, status => 'verified' }) });
+		is_deeply([sort map { $_->{status} } @answers], [200, 200, 200, 409], "round $round");
+	}
+	is(stats($uuid), '12 12 0 120.000000 100 12 95', 'twelve payments, twelve feedbacks');
+};
+
+subtest 'a payment that is linked while it waits to settle is looked at anew' => sub {
+	my ($uuid, $payment) = (new_agent(), payment(status => 'pending'));
+	my $retries = sub { ($areg->get('/metrics')->{body} =~ /^areg_database_retries_total (\d+)$/m)[0] };
+	my $before = $retries->();
+	record($payment);
+	# Links it, and commits when the other waits for it.
+	my (undef, $answer) = in_parallel(2, sub {
+		return $areg->psql("DO \$\$ BEGIN PERFORM areg_link_payment('$uuid', '$payment->{tx_hash}',"
+			. " 'base', '$owner->{wallet}', false, true); FOR i IN 1 .. 500 LOOP"
+			. ' EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE NOT granted); PERFORM pg_sleep(0.02);'
+			. ' END LOOP; END $$') if $_[0] == 0;
+		wait_until(20, sub { $areg->psql_value("SELECT count(*) FROM pg_locks WHERE"
+			. " relation = 'erc8004_agent_payments'::regclass AND mode = 'RowExclusiveLock'") });
+		return record({ %$payment, status => 'verified' });
+	});
+	is($answer->{status}, 200, 'it settles') or diag $answer->{body};
+	is($answer->{json}{agent_uuid}, $uuid, 'and names the agent');
+	is(stats($uuid), '1 1 0 10.000000 100 1 95', 'which gets its feedback');
+	is($retries->(), $before + 1, 'at the second try');
+};
+
+subtest 'an agent that is deleted while its payment settles blocks nobody' => sub {
+	my ($uuid, $payment) = (new_agent(), payment(status => 'pending'));
+	record($payment);
+	link_to($uuid, $payment->{tx_hash});
+	# Begins as a DELETE does, and goes on when the other waits for it.
+	my (undef, $answer) = in_parallel(2, sub {
+		return $areg->psql("DO \$\$ BEGIN PERFORM FROM erc8004_agents WHERE agent_uuid = '$uuid' FOR UPDATE;"
+			. ' FOR i IN 1 .. 500 LOOP EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE NOT granted);'
+			. ' PERFORM pg_sleep(0.02); END LOOP;'
+			. " DELETE FROM erc8004_agents WHERE agent_uuid = '$uuid'; END \$\$") if $_[0] == 0;
+		wait_until(20, sub { $areg->psql_value("SELECT count(*) FROM pg_locks WHERE"
+			. " relation = 'erc8004_agents'::regclass AND mode = 'RowShareLock'") });
+		return record({ %$payment, status => 'verified' });
+	});
+	is_deeply([$answer->{status}, @{ $answer->{json} }{qw(status agent_uuid)}], [200, 'verified', undef],
+		'the payment settles, and has no agent any more') or diag $answer->{body};
+	unlike($areg->log_text('postgres'), qr/deadlock detected/, 'nobody waited in a circle');
+};
+
+subtest 'agents are deleted and given feedback while their payments settle' => sub {
+	for my $round (1 .. 4) {
+		my $uuid = new_agent();
+		my @payments = map { payment(status => 'pending') } 1 .. 6;
+		for (@payments) { record($_); link_to($uuid, $_->{tx_hash}) }
+		my @statuses = in_parallel(8, sub {
+			my ($i) = @_;
+			return record({ %{ $payments[$i] }, status => 'verified' })->{status} if $i < 6;
+			return $areg->post('/api/v1/agents/feedback', { agent_uuid => $uuid, score => 1,
+				client_address => $other->{wallet} }, { key => $other->{key} })->{status} if $i == 6;
+			$areg->psql("DELETE FROM erc8004_agents WHERE agent_uuid = '$uuid'");
+			return 0;
+		});
+		is_deeply([@statuses[0 .. 5]], [(200) x 6], "round $round: every payment settles");
+		like($statuses[6], qr/^(?:201|404)$/, 'feedback is taken, or there is no agent any more');
+	}
+	unlike($areg->log_text('postgres'), qr/deadlock detected/, 'nobody waited in a circle');
+};
+
+# ---- Lists ----
+
+subtest 'the list of payments is paged, newest first' => sub {
+	my $uuid = new_agent();
+	is_deeply(of($uuid, 'payments'), { payments => [], total => 0, limit => 50, offset => 0 },
+		'an empty one');
+	my @hashes = map { recorded() } 1 .. 25;
+	link_to($uuid, $_) for @hashes;
+	my @newest = reverse @hashes;
+	my $hashes = sub { return [map { $_->{tx_hash} } @{ $_[0]{payments} }] };
+	is_deeply($hashes->(of($uuid, 'payments')), \@newest, 'all of them');
+	my $page = of($uuid, 'payments?limit=10&offset=20');
+	is_deeply([$hashes->($page), @$page{qw(total limit offset next_cursor)}],
+		[[@newest[20 .. 24]], 25, 10, 20, undef], 'by offset');
+	is(of($uuid, 'payments?limit=25')->{next_cursor}, undef, 'a page that ends with the list');
+
+	my @seen;
+	for (my $cursor = ''; defined $cursor;) {
+		my $part = of($uuid, 'payments?limit=7' . ($cursor && "&cursor=$cursor"));
+		push @seen, @{ $hashes->($part) };
+		$cursor = $part->{next_cursor};
+		link_to($uuid, recorded()) if @seen < 20;
+	}
+	is_deeply(\@seen, \@newest, 'a walk by cursor sees each once, whatever is linked meanwhile');
+
+	my $agent_id = of($uuid, '')->{agent_id};
+	is(of("base:$agent_id", 'payments?limit=1')->{total}, 27, 'by chain:agent_id, too');
+	problem_ok($areg->get('/api/v1/agents/base:999999/payments'), 404, 'agent_not_found');
+	problem_ok($areg->get('/api/v1/agents/nonsense/payments'), 404, 'agent_not_found');
+	for my $wrong ('limit=0', 'limit=101', 'offset=-1', 'cursor=zz', 'status=verified') {
+		my ($name) = $wrong =~ /^(\w+)/;
+		problem_ok($areg->get("/api/v1/agents/$uuid/payments?$wrong"), 400, 'validation_failed', $name);
+	}
+	my $no_number = unpack 'H*', "newest\nx\nx";
+	problem_ok($areg->get("/api/v1/agents/$uuid/payments?cursor=$no_number"), 400,
+		'validation_failed', 'cursor');
+};
+
+# ---- The whole ----
+
+subtest 'links are counted by chain and outcome' => sub {
+	my $metrics = sub { return { $areg->get('/metrics')->{body}
+		=~ /^erc8004_payment_links_total\{(.*)\} (\d+)$/mg } };
+	my $before = $metrics->();
+	my $uuid = new_agent();
+	link_to($uuid, recorded());
+	link_to($uuid, hash('nothing'));
+	link_to($uuid, recorded(), undef, chain => 'x');
+	my $after = $metrics->();
+	for my $series ('chain="base",status="success"', 'chain="base",status="refused"',
+		'chain="unknown",status="refused"') {
+		is($after->{$series}, ($before->{$series} || 0) + 1, $series);
+	}
+};
+
+subtest 'the statistics are what a recount gives' => sub {
+	my $kept = 'SELECT agent_uuid, total_payments, successful_payments, failed_payments,'
+		. ' total_amount_usdc, total_feedback, score_sum FROM erc8004_agent_stats ORDER BY 1';
+	my @before = $areg->psql($kept);
+	$areg->psql('SELECT areg_rebuild_stats()');
+	is_deeply([$areg->psql($kept)], \@before, 'of ' . @before . ' agents');
+};
+
+subtest 'auto_feedback = off stops the feedback' => sub {
+	my ($uuid, $payment) = (new_agent(), payment(status => 'pending'));
+	record($payment);
+	link_to($uuid, $payment->{tx_hash});
+	$areg->stop_server('aregd');
+	$areg->start_server('aregd', set => { auto_feedback => 'off' });
+	is(link_to($uuid, recorded())->{status}, 200, 'a payment is linked');
+	is(record({ %$payment, status => 'failed' })->{status}, 200, 'one that is linked fails');
+	is(stats($uuid), '2 1 1 10.000000 50 0 -', 'both are counted, and neither gives feedback');
+};
+
+is_deeply([grep { /"status":5/ } split /\n/, $areg->log_text('areg')], [], 'no answer was a 5xx');
+unlike($areg->log_text('areg'), qr/database call failed/, 'nor did a statement fail unexpectedly');
+
+done_testing;
