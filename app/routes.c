@@ -16,6 +16,7 @@
 #include "app/signin.h"
 #include "app/stats.h"
 #include "app/summary.h"
+#include "app/validations.h"
 #include "app/wallets.h"
 
 #define V1 "/api/v1"
@@ -42,6 +43,10 @@ const struct route routes[] = {
 	{ { HTTP_POST,   V1 "/agents/link-payment" },      FOR_KEY,      RATE_PAYMENTS, ANY_TIER, NULL, "payment.link",   &payments_link_input,    NEVER_STORE,  payments_link },
 	{ { HTTP_GET,    V1 "/agents/{id}/payments" },     FOR_ANYONE,   RATE_SEARCH,   ANY_TIER, NULL, NULL,             &payments_list_input,    REVALIDATE,   payments_list },
 
+	{ { HTTP_POST,   V1 "/agents/{id}/validations" },  FOR_KEY,      RATE_FEEDBACK, ANY_TIER, NULL, "validation.request", &validations_request_input, NEVER_STORE, validations_request },
+	{ { HTTP_GET,    V1 "/agents/{id}/validations" },  FOR_ANYONE,   RATE_SEARCH,   ANY_TIER, NULL, NULL,             &validations_list_input, REVALIDATE,   validations_list },
+	{ { HTTP_POST,   V1 "/validations/{request_hash}/response" }, FOR_KEY, RATE_FEEDBACK, ANY_TIER, NULL, "validation.respond", &validations_respond_input, NEVER_STORE, validations_respond },
+	{ { HTTP_GET,    V1 "/validations/{request_hash}" }, FOR_ANYONE, RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    REVALIDATE,   validations_get },
 
 	{ { HTTP_POST,   V1 "/auth/challenge" },           FOR_ANYONE,   RATE_SIGN_IN,  ANY_TIER, NULL, NULL,             &auth_challenge_input,   NEVER_STORE,  auth_challenge },
 	{ { HTTP_POST,   V1 "/auth/verify" },              FOR_ANYONE,   RATE_SIGN_IN,  ANY_TIER, NULL, "user.sign_in",   &auth_verify_input,      HOLDS_SECRET, auth_verify },
