@@ -10,7 +10,7 @@ use Math::BigInt;
 use Test::More;
 
 use lib "$FindBin::Bin/../lib";
-use Areg::Test qw(build_dir from_json in_parallel json_text wait_until);
+use Areg::Test qw(build_dir from_json hash in_parallel json_text wait_until);
 
 my ($aregd, $aregctl) = map { build_dir() . "/$_" } qw(aregd aregctl);
 my $areg = Areg::Test->start(workers => 2);
@@ -88,6 +88,7 @@ sub signature
 
 my $alice = $areg->make_user(tier => 'enterprise');
 my $bob = $areg->make_user(tier => 'enterprise');
+my $carol = $areg->make_user(tier => 'enterprise', scopes => ['payments:write']); # facilitates and validates
 my $asked = 0;
 
 sub ask
@@ -107,12 +108,27 @@ sub register
 }
 
 # Feedback of carol about a new agent; its id.
-my $carol = $areg->make_user;
 sub given
 {
 	my ($name) = @_;
 	return ask(POST => '/api/v1/agents/feedback', { agent_uuid => register($name)->{json}{agent_uuid},
 		client_address => $carol->{wallet}, score => 80 }, $carol)->{json}{id};
+}
+
+sub report_payment
+{
+	my ($word) = @_;
+	return ask(POST => '/api/v1/payments', { tx_hash => hash($word), chain => 'base',
+		amount_usdc => '1', payer => $alice->{wallet}, payee => $carol->{wallet}, status => 'verified' },
+		$carol);
+}
+
+sub request_validation
+{
+	my ($word) = @_;
+	my $agent = register("Validated: $word")->{json}{agent_uuid};
+	return ask(POST => "/api/v1/agents/$agent/validations", { validator_address => $carol->{wallet},
+		request_uri => 'ipfs://bafy', request_hash => hash($word) }, $alice);
 }
 
 # What each does: returns the answer, who did it, and type and id of what was changed.
@@ -141,6 +157,26 @@ my %recipes = (
 		my $id = given('Answered');
 		return (ask(POST => "/api/v1/agents/feedback/$id/responses",
 			{ response_uri => 'https://example.com/why' }, $alice), $alice, feedback => $id);
+	},
+	'POST /api/v1/payments' => sub {
+		my $answer = report_payment('recorded');
+		return ($answer, $carol, payment => "base:$answer->{json}{tx_hash}");
+	},
+	'POST /api/v1/agents/link-payment' => sub {
+		my $agent = register('Paid')->{json}{agent_uuid};
+		my $tx_hash = report_payment('linked')->{json}{tx_hash};
+		my $answer = ask(POST => '/api/v1/agents/link-payment',
+			{ agent_uuid => $agent, tx_hash => $tx_hash, chain => 'base' }, $alice);
+		return ($answer, $alice, payment => "base:$tx_hash");
+	},
+	'POST /api/v1/agents/{id}/validations' => sub {
+		my $answer = request_validation('requested');
+		return ($answer, $alice, validation => $answer->{json}{request_hash});
+	},
+	'POST /api/v1/validations/{request_hash}/response' => sub {
+		my $hash = request_validation('responded')->{json}{request_hash};
+		return (ask(POST => "/api/v1/validations/$hash/response", { response => 1 }, $carol), $carol,
+			validation => $hash);
 	},
 	'POST /api/v1/auth/verify' => sub {
 		my $message = ask(POST => '/api/v1/auth/challenge', { address => $wallet })->{json}{message};

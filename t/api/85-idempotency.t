@@ -10,7 +10,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use lib "$FindBin::Bin/../lib";
-use Areg::Test qw(address alive build_dir in_parallel json_text problem_ok wait_until);
+use Areg::Test qw(address alive build_dir hash in_parallel json_text problem_ok wait_until);
 
 use constant WORKERS => 8;
 
@@ -19,7 +19,7 @@ my $areg = Areg::Test->start(workers => WORKERS, set => { limit_read => '250000 
 	limit_search => '250000 250000 250000 250000', limit_sign_in => '250000 250000 250000 250000',
 	limit_register => $many, limit_feedback => '- 2 250000 250000', limit_payments => $many,
 	database_connect_timeout => '500ms', database_statement_timeout => '2s' });
-my $alice = $areg->make_user(tier => 'enterprise');
+my $alice = $areg->make_user(tier => 'enterprise', scopes => ['payments:write']);
 my $bob = $areg->make_user(tier => 'enterprise');
 my $register = '/api/v1/agents/register';
 my $feedback = '/api/v1/agents/feedback';
@@ -98,8 +98,26 @@ sub waiting
 sub given { return $areg->post($feedback, opinion('given before'), { key => $alice->{key} })->{json}{id} }
 my ($taken_back, $answered) = map { given() } 1 .. 2;
 
-# How to call each POST that takes an API key: path, body, the member that names the record, and the
-# status where it is not 201.
+sub payment
+{
+	my ($word) = @_;
+	return { tx_hash => hash($word), chain => 'base', amount_usdc => '1', status => 'pending',
+		payer => $alice->{wallet}, payee => $bob->{wallet} };
+}
+
+sub validation
+{
+	my ($word) = @_;
+	return { validator_address => $alice->{wallet}, request_uri => 'ipfs://bafy', request_hash => hash($word) };
+}
+
+my $own = $areg->post($register, agent('its own'), { key => $alice->{key} })->{json}{agent_uuid};
+my %to_link = (agent_uuid => $own, tx_hash => hash('linked'), chain => 'base');
+$areg->post('/api/v1/payments', payment('linked'), { key => $alice->{key} });
+$areg->post("/api/v1/agents/$own/validations", validation('responded'), { key => $alice->{key} });
+
+# How to call each POST that takes an API key: path, body, the member that names the record or the
+# record itself, and the status where it is not 201.
 my %posts = (
 	"POST $register" => [$register, agent('fifty times'), 'agent_uuid'],
 	"POST $feedback" => [$feedback, opinion('fifty times'), 'id'],
@@ -107,6 +125,14 @@ my %posts = (
 	"POST $feedback/{feedback_id}/responses" => ["$feedback/$answered/responses",
 		{ response_uri => 'ipfs://bafy' }, 'feedback_id'],
 	'POST /api/v1/keys' => ['/api/v1/keys', { name => 'fifty times' }, 'id'],
+	'POST /api/v1/payments' => ['/api/v1/payments', payment('fifty times'),
+		\('base:' . hash('fifty times'))],
+	'POST /api/v1/agents/link-payment' => ['/api/v1/agents/link-payment', \%to_link,
+		\('base:' . hash('linked')), 200],
+	'POST /api/v1/agents/{id}/validations' => ["/api/v1/agents/$own/validations",
+		validation('fifty times'), 'request_hash'],
+	'POST /api/v1/validations/{request_hash}/response' => ['/api/v1/validations/' . hash('responded')
+		. '/response', { response => 50 }, 'request_hash', 200],
 );
 
 open my $routes, '-|', build_dir() . '/aregd', '-r' or die "aregd: $!\n";
@@ -119,19 +145,17 @@ for my $route (@mutating) {
 
 	subtest "$method $template: sent 50 times at once, done once" => sub {
 		ok($how, 'this test knows how to call it') or return;
-		my ($path, $body, $member, $status) = @$how;
+		my ($path, $body, $named, $status) = (@$how, 201);
 		my ($key, $start) = (fresh_key(), time + 2);
-		$status //= 201;
 		my $entries = $areg->psql_value('SELECT count(*) FROM audit_log');
 		my @answers = in_parallel(50, sub {
 			$areg->get('/api/v1/me', { key => $alice->{key} });
 			sleep $start - time if $start > time;
 			return send_with($key, $path, $body);
 		});
-		my $record = $answers[0]{json}{$member};
+		my $record = ref $named ? $$named : $answers[0]{json}{$named};
 
-		is_deeply([uniq map { $_->{status} } @answers], [$status],
-			"all are answered $status");
+		is_deeply([uniq map { $_->{status} } @answers], [$status], "all are answered $status");
 		is(scalar(uniq map { $_->{body} } @answers), 1, 'with the same bytes')
 			or diag(join "\n", uniq map { $_->{body} } @answers);
 		is_deeply([uniq map { $_->{headers}{'content-type'} } @answers], ['application/json'], 'of JSON');
