@@ -84,6 +84,36 @@ bool rfc3339_check(const char *text, const char **why)
 	return false;
 }
 
+int64_t rfc3339_microseconds(const char *text)
+{
+	const char *at = text;
+	struct tm utc = { 0 };
+	int64_t micros = 0, unit = 1000000, west = 0;
+
+	utc.tm_year = digits(&at, 4) - 1900;
+	at++;
+	utc.tm_mon = digits(&at, 2) - 1;
+	at++;
+	utc.tm_mday = digits(&at, 2);
+	at++;
+	utc.tm_hour = digits(&at, 2);
+	at++;
+	utc.tm_min = digits(&at, 2);
+	at++;
+	utc.tm_sec = digits(&at, 2);
+	if (literal(&at, "."))
+		for (int digit; (digit = digits(&at, 1)) >= 0;)
+			micros += digit * (unit /= 10);
+	if (*at == '+' || *at == '-') {
+		int64_t sign = *at++ == '-' ? 1 : -1;
+
+		west = digits(&at, 2) * 60;
+		at++;
+		west = sign * (west + digits(&at, 2));
+	}
+	return ((int64_t)timegm(&utc) + west * 60) * 1000000 + micros;
+}
+
 void rfc3339_format(time_t when, char text[RFC3339_LEN + 1])
 {
 	struct tm utc;

@@ -3,6 +3,7 @@
 #define AREG_RFC3339_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <time.h>
 
 #include "lib/must_check.h"
@@ -15,6 +16,9 @@ enum { RFC3339_LEN = 20 }; /* of what rfc3339_format() writes */
  * PostgreSQL reads every such text as timestamptz. On refusal sets *why to a static phrase.
  */
 MUST_CHECK bool rfc3339_check(const char *text, const char **why);
+
+/* Microseconds since 1970 of a text that rfc3339_check() takes; digits behind them are cut off. */
+int64_t rfc3339_microseconds(const char *text);
 
 /* "2026-03-01T12:00:00Z" for seconds since 1970, of years up to 9999. */
 void rfc3339_format(time_t when, char text[RFC3339_LEN + 1]);

@@ -45,6 +45,18 @@ static void anything_else_is_refused_with_a_reason(void **state)
 	}
 }
 
+static void times_are_counted_in_microseconds(void **state)
+{
+	(void)state;
+	assert_int_equal(rfc3339_microseconds("1970-01-01T00:00:00Z"), 0);
+	assert_int_equal(rfc3339_microseconds("1970-01-01t00:00:01.5z"), 1500000);
+	assert_int_equal(rfc3339_microseconds("1970-01-01T00:00:00.123456789Z"), 123456);
+	assert_int_equal(rfc3339_microseconds("1970-01-01T01:30:00+01:30"), 0);
+	assert_int_equal(rfc3339_microseconds("1969-12-31T22:00:00-02:00"), 0);
+	assert_int_equal(rfc3339_microseconds("2024-02-29T23:59:59Z"), 1709251199000000);
+	assert_int_equal(rfc3339_microseconds("2016-12-31T23:59:60Z"), 1483228800000000);
+}
+
 static void what_is_written_can_be_read(void **state)
 {
 	char text[RFC3339_LEN + 1];
@@ -63,6 +75,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(times_of_rfc3339_are_taken),
 		cmocka_unit_test(anything_else_is_refused_with_a_reason),
+		cmocka_unit_test(times_are_counted_in_microseconds),
 		cmocka_unit_test(what_is_written_can_be_read),
 	};
 
