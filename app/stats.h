@@ -10,12 +10,13 @@ void agents_reputation(struct call *call);
 
 /*
  * The Stats object of the API: its columns as SQL, over v_erc8004_agent_stats as `v`, and how each
- * is written. Searches answer with the same ones.
+ * is written. Searches answer with the same ones, and may show another score.
  */
-#define STATS_COLUMNS \
+#define STATS_COLUMNS STATS_COLUMNS_SCORED("v.reputation_score")
+#define STATS_COLUMNS_SCORED(score) \
 	"v.agent_uuid, v.agent_id, v.chain, v.registry_address, v.owner_address, v.name," \
-	" v.status, rfc3339(v.registered_at), rfc3339(v.last_activity_at), v.total_feedback," \
-	" v.reputation_score, v.positive_feedback, v.negative_feedback, v.revoked_feedback," \
+	" v.status, rfc3339(v.registered_at), rfc3339(v.last_activity_at), v.total_feedback, " score \
+	", v.positive_feedback, v.negative_feedback, v.revoked_feedback," \
 	" v.unique_clients, rfc3339(v.last_feedback_at), v.total_payments, v.successful_payments," \
 	" v.failed_payments, v.total_amount_usdc, v.payment_success_rate," \
 	" rfc3339(v.last_payment_at), v.trust_level, v.trust_score"

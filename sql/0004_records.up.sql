@@ -49,7 +49,7 @@ CREATE INDEX erc8004_reputation_time
 	ON erc8004_reputation (agent_uuid, created_at) WHERE NOT is_revoked;
 CREATE TRIGGER erc8004_reputation_fixed
 	BEFORE UPDATE OF id, agent_uuid, client_address, feedback_index, has_explicit_score, value,
-		value_decimals, tag1, tag2, created_at ON erc8004_reputation
+		value_decimals, tag1, tag2, is_automatic, created_at ON erc8004_reputation
 	FOR EACH ROW EXECUTE FUNCTION areg_refuse_change('what was said stays');
 CREATE TRIGGER erc8004_reputation_truncate BEFORE TRUNCATE ON erc8004_reputation
 	FOR EACH STATEMENT EXECUTE FUNCTION areg_refuse_change('DELETE keeps the statistics right');

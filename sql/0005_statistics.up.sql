@@ -46,6 +46,8 @@ CREATE TABLE erc8004_agent_stats (
 	total_feedback bigint NOT NULL DEFAULT 0,
 	scored_feedback bigint NOT NULL DEFAULT 0,
 	score_sum numeric NOT NULL DEFAULT 0,
+	automatic_scored bigint NOT NULL DEFAULT 0,
+	automatic_score_sum numeric NOT NULL DEFAULT 0,
 	positive_feedback bigint NOT NULL DEFAULT 0,
 	negative_feedback bigint NOT NULL DEFAULT 0,
 	revoked_feedback bigint NOT NULL DEFAULT 0,
@@ -70,12 +72,17 @@ CREATE TABLE erc8004_agent_stats (
 		STORED,
 	reputation_sort numeric NOT NULL GENERATED ALWAYS AS
 		(coalesce(areg_average(score_sum, scored_feedback), -1)) STORED,
+	direct_score numeric GENERATED ALWAYS AS (trim_scale(areg_average(
+		score_sum - automatic_score_sum, scored_feedback - automatic_scored))) STORED,
+	direct_sort numeric NOT NULL GENERATED ALWAYS AS (coalesce(areg_average(
+		score_sum - automatic_score_sum, scored_feedback - automatic_scored), -1)) STORED,
 	last_activity_at timestamptz NOT NULL GENERATED ALWAYS AS
 		(greatest(registered_at, last_feedback_at, last_payment_at)) STORED,
 	CONSTRAINT erc8004_agent_stats_feedback_range CHECK (
 		positive_feedback >= 0 AND negative_feedback >= 0 AND revoked_feedback >= 0
 		AND positive_feedback + negative_feedback <= scored_feedback
 		AND scored_feedback <= total_feedback
+		AND automatic_scored BETWEEN 0 AND scored_feedback
 		AND unique_clients BETWEEN (total_feedback > 0)::integer AND total_feedback
 		AND (last_feedback_at IS NULL) = (total_feedback = 0)),
 	CONSTRAINT erc8004_agent_stats_payments_range CHECK (
@@ -87,6 +94,8 @@ COMMENT ON TABLE erc8004_agent_stats IS 'One row for every agent from the moment
 COMMENT ON COLUMN erc8004_agent_stats.chain IS 'Of the agent, for indexes that put it before a statistic';
 COMMENT ON COLUMN erc8004_agent_stats.registered_at IS 'created_at of the agent';
 COMMENT ON COLUMN erc8004_agent_stats.total_feedback IS 'Unrevoked; as are the counts and sums after it';
+COMMENT ON COLUMN erc8004_agent_stats.automatic_scored IS
+	'Of scored_feedback what this registry gave by itself, for payments; its sum likewise';
 COMMENT ON COLUMN erc8004_agent_stats.positive_feedback IS 'Score >= 80; negative: < 50';
 COMMENT ON COLUMN erc8004_agent_stats.unique_clients IS 'Clients with unrevoked feedback';
 COMMENT ON COLUMN erc8004_agent_stats.last_feedback_at IS 'Newest created_at of unrevoked feedback';
@@ -94,6 +103,8 @@ COMMENT ON COLUMN erc8004_agent_stats.total_payments IS 'Linked payments in any 
 COMMENT ON COLUMN erc8004_agent_stats.total_amount_usdc IS 'Of verified payments';
 COMMENT ON COLUMN erc8004_agent_stats.last_payment_at IS 'Newest linked_at';
 COMMENT ON COLUMN erc8004_agent_stats.reputation_sort IS 'reputation_score with -1 for none, to sort and page by';
+COMMENT ON COLUMN erc8004_agent_stats.direct_score IS 'reputation_score without automatic feedback';
+COMMENT ON COLUMN erc8004_agent_stats.direct_sort IS 'direct_score with -1 for none';
 CREATE INDEX erc8004_agent_stats_reputation ON erc8004_agent_stats (reputation_sort, agent_uuid);
 CREATE INDEX erc8004_agent_stats_feedback ON erc8004_agent_stats (total_feedback, agent_uuid);
 CREATE INDEX erc8004_agent_stats_activity ON erc8004_agent_stats (last_activity_at, agent_uuid);
@@ -137,6 +148,8 @@ BEGIN
 		total_feedback = s.total_feedback + d.total,
 		scored_feedback = s.scored_feedback + d.scored,
 		score_sum = s.score_sum + d.score_sum,
+		automatic_scored = s.automatic_scored + d.automatic_scored,
+		automatic_score_sum = s.automatic_score_sum + d.automatic_score_sum,
 		positive_feedback = s.positive_feedback + d.positive,
 		negative_feedback = s.negative_feedback + d.negative,
 		revoked_feedback = s.revoked_feedback + d.revoked,
@@ -146,6 +159,9 @@ BEGIN
 			count(*) FILTER (WHERE NOT is_revoked) AS total,
 			count(score) FILTER (WHERE NOT is_revoked) AS scored,
 			coalesce(sum(score) FILTER (WHERE NOT is_revoked), 0) AS score_sum,
+			count(score) FILTER (WHERE NOT is_revoked AND is_automatic) AS automatic_scored,
+			coalesce(sum(score) FILTER (WHERE NOT is_revoked AND is_automatic), 0)
+				AS automatic_score_sum,
 			count(*) FILTER (WHERE NOT is_revoked AND score >= 80) AS positive,
 			count(*) FILTER (WHERE NOT is_revoked AND score < 50) AS negative,
 			count(*) FILTER (WHERE is_revoked) AS revoked,
@@ -185,7 +201,7 @@ BEGIN
 	ORDER BY agent_uuid FOR UPDATE;
 
 	WITH changes AS (
-		SELECT o.agent_uuid, o.client_address, o.tag1, o.normalized, o.score,
+		SELECT o.agent_uuid, o.client_address, o.tag1, o.normalized, o.score, o.is_automatic,
 			(r.id IS NOT NULL AND NOT r.is_revoked)::integer - (NOT o.is_revoked)::integer AS active,
 			(r.id IS NOT NULL AND r.is_revoked)::integer - o.is_revoked::integer AS revoked
 		FROM old_rows o LEFT JOIN erc8004_reputation r ON r.id = o.id
@@ -208,6 +224,8 @@ BEGIN
 		total_feedback = s.total_feedback + d.active,
 		scored_feedback = s.scored_feedback + d.scored,
 		score_sum = s.score_sum + d.score_sum,
+		automatic_scored = s.automatic_scored + d.automatic_scored,
+		automatic_score_sum = s.automatic_score_sum + d.automatic_score_sum,
 		positive_feedback = s.positive_feedback + d.positive,
 		negative_feedback = s.negative_feedback + d.negative,
 		revoked_feedback = s.revoked_feedback + d.revoked,
@@ -218,6 +236,9 @@ BEGIN
 	FROM (SELECT agent_uuid, sum(active) AS active, sum(revoked) AS revoked,
 			coalesce(sum(active) FILTER (WHERE score IS NOT NULL), 0) AS scored,
 			coalesce(sum(active * score), 0) AS score_sum,
+			coalesce(sum(active) FILTER (WHERE score IS NOT NULL AND is_automatic), 0)
+				AS automatic_scored,
+			coalesce(sum(active * score) FILTER (WHERE is_automatic), 0) AS automatic_score_sum,
 			coalesce(sum(active) FILTER (WHERE score >= 80), 0) AS positive,
 			coalesce(sum(active) FILTER (WHERE score < 50), 0) AS negative
 		FROM changes GROUP BY agent_uuid) AS d
@@ -321,12 +342,13 @@ BEGIN
 	FROM erc8004_reputation WHERE NOT is_revoked GROUP BY agent_uuid, tag1;
 
 	DELETE FROM erc8004_agent_stats;
-	INSERT INTO erc8004_agent_stats (agent_uuid, chain, registered_at, total_feedback, scored_feedback,
-		score_sum, positive_feedback, negative_feedback, revoked_feedback, unique_clients,
-		last_feedback_at, total_payments, successful_payments, failed_payments, total_amount_usdc,
-		last_payment_at)
+	INSERT INTO erc8004_agent_stats (agent_uuid, chain, registered_at, total_feedback,
+		scored_feedback, score_sum, automatic_scored, automatic_score_sum, positive_feedback, negative_feedback,
+		revoked_feedback, unique_clients, last_feedback_at, total_payments, successful_payments,
+		failed_payments, total_amount_usdc, last_payment_at)
 	SELECT a.agent_uuid, a.chain, a.created_at, coalesce(f.total, 0), coalesce(f.scored, 0),
-		coalesce(f.score_sum, 0), coalesce(f.positive, 0), coalesce(f.negative, 0),
+		coalesce(f.score_sum, 0), coalesce(f.automatic_scored, 0),
+		coalesce(f.automatic_score_sum, 0), coalesce(f.positive, 0), coalesce(f.negative, 0),
 		coalesce(f.revoked, 0), coalesce(f.clients, 0), f.last_at,
 		coalesce(p.total, 0), coalesce(p.successful, 0), coalesce(p.failed, 0),
 		coalesce(p.amount, 0), p.last_at
@@ -335,6 +357,8 @@ BEGIN
 			count(*) FILTER (WHERE NOT is_revoked) AS total,
 			count(score) FILTER (WHERE NOT is_revoked) AS scored,
 			sum(score) FILTER (WHERE NOT is_revoked) AS score_sum,
+			count(score) FILTER (WHERE NOT is_revoked AND is_automatic) AS automatic_scored,
+			sum(score) FILTER (WHERE NOT is_revoked AND is_automatic) AS automatic_score_sum,
 			count(*) FILTER (WHERE NOT is_revoked AND score >= 80) AS positive,
 			count(*) FILTER (WHERE NOT is_revoked AND score < 50) AS negative,
 			count(*) FILTER (WHERE is_revoked) AS revoked,

@@ -214,7 +214,8 @@ my $stats = 'SELECT total_feedback, reputation_score, positive_feedback, negativ
 is psql($stats), '4|53.92|1|1|0|2', 'the statistics are right on the read that follows';
 psql("UPDATE erc8004_reputation SET is_revoked = true, revoked_at = now() WHERE value = 9550");
 is psql($stats), '3|12.35|0|1|1|2', 'and after a revocation';
-like psql_errors("UPDATE erc8004_reputation SET value = 1"), qr/55000/, 'what was said cannot be changed';
+like psql_errors("UPDATE erc8004_reputation SET $_"), qr/55000/, "what was said cannot be changed: $_"
+	for 'value = 1', 'is_automatic = true';
 
 # --- many at once ---
 my $hammer = psql(agent_values(owner_address => "'" . address(500) . "'") . ' RETURNING agent_uuid');
@@ -258,8 +259,8 @@ sub random_step {
 	if ($kind < 38) { # an import: several agents, its own indexes, some revoked
 		my $at = 1000 + 100 * ++$tx;
 		return "INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index, value,"
-			. " value_decimals, tag1, is_revoked, revoked_at, source, created_at) SELECT agent_uuid, '$own',"
-			. " $at + n, $value + n, n % 3, '$tag', n = 2, CASE n WHEN 2 THEN now() END, 'import',"
+			. " value_decimals, tag1, is_automatic, is_revoked, revoked_at, source, created_at) SELECT agent_uuid, '$own',"
+			. " $at + n, $value + n, n % 3, '$tag', n > 1, n = 2, CASE n WHEN 2 THEN now() END, 'import',"
 			. " now() - n * interval '1 hour' FROM erc8004_agents, generate_series(1, 3) n"
 			. " WHERE agent_id % 4 = " . int(rand 4) . ';';
 	}
@@ -327,8 +328,13 @@ is psql(q{SELECT count(*) FROM erc8004_agents a JOIN erc8004_agent_stats s USING
 	(SELECT coalesce(sum(amount_usdc), 0) FROM erc8004_agent_payments l JOIN x402_payments p ON p.id = l.payment_id
 		WHERE l.agent_uuid = a.agent_uuid AND p.status = 'verified'))
 	AND s.reputation_score IS NOT DISTINCT FROM (SELECT trim_scale(round(avg(score), 2)) FROM erc8004_reputation r
-		WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked)}),
+		WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked)
+	AND s.direct_score IS NOT DISTINCT FROM (SELECT trim_scale(round(avg(score), 2)) FROM erc8004_reputation r
+		WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked AND NOT is_automatic)}),
 	psql('SELECT count(*) FROM erc8004_agents'), 'a recount counts what it says';
+
+cmp_ok psql('SELECT count(*) FROM erc8004_agent_stats WHERE direct_score <> reputation_score'), '>', 0,
+	'automatic feedback makes a difference';
 
 psql('DROP SCHEMA kept CASCADE');
 is migrate('down'), '', 'the migrations can be undone with data in place';
