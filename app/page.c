@@ -41,6 +41,14 @@ static bool read_cursor(
 	return strcmp(text, order) == 0;
 }
 
+bool page_goes_on(const struct call *call, const char *order)
+{
+	const char *cursor = call_param(call, "cursor");
+	struct page page;
+
+	return cursor != NULL && read_cursor(call, cursor, order, &page);
+}
+
 void page_read(const struct call *call, const char *order, struct page *page, struct faults *faults)
 {
 	const char *cursor = call_param(call, "cursor");

@@ -24,6 +24,9 @@ struct page {
 	const char *after_id; /* and its id */
 };
 
+/* Whether the request has a cursor of this order; for lists that can go on in one of several. */
+bool page_goes_on(const struct call *call, const char *order);
+
 /*
  * Reads limit, offset and cursor. `order` names the sort order ("name asc"): a cursor of another is
  * refused. What is wrong goes to *faults.

@@ -64,6 +64,10 @@ CREATE TABLE erc8004_agents (
 	search tsvector NOT NULL GENERATED ALWAYS AS (
 		setweight(to_tsvector('simple'::regconfig, coalesce(name, '')), 'A')
 		|| setweight(to_tsvector('simple'::regconfig, coalesce(description, '')), 'B')) STORED,
+	flags text[] NOT NULL GENERATED ALWAYS AS (ARRAY[
+		CASE WHEN x402_support IS TRUE THEN 'x402' ELSE 'no x402' END,
+		CASE WHEN registration_digest IS NULL THEN 'no file' ELSE 'file' END,
+		CASE file_active WHEN true THEN 'active' WHEN false THEN 'inactive' ELSE 'not said' END]) STORED,
 	CONSTRAINT erc8004_agents_identity UNIQUE (chain, registry_address, agent_id),
 	CONSTRAINT erc8004_agents_pending_has_no_id CHECK ((status = 'pending') = (agent_id IS NULL)),
 	CONSTRAINT erc8004_agents_digest_of_file
@@ -77,6 +81,8 @@ COMMENT ON COLUMN erc8004_agents.conformance IS 'What is off about the file: [{p
 COMMENT ON COLUMN erc8004_agents.name IS
 	'This and the columns to supported_trust: read out of the file, cut to size, for search';
 COMMENT ON COLUMN erc8004_agents.file_active IS 'The file''s own flag "active"';
+COMMENT ON COLUMN erc8004_agents.flags IS
+	'What is true or false of the file, as words for the one index over all lists';
 COMMENT ON COLUMN erc8004_agents.source IS 'api: registered here; import; chain: seen by the indexer';
 COMMENT ON COLUMN erc8004_agents.created_at IS 'When this registry took the agent in: registered_at';
 
