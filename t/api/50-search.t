@@ -69,6 +69,22 @@ $areg->psql(q{
 	INSERT INTO erc8004_agent_payments (payment_id, agent_uuid)
 		SELECT id, (SELECT agent_uuid FROM best ORDER BY agent_uuid OFFSET paid.id % 5 LIMIT 1)
 		FROM paid;
+	INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index, has_explicit_score,
+			value, is_automatic)
+		SELECT agent_uuid, '0x' || repeat('0', 39) || '1', 1, true,
+			CASE agent_id % 2 WHEN 0 THEN 95 ELSE 30 END, true
+		FROM erc8004_agents WHERE chain = 'base' AND agent_id BETWEEN 100 AND 300;
+	UPDATE erc8004_agents SET x402_support = NULL, file_active = NULL, agent_wallet = NULL
+		WHERE chain = 'sepolia' AND agent_id BETWEEN 20 AND 40;
+	UPDATE erc8004_agents SET file_active = false, agent_wallet = '0x' || repeat('7', 40),
+			skills = '{a skill,mixed Case}', domains = '{"a,b","{x}"}',
+			supported_trust = '{reputation,tee-attestation}'
+		WHERE chain = 'sepolia' AND agent_id BETWEEN 41 AND 47;
+	UPDATE erc8004_agents SET registration_file = NULL, registration_digest = NULL, name = NULL,
+			services = '{}'
+		WHERE chain = 'sepolia' AND agent_id BETWEEN 50 AND 70;
+	UPDATE erc8004_agents SET services = services || '{größe}'
+		WHERE chain = 'sepolia' AND agent_id BETWEEN 80 AND 82;
 	ANALYZE;
 });
 
@@ -157,6 +173,87 @@ subtest 'each filter leaves what it should' => sub {
 	is(search_ok("owner_address=$_", "$active AND a.owner_address = '\L$MIXED_CASE\E'"), 4, $_)
 		for $MIXED_CASE, lc $MIXED_CASE, '0x' . uc substr $MIXED_CASE, 2;
 	is(search_ok('owner_address=' . address('nobody'), 'false'), 0, 'an owner of none');
+};
+
+subtest 'what the registration file says can be searched for' => sub {
+	my $active = "a.status = 'active'";
+	my $finds = sub {
+		my ($query, $where) = @_;
+		ok(search_ok($query, "$active AND $where") > 0, 'some of them');
+	};
+	for my $service (qw(mcp a2a web)) {
+		$finds->("service=$_", "'$service' = ANY (a.services)") for $service, uc $service;
+	}
+	$finds->('service=mcp&service=A2A', "a.services @> '{mcp,a2a}'");
+	$finds->('service=mcp&service=MCP', "a.services @> '{mcp}'");
+	$finds->('service=' . encoded('größe'), "'größe' = ANY (a.services)");
+	is(search_ok('service=' . encoded('%'), 'false'), 0, 'a service is no pattern');
+	is(search_ok(join('&', map { "service=none$_" } 1 .. 90), 'false'), 0, '90 services at once');
+	$finds->('skill=' . encoded($_), 'a.skills @> ARRAY[' . quoted($_) . ']') for 'a skill', 'mixed Case';
+	$finds->('domain=' . encoded($_), 'a.domains @> ARRAY[' . quoted($_) . ']') for 'a,b', '{x}';
+	is(search_ok('skill=mixed%20case', 'false'), 0, 'a skill is found as it is written');
+	$finds->("supported_trust=$_", "'$_' = ANY (a.supported_trust)") for qw(reputation tee-attestation);
+	$finds->('x402=true', 'a.x402_support');
+	$finds->('x402=false', 'a.x402_support IS NOT TRUE');
+	$finds->('has_registration_file=true', 'a.registration_file IS NOT NULL');
+	$finds->('has_registration_file=false', 'a.registration_file IS NULL');
+	$finds->('active=true', 'a.file_active');
+	$finds->('active=false', 'NOT a.file_active');
+	$finds->('agent_wallet=0x' . '7' x 40, "a.agent_wallet = '0x' || repeat('7', 40)");
+	$finds->("agent_wallet=$_", "a.agent_wallet = '\L$MIXED_CASE\E'") for $MIXED_CASE, uc($MIXED_CASE) =~ s/X/x/r;
+	$finds->('service=mcp&x402=true&has_registration_file=true&supported_trust=reputation&chain=base',
+		"a.services @> '{mcp}' AND a.x402_support AND a.registration_file IS NOT NULL"
+		. " AND a.supported_trust @> '{reputation}' AND a.chain = 'base'");
+};
+
+subtest 'so can scores, rates, numbers and times' => sub {
+	my $active = "a.status = 'active'";
+	for my $score (qw(0 50 79.99 100)) {
+		search_ok("max_reputation_score=$score", "$active AND s.reputation_score <= $score");
+	}
+	ok(search_ok('min_reputation_score=60&max_reputation_score=60.5',
+		"$active AND s.reputation_score BETWEEN 60 AND 60.5"), 'some of them');
+	search_ok('min_reputation_score=70&max_reputation_score=70.00', "$active AND s.reputation_score = 70");
+	search_ok("min_success_rate=$_", "$active AND s.payment_success_rate >= $_") for qw(0 50.5 95 100);
+	search_ok("min_feedback=$_", "$active AND s.total_feedback >= $_") for qw(0 1 3 007), '9' x 18;
+	my ($first, $middle, $last) = map { $areg->psql_value("SELECT rfc3339(created_at)"
+		. " FROM erc8004_agents WHERE status = 'active' ORDER BY created_at OFFSET $_ LIMIT 1") }
+		0, 1500, 2900;
+	search_ok("registered_after=$middle", "$active AND a.created_at > '$middle'");
+	search_ok("registered_before=$middle", "$active AND a.created_at < '$middle'");
+	search_ok("registered_after=$first&registered_before=$last",
+		"$active AND a.created_at > '$first' AND a.created_at < '$last'");
+	search_ok('registered_after=2026-01-01t01:00:00.5%2B01:00', "$active AND a.created_at > '2026-01-01 00:00:00.5Z'");
+	search_ok("registered_after=$middle&registered_before=$middle", 'false');
+	search_ok('registered_after=2000-01-01T00:00:00Z&sort=name', $active, 'name', 'asc');
+};
+
+subtest 'automatic feedback can be left out of the score' => sub {
+	local $SORTS{reputation_score} = ['coalesce(s.direct_score, -1)', 'desc'];
+	my $active = "a.status = 'active'";
+	for my $order (qw(asc desc)) {
+		search_ok("automatic_feedback=exclude&sort=reputation_score&order=$order", $active,
+			'reputation_score', $order);
+	}
+	search_ok('automatic_feedback=exclude&min_reputation_score=60&max_reputation_score=90',
+		"$active AND s.direct_score BETWEEN 60 AND 90");
+	my $mean = sub { return $areg->psql_value("SELECT trim_scale(round(avg(score), 2))"
+		. " FROM erc8004_reputation WHERE agent_uuid = '$_[0]' AND NOT is_revoked AND $_[1]") };
+	my ($uuid) = map { $_->[0] } $areg->psql("SELECT agent_uuid FROM erc8004_agent_stats"
+		. " JOIN erc8004_agents a USING (agent_uuid) WHERE direct_score <> reputation_score"
+		. " AND direct_score IS NOT NULL AND $active AND (SELECT count(*) FROM erc8004_agents o"
+		. " WHERE o.owner_address = a.owner_address) <= 100 ORDER BY 1 LIMIT 1");
+	my $owner = $areg->psql_value("SELECT owner_address FROM erc8004_agents WHERE agent_uuid = '$uuid'");
+	for my $case (['', 'true'], ['&automatic_feedback=include', 'true'],
+		['&automatic_feedback=exclude', 'NOT is_automatic']) {
+		my ($query, $where) = @$case;
+		my ($agent) = grep { uuid_of($_) eq $uuid }
+			@{ search("limit=100&owner_address=$owner$query")->{json}{agents} };
+		is($agent->{reputation_score}, $mean->($uuid, $where), "the score shown: ?$query");
+	}
+	my $cursor = search('limit=1&sort=reputation_score')->{json}{next_cursor};
+	problem_ok(search("sort=reputation_score&automatic_feedback=exclude&cursor=$cursor"), 400,
+		'validation_failed', 'cursor');
 };
 
 subtest 'filters go together' => sub {
@@ -324,6 +421,22 @@ subtest 'what is wrong is named' => sub {
 		['validation_failed', 'sort=relevance', 'sort'],
 		(map { ['invalid_score', "min_reputation_score=$_", 'min_reputation_score'] }
 			'x', '', '-1', '100.01', '1.234', '1e1', 'NaN', '.5', '5.', '0x10', '%2B5', '1000', '5%20'),
+		(map { ['invalid_score', "max_reputation_score=$_", 'max_reputation_score'] } 'x', '', '-0', '101'),
+		(map { ['invalid_score', "min_success_rate=$_", 'min_success_rate'] } 'x', '100.001', '95%25'),
+		['invalid_score', 'min_reputation_score=60.01&max_reputation_score=60', 'max_reputation_score'],
+		(map { ['validation_failed', "min_feedback=$_", 'min_feedback'] } 'x', '', '-1', '1.0', '1e3', '9' x 19),
+		(map { my $name = $_; map { ['validation_failed', "$name=$_", $name] } 'yes', '', '1', 'TRUE', 'null' }
+			qw(x402 has_registration_file active)),
+		(map { my $name = $_; map { ['validation_failed', "$name=$_", $name] } '', 'x' x 201 }
+			qw(service skill domain supported_trust)),
+		(map { my $name = $_; map { ['validation_failed', "$name=$_", $name] } '', 'yesterday', '2026-02-30T00:00:00Z',
+			'2026-03-01', '2026-03-01T00:00:00', '2026-03-01T00:00:00+00:00', '1772323200', '2026-13-01T00:00:00Z' }
+			qw(registered_after registered_before)),
+		['validation_failed', 'registered_after=2026-03-01T00:00:00Z&registered_before=2026-03-01T00:59:59%2B01:00',
+			'registered_before'],
+		(map { ['validation_failed', "automatic_feedback=$_", 'automatic_feedback'] } '', 'no', 'true'),
+		(map { ['invalid_address', "agent_wallet=$_", 'agent_wallet'] } '', '0x12', $MIXED_CASE =~ s/aAe/AAe/r),
+		(map { ['validation_failed', "$_=a&$_=b", $_] } qw(skill domain supported_trust)),
 		(map { ['validation_failed', "limit=$_", 'limit'] } 0, 101, -1, '', 'x', '1.5', '9' x 30),
 		(map { ['validation_failed', "offset=$_", 'offset'] } -1, 100001, '', 'x', '9' x 30),
 		(map { ['validation_failed', "cursor=$_", 'cursor'] } '', 'x', 'abc', '00', 'zz', 'c3a4',
@@ -331,13 +444,18 @@ subtest 'what is wrong is named' => sub {
 			"$cursor&cursor=$cursor", substr($cursor, 2), substr($cursor, 0, -1), "${cursor}00"),
 		['validation_failed', 'nothing=1&status=x&owner_address=y&chain=z&limit=0&offset=x&order=x',
 			qw(nothing status owner_address chain limit offset order)],
+		['validation_failed', 'status=x&service=&x402=x&min_feedback=x&registered_after=x&agent_wallet=x',
+			qw(status service x402 min_feedback registered_after agent_wallet)],
 	);
 	for my $case (@cases) {
 		my ($code, $query, @names) = @$case;
 		problem_ok(search($query), 400, $code, @names) or diag("?$query");
 	}
 	is(search($_)->{status}, 400, "?$_ is refused")
-		for 'q=%ff', 'q=%00', 'q=%zz', 'q=%', '%ff=1', join '&', ('chain=base') x 101;
+		for 'q=%ff', 'q=%00', 'q=%zz', 'q=%', '%ff=1', join('&', ('chain=base') x 101), 'service=%00', 'skill=a%00b',
+		join '&', map { "service=$_" } 1 .. 500;
+	is(search(join '&', map { "service=$_" } 1 .. 1000)->{status}, 414, '1,000 services are too long');
+	is(search(join '&', ('chain=base', 'chain=sepolia') x 50)->{status}, 200, '100 chains are not');
 	problem_ok(search('q=' . 'a' x 8300), 414, 'uri_too_long');
 };
 
