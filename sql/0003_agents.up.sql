@@ -21,7 +21,7 @@ CREATE TABLE erc8004_agent_counts (
 COMMENT ON TABLE erc8004_agent_counts IS 'Number of agents, kept exact by triggers; rows may say 0';
 
 CREATE TABLE erc8004_agents (
-	agent_uuid uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+	agent_uuid uuid NOT NULL DEFAULT gen_random_uuid(),
 	chain chain_name NOT NULL,
 	chain_id bigint NOT NULL CONSTRAINT erc8004_agents_chain_id_range CHECK (chain_id > 0),
 	registry_address eth_address NOT NULL,
@@ -68,6 +68,8 @@ CREATE TABLE erc8004_agents (
 		CASE WHEN x402_support IS TRUE THEN 'x402' ELSE 'no x402' END,
 		CASE WHEN registration_digest IS NULL THEN 'no file' ELSE 'file' END,
 		CASE file_active WHEN true THEN 'active' WHEN false THEN 'inactive' ELSE 'not said' END]) STORED,
+	-- With what most searches ask of agents that they found by statistics: the index alone answers.
+	CONSTRAINT erc8004_agents_pkey PRIMARY KEY (agent_uuid) INCLUDE (chain, status),
 	CONSTRAINT erc8004_agents_identity UNIQUE (chain, registry_address, agent_id),
 	CONSTRAINT erc8004_agents_pending_has_no_id CHECK ((status = 'pending') = (agent_id IS NULL)),
 	CONSTRAINT erc8004_agents_digest_of_file
