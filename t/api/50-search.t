@@ -452,7 +452,7 @@ subtest 'what is wrong is named' => sub {
 		problem_ok(search($query), 400, $code, @names) or diag("?$query");
 	}
 	is(search($_)->{status}, 400, "?$_ is refused")
-		for 'q=%ff', 'q=%00', 'q=%zz', 'q=%', '%ff=1', join('&', ('chain=base') x 101), 'service=%00', 'skill=a%00b',
+		for 'q=%ff', 'q=%00', 'q=%zz', 'q=%', '%ff=1', join('&', ('chain=base') x 129), 'service=%00', 'skill=a%00b',
 		join '&', map { "service=$_" } 1 .. 500;
 	is(search(join '&', map { "service=$_" } 1 .. 1000)->{status}, 414, '1,000 services are too long');
 	is(search(join '&', ('chain=base', 'chain=sepolia') x 50)->{status}, 200, '100 chains are not');

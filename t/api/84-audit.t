@@ -242,7 +242,7 @@ $areg->aregctl('agent', 'suspend', $agent);
 is_deeply([newest()], [['agent.suspend', 'agent', $agent]], 'aregctl agent suspend, too');
 $areg->aregctl('agent', 'reactivate', $agent);
 is_deeply([newest()], [['agent.reactivate', 'agent', $agent]], 'and agent reactivate');
-my $import = json_text({ agent_id => 7, chain => 'base', owner_address => $bob->{wallet},
+my $import = json_text({ agent_id => 70_000, chain => 'base', owner_address => $bob->{wallet},
 	registry_address => '0x8004A169FB4a3325136EB29fA0ceB6D2e539a432', registration_file => undef });
 is($areg->aregctl('import', '-', \"$import\n")->{exit}, 0, 'an import');
 is_deeply([newest()], [['import', 'registry', '-']], 'is one entry');
