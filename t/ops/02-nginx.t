@@ -56,9 +56,10 @@ SKIP: {
 	like($handshake->('-alpn h2'), qr/ALPN protocol: h2/, 'HTTP/2 is offered');
 }
 
-# The files as they are installed, filled in for a folder of ours.
+# The files as they are installed, filled in for a folder of ours, in an nginx that
+# serves another host and says for all of them what a distribution does.
 my $dir = tempdir(CLEANUP => 1);
-my %value = (socket => "$dir/aregd.sock", docsdir => build_dir() . '/docs', nginxdir => $dir, logdir => $dir,
+my %value = (socket => "$dir/aregd.sock", docsdir => build_dir() . '/docs', nginxdir => $dir, logdir => $dir, nginxlogdir => $dir,
 	tlsdir => $areg->dir . '/tls');
 for my $from (glob root() . '/conf/nginx/*') {
 	my ($name) = $from =~ m{([^/]+?)(?:\.in)?$};
@@ -70,7 +71,8 @@ for my $from (glob root() . '/conf/nginx/*') {
 	close $out or die "$dir/$name: $!\n";
 }
 open my $main, '>', "$dir/nginx.conf" or die "$dir/nginx.conf: $!\n";
-print $main "pid $dir/nginx.pid;\nevents {}\nhttp {\n\tinclude $dir/areg.conf;\n}\n";
+print $main "pid $dir/nginx.pid;\nevents {}\nhttp {\n\tgzip on;\n\tserver_tokens build;\n\tkeepalive_timeout 65;\n"
+	. "\tinclude $dir/areg.conf;\n\tserver { listen 80 default_server; server_name _; }\n}\n";
 close $main or die "$dir/nginx.conf: $!\n";
 my $verdict = `PATH=\$PATH:/usr/sbin nginx -t -p '$dir' -c '$dir/nginx.conf' -e stderr 2>&1`;
 like($verdict, qr/test is successful/, 'the configuration that is installed is right')
