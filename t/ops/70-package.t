@@ -1,0 +1,552 @@
+# Installed like a native: what `make install` puts where, the unit of systemd started by hand with
+# what it forbids, and the Debian package from its build to its purge in a clean Debian 12.
+use strict;
+use warnings;
+
+use File::Basename qw(dirname);
+use File::Find qw(find);
+use File::Temp qw(tempdir);
+use POSIX qw(_exit);
+use Test::More;
+
+use lib dirname(__FILE__) . '/../lib';
+use Areg::Test qw(root build_dir alive wait_until);
+
+my $root = root();
+my $build = build_dir();
+my $as_root = $> == 0;
+my $work = tempdir('areg-package-XXXXXX', TMPDIR => 1);
+chmod 0755, $work;
+my @children; # that end with this test
+
+$ENV{PATH} .= ':/usr/local/sbin:/usr/sbin:/sbin';
+$ENV{LC_ALL} = 'C.UTF-8';
+delete @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS)};
+
+END {
+	my $status = $?;
+	if (defined $work) {
+		kill KILL => $_ for @children; # unshare lets nothing else end it
+		waitpid $_, 0 for @children;
+		system 'rm', '-rf', $work;
+	}
+	$? = $status;
+}
+
+sub text_of
+{
+	my ($name) = @_;
+	open my $in, '<', $name or die "$name: $!\n";
+	local $/;
+	return scalar <$in>;
+}
+
+sub write_file
+{
+	my ($name, $text) = @_;
+	open my $out, '>', $name or die "$name: $!\n";
+	print $out $text;
+	close $out or die "$name: $!\n";
+}
+
+# Runs a command; returns its exit code and all that it printed.
+sub run
+{
+	my (@command) = @_;
+	my $pid = open(my $out, '-|') // die "fork: $!\n";
+
+	if ($pid == 0) {
+		open STDERR, '>&', \*STDOUT;
+		open STDIN, '<', '/dev/null';
+		exec { $command[0] } @command or do { print "$command[0]: $!\n"; _exit(127) };
+	}
+	local $/;
+	my $text = <$out> // '';
+	close $out;
+	return ($? >> 8, $text);
+}
+
+sub run_ok
+{
+	my ($name, @command) = @_;
+	my ($status, $said) = run(@command);
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	is($status, 0, $name) or diag(substr $said, -3000);
+	return $said;
+}
+
+# A variable of the Makefile.
+sub variable
+{
+	my ($name) = @_;
+	my ($status, $value) = run('make', '-s', '-C', $build, '--eval', "areg-say:;\@echo \$($name)",
+		'areg-say');
+
+	die "make cannot say $name: $value" if $status != 0;
+	chomp $value;
+	return $value;
+}
+
+# What is in a folder, as sorted paths from it on; folders themselves are not named.
+sub files_in
+{
+	my ($folder) = @_;
+	my @files;
+
+	find({ no_chdir => 1, wanted => sub { push @files, substr($_, 1 + length $folder) if -l || !-d } },
+		$folder);
+	return sort @files;
+}
+
+sub mode_of { return sprintf '%04o', (stat $_[0])[2] & 07777 }
+
+# The values of a key in a unit, in order; a continued list of them is one.
+sub unit_values
+{
+	my ($unit, $key) = @_;
+	return $unit =~ /^\Q$key\E=(.*)$/mg;
+}
+
+# ---- make install ----
+
+my %dir = map { $_ => variable($_) }
+	qw(sbindir mandir sysconfdir localstatedir runstatedir pkgdatadir systemdsystemunitdir sysusersdir
+	tmpfilesdir);
+my $stage = "$work/stage";
+my @install = ('make', '-C', $build, "DESTDIR=$stage");
+
+run_ok('make install puts everything into a folder', @install, 'install');
+my @missing = grep { !-s "$stage$_" } (
+	(map { "$dir{sbindir}/$_" } qw(aregd aregctl)),
+	(map { "$dir{mandir}/$_" } qw(man5/areg.conf.5 man7/areg.7 man8/aregd.8 man8/aregctl.8)),
+	"$dir{sysconfdir}/areg/areg.conf", "$dir{sysconfdir}/logrotate.d/areg",
+	"$dir{systemdsystemunitdir}/areg.service", "$dir{sysusersdir}/areg.conf", "$dir{tmpfilesdir}/areg.conf",
+	(map { "$dir{pkgdatadir}/$_" } qw(areg.conf nginx/areg.conf docs/index.html spawn-fcgi/aregd.init
+		sql/0001_types.up.sql)));
+is("@missing", '', 'programs, manual pages, configuration, unit and site are at their places');
+is(mode_of("$stage$dir{sysconfdir}/areg/areg.conf"), '0640', 'the configuration is not for everybody');
+is(mode_of("$stage$dir{pkgdatadir}/spawn-fcgi/aregd.init"), '0755', 'the init script can be run');
+
+my @unfilled;
+for my $file (grep { !/(?:aregd|aregctl)$/ } files_in($stage)) {
+	push @unfilled, $file if text_of("$stage/$file") =~ /\@[a-z]+dir\@|\@socket\@|\@webgroup\@/;
+}
+is("@unfilled", '', 'no name of a folder was left out of them');
+
+my $init = "$stage$dir{pkgdatadir}/spawn-fcgi/aregd.init";
+run_ok("$_ is a shell script", 'sh', '-n', $_) for $init, "$root/debian/areg.postrm";
+
+my $unit_file = "$stage$dir{systemdsystemunitdir}/areg.service";
+my $unit = text_of($unit_file);
+my $aregd = "$dir{sbindir}/aregd";
+my @start = split ' ', (unit_values($unit, 'ExecStart'))[0];
+my ($socket) = "@start" =~ /-s (\S+)/;
+
+is($socket, "$dir{runstatedir}/areg/aregd.sock", 'the unit listens where nginx looks');
+like(text_of("$stage$dir{pkgdatadir}/nginx/http.conf"), qr/unix:\Q$socket\E /, 'as its configuration says');
+is((unit_values($unit, 'ExecReload'))[0], undef, 'it offers no reload, as long as aregd has none');
+SKIP: {
+	skip 'systemd-analyze is not installed', 2 if (run('systemd-analyze', '--version'))[0] != 0;
+	is((run('systemd-analyze', 'verify', '--man=no', $unit_file))[1], '', 'systemd finds no fault with the unit');
+	run_ok('and little exposed', 'systemd-analyze', 'security', '--offline=yes', '--threshold=20',
+		'--no-pager', $unit_file);
+}
+SKIP: {
+	skip 'logrotate is not installed', 1 if (run('logrotate', '--version'))[0] != 0;
+	my ($user, $group) = ((getpwuid $>)[0], (getgrgid $))[0]);
+	write_file("$work/rotate", text_of("$stage$dir{sysconfdir}/logrotate.d/areg") =~ s/su areg adm/su $user $group/r);
+	chmod 0644, "$work/rotate";
+	unlike((run('logrotate', '-d', '-s', "$work/rotated", "$work/rotate"))[1], qr/error/i,
+		'logrotate finds no fault with its part');
+}
+
+# ---- the unit, by hand ----
+
+# A program for seccomp(2) that lets pass what the unit does; for this machine's numbers of calls.
+sub filter_of
+{
+	my ($unit, %number) = @_;
+	my %family = (AF_UNIX => 1, AF_INET => 2, AF_INET6 => 10);
+	my ($error, $allow) = (0x50000, 0x7fff0000);
+	my (%may, @code);
+	my $op = sub { push @code, pack 'SCCL', @_ };
+	my $equal = sub { $op->(0x15, $_[1], $_[2], $_[0]) };
+	my $load = sub { $op->(0x20, 0, 0, $_[0]) };
+	my $answer = sub { $op->(0x06, 0, 0, $_[0]) };
+	my $calls;
+	$calls = sub {
+		my (undef, $said) = run('systemd-analyze', 'syscall-filter', '--no-pager', $_[0]);
+		return map { /^\@/ ? $calls->($_) : $_ } $said =~ /^    ([@\w-]+)$/mg;
+	};
+	for my $list (unit_values($unit, 'SystemCallFilter')) {
+		my $is_refusal = $list =~ s/^~//;
+		for my $call (map { /^\@/ ? $calls->($_) : $_ } split ' ', $list) {
+			$is_refusal ? delete $may{$call} : ($may{$call} = 1);
+		}
+	}
+	$load->(4);
+	$equal->(0xc000003e, 1, 0); # AUDIT_ARCH_X86_64
+	$answer->(0x80000000);
+	my @families = map { $family{$_} } split ' ', (unit_values($unit, 'RestrictAddressFamilies'))[0];
+	$load->(0);
+	$equal->($number{socket}, 0, 3 + @families);
+	$load->(16);
+	$equal->($families[$_], @families - $_, 0) for 0 .. $#families;
+	$answer->($error | 97);
+	$answer->($allow) if @families;
+	die "memory that is written may be run\n" if (unit_values($unit, 'MemoryDenyWriteExecute'))[0] ne 'yes';
+	$load->(0);
+	$equal->($number{mmap}, 0, 4);
+	$load->(32);
+	$op->(0x54, 0, 0, 6); # writable and executable
+	$equal->(6, 0, 1);
+	$answer->($error | 1);
+	$load->(0);
+	$equal->($number{mprotect}, 0, 3);
+	$load->(32);
+	$op->(0x45, 0, 1, 4);
+	$answer->($error | 1);
+	$load->(0);
+	for my $call (grep { defined } @number{sort keys %may}) {
+		$equal->($call, 0, 1);
+		$answer->($allow);
+	}
+	$answer->($error | 1);
+	return @code;
+}
+
+# Puts the filter on itself and becomes the command: prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER).
+my $under_filter = <<'END';
+open my $in, '<', shift or die;
+local $/;
+my $code = <$in>;
+my $program = pack 'S x![Q] P', length($code) / 8, $code;
+syscall(157, 22, 2, $program) == 0 or die "seccomp: $!\n";
+exec @ARGV or die "$ARGV[0]: $!\n";
+END
+
+SKIP: {
+	my $numbers = (grep { -r } '/usr/include/x86_64-linux-gnu/asm/unistd_64.h',
+		'/usr/include/asm/unistd_64.h')[0];
+	skip 'only root can start it as systemd does', 1 if !$as_root;
+	skip 'the numbers of system calls are known for x86_64 only', 1
+		if (POSIX::uname())[4] ne 'x86_64' || !$numbers;
+	skip 'systemd is not installed', 1 if (run('systemd-sysusers', '--version'))[0] != 0;
+
+	my ($web_group) = text_of("$stage$dir{tmpfilesdir}/areg.conf") =~ m{^d \S+ 2750 areg (\S+)$}m;
+	my $web_gid = getgrnam $web_group;
+	skip "there is no group $web_group", 1 if !defined $web_gid;
+	mkdir "$stage/etc";
+	write_file("$stage/etc/group", "adm:x:4:\n$web_group:x:$web_gid:\n");
+	run_ok('sysusers.d makes the user', 'systemd-sysusers', "--root=$stage", 'areg.conf');
+	my ($uid, $gid, $shell) = text_of("$stage/etc/passwd") =~ /^areg:[^:]*:(\d+):(\d+):.*:(.*)$/m;
+	like($shell, qr/nologin$/, 'who cannot log in');
+	run_ok('tmpfiles.d makes its folders', 'systemd-tmpfiles', "--root=$stage", '--create', 'areg.conf');
+	my ($run, $log) = ("$stage$dir{runstatedir}/areg", "$stage$dir{localstatedir}/log/areg");
+	is(join(' ', mode_of($run), (stat $run)[4, 5]), "2750 $uid $web_gid",
+		'one for the socket, which the web server can enter');
+	is(join(' ', mode_of($log), (stat $log)[4, 5]), "2750 $uid 4",
+		'one for the log, which administrators can read');
+	my $conf = "$stage$dir{sysconfdir}/areg/areg.conf";
+	is(join(' ', mode_of($conf), (stat $conf)[4, 5]), "0640 0 $gid", 'and lets it read its configuration');
+
+	my $areg = Areg::Test->start(without => ['aregd']);
+	my $sockets = dirname($areg->socket_path('aregd'));
+	# The stack's servers are for their owner only; aregd is somebody else here.
+	chmod 0755, "$sockets/pg";
+	chmod 0777, "$sockets/pg/.s.PGSQL.5432", "$sockets/memcached";
+	symlink "$stage$socket", "$sockets/aregd" or die "symlink: $!\n";
+	write_file($conf, text_of($areg->conf) =~ s{^log_file.*$}{log_file = "$log/areg.log"}mr);
+	write_file("$work/filter", join '', filter_of($unit, text_of($numbers) =~ /^#define __NR_(\w+) (\d+)$/mg));
+
+	is((unit_values($unit, 'ProtectSystem'))[0], 'strict', 'the unit lets it write nowhere');
+	is((unit_values($unit, 'ReadWritePaths'))[0], "$dir{runstatedir}/areg $dir{localstatedir}/log/areg",
+		'but in those folders');
+	is((unit_values($unit, 'CapabilityBoundingSet'))[0], '', 'and gives it no privilege');
+	my @command = map { m{^/} ? "$stage$_" : $_ } @start;
+	my $pid = fork // die "fork: $!\n";
+	if ($pid == 0) {
+		open STDIN, '<', '/dev/null';
+		open STDOUT, '>', "$work/aregd.log";
+		open STDERR, '>&', \*STDOUT;
+		exec 'env', '-i', "PATH=$ENV{PATH}", 'unshare', '-m', 'sh', '-ec',
+			'mount --bind "$1" "$1"; mount --bind "$2" "$2"; mount -o remount,bind,ro /; shift 2; exec "$@"',
+			'sh', $run, $log, 'setpriv', "--reuid=$uid", "--regid=$gid", '--clear-groups', '--no-new-privs',
+			'--bounding-set=-all', 'perl', '-e', $under_filter, "$work/filter", @command or _exit(127);
+	}
+	push @children, $pid;
+	ok(wait_until(20, sub { !alive($pid) || $areg->get('/health')->{status} == 200 }) && alive($pid),
+		'started as the unit says, it serves through nginx')
+		or diag(text_of("$work/aregd.log"), -e "$log/areg.log" ? text_of("$log/areg.log") : '');
+	my $status = text_of("/proc/$pid/status");
+	like($status, qr/^Uid:\t$uid\t$uid\t$uid\t$uid$/m, 'as its own user');
+	like($status, qr/^NoNewPrivs:\t1\nSeccomp:\t2$/m, 'under the filter');
+	like($status, qr/^CapBnd:\t0+$/m, 'without a privilege');
+	is(join(' ', mode_of("$stage$socket"), (stat "$stage$socket")[4, 5]), "0660 $uid $web_gid",
+		'its socket is open to the web server, and to nobody else');
+
+	my $user = $areg->make_user;
+	my $answer = $areg->post('/api/v1/agents/register', { chain => 'base',
+		owner_address => $user->{wallet}, registration_file => { name => 'Hardened',
+			description => 'Behind a unit.',
+			type => 'https://eips.ethereum.org/EIPS/eip-8004#registration-v1' } },
+		{ key => $user->{key} });
+	is($answer->{status}, 201, 'it registers an agent') or diag($answer->{body});
+	is($areg->get("/api/v1/agents/$answer->{json}{agent_uuid}")->{status}, 200, 'and finds it again');
+	is($areg->get('/metrics')->{status}, 200, 'it tells its metrics');
+	is(join(' ', mode_of("$log/areg.log"), (stat "$log/areg.log")[4, 5]), "0640 $uid 4",
+		'its log is where it should be');
+	my $areg_log = text_of("$log/areg.log");
+	like($areg_log, qr/"memcached[^"]*: /, 'it found memcached');
+	unlike($areg_log, qr/not permitted|Permission denied|Read-only|not supported/,
+		'and nothing was refused to it');
+	kill TERM => $pid;
+	ok(wait_until(30, sub { !alive($pid) }), 'it ends when it is told to');
+	waitpid $pid, 0;
+	is($?, 0, 'and says that all is well');
+	@children = ();
+}
+
+# ---- make uninstall ----
+
+my $again = "$work/again";
+run('make', '-C', $build, "DESTDIR=$again", 'install');
+run_ok('make uninstall succeeds', 'make', '-C', $build, "DESTDIR=$again", 'uninstall');
+is(join(' ', files_in($again)), '', 'and leaves no file behind');
+run('make', '-C', $build, "DESTDIR=$again", 'install');
+write_file("$again$dir{sysconfdir}/areg/areg.conf", "# mine\n");
+run('make', '-C', $build, "DESTDIR=$again", 'uninstall');
+is(join(' ', files_in($again)), substr("$dir{sysconfdir}/areg/areg.conf", 1),
+	'but a configuration that was changed');
+
+# ---- packaging agrees with the build ----
+
+my $native = "$work/native";
+run('make', '-C', $build, "DESTDIR=$native", 'prefix=/usr', 'sysconfdir=/etc', 'localstatedir=/var',
+	'systemdsystemunitdir=/lib/systemd/system', 'install');
+my @listed = grep { /\S/ } split /\n/, text_of("$root/debian/areg.install");
+# debian/rules moves it.
+my @made = map { $_ eq 'usr/share/areg/nginx/areg.conf' ? 'etc/nginx/sites-available/areg' : $_ }
+	files_in($native);
+my $covers = sub { my ($entry, $file) = @_; $file eq $entry || index($file, "$entry/") == 0 };
+is(join(' ', grep { my $file = $_; !grep { $covers->($_, $file) } @listed } @made), '',
+	'every file that is installed is in the package');
+is(join(' ', grep { my $entry = $_; !grep { $covers->($entry, $_) } @made } @listed), '',
+	'and the package expects no other');
+is(join(' ', map { s{^debian/}{}r } sort grep { m{^debian/} } split ' ', variable('EXTRA_DIST')),
+	join(' ', sort grep { !m{^(?:\.debhelper|areg|build|tmp)/|debhelper|substvars$|^files$} }
+		files_in("$root/debian")),
+	'make dist takes all of debian/ along');
+
+my ($version) = text_of("$root/configure.ac") =~ /AC_INIT\(\[areg\], \[(.*?)\]\)/;
+like(text_of("$root/debian/changelog"), qr/\Aareg \(\Q$version\E-\d+\) /,
+	'the package has the version of the sources');
+
+my %section;
+for (split /\n/, text_of("$root/scripts/packages")) {
+	push @{ $section{$1} }, $2 if /^(\w+)\s+(\S+)/;
+}
+my $control = text_of("$root/debian/control");
+# The names in a field of debian/control, the first of alternatives, without versions.
+my $field = sub {
+	my ($list) = $control =~ /^$_[0]:\n((?: .*\n)+)/m;
+	return grep { !/[\$:]/ } map { /^ ([^\s,(]+)/ ? $1 : () } split /\n/, $list;
+};
+# What debhelper and build-essential bring; what only scripts need.
+my %with_debhelper = map { $_ => 1 } qw(autoconf automake gcc libc6-dev make);
+my %scripts_only = map { $_ => 1 } qw(ca-certificates curl openssl perl);
+is(join(' ', sort grep { !/^(?:debhelper|dh-)/ } $field->('Build-Depends')),
+	join(' ', sort grep { !$with_debhelper{$_} } @{ $section{build} }),
+	'it is built with what scripts/packages lists');
+is(join(' ', sort grep { $_ ne 'systemd' } $field->('Depends'), $field->('Recommends')),
+	join(' ', sort grep { !$scripts_only{$_} } @{ $section{run} }), 'and run with it');
+
+# ---- the package in a clean Debian 12 ----
+
+my $holder; # a process whose namespaces are those of the clean root
+my $clean = "$work/debian";
+
+# Runs a shell command in the clean root, where there is only a loopback network;
+# `online` is for apt.
+sub inside
+{
+	my ($command, %option) = @_;
+	return run('nsenter', '-t', $holder, '-m', '-p', $option{online} ? () : '-n', 'chroot',
+		$clean, 'env', '-i', 'PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'LC_ALL=C.UTF-8',
+		'DEBIAN_FRONTEND=noninteractive', 'sh', '-c', $command);
+}
+
+sub inside_ok
+{
+	my ($name, $command, %option) = @_;
+	my ($status, $said) = inside($command, %option);
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	is($status, 0, $name) or diag("$command\n", substr $said, -3000);
+	return $said;
+}
+
+sub said_inside { my ($said) = (inside($_[0]))[1]; chomp $said; return $said }
+
+# Status of a GET over TLS.
+sub status_of
+{
+	my ($path) = @_;
+	my (undef, $said) = run('nsenter', '-t', $holder, '-n', 'curl', '-sk', '-m', 10,
+		'-o', '/dev/null', '-w', '%{http_code}', '--resolve',
+		'areg.example.org:443:127.0.0.1', "https://areg.example.org$path");
+	return $said;
+}
+
+# The sources as they are published, under $work/NAME, as that version; returns the package
+# built from them.
+sub build_package
+{
+	my ($name, $version) = @_;
+	my $tree = "$work/$name/tree";
+
+	mkdir "$work/$name";
+	run_ok("make dist gives the sources of version $version", 'make', '-C', $build, 'distdir',
+		"distdir=$tree");
+	my $log = text_of("$tree/debian/changelog");
+	if ($version ne ($log =~ /\((.*?)\)/)[0]) {
+		my ($signed) = $log =~ /^( -- .*)$/m;
+		write_file("$tree/debian/changelog", "areg ($version) bookworm; urgency=medium\n\n"
+			. "  * Build again.\n\n$signed\n\n$log");
+	}
+	run_ok("version $version is built from a clean tree", 'sh', '-c',
+		'cd "$1" && dpkg-buildpackage -us -uc -b', 'sh', $tree);
+	return glob "$work/$name/areg_*.deb";
+}
+
+# debootstrap and apt in the clean root use the mirrors that this machine uses.
+sub make_clean_root
+{
+	my (undef, $targets) = run('apt-get', 'indextargets', '--format', '$(REPO_URI) $(RELEASE)',
+		'Created-By: Packages', 'Origin: Debian');
+	my %sources = map { ($_ => 1) } grep { / bookworm/ } split /\n/, $targets;
+	my ($mirror) = map { /^(\S+) bookworm$/ } sort keys %sources;
+	my (undef, $settings) = run('apt-config', 'dump');
+
+	return 'no mirror of Debian 12 among the sources of apt' if !$mirror;
+	run_ok('a clean Debian 12 is made', 'debootstrap', '--variant=minbase', 'bookworm', $clean, $mirror);
+	write_file("$clean/etc/apt/sources.list", join '', map { "deb $_ main\n" } sort keys %sources);
+	write_file("$clean/etc/apt/apt.conf.d/90host",
+		join "\n", grep { /^Acquire::(?!Languages)/ } split /\n/, $settings);
+	run('cp', '-L', '/etc/resolv.conf', '/etc/hosts', "$clean/etc/");
+	write_file("$clean/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n");
+	chmod 0755, "$clean/usr/sbin/policy-rc.d";
+
+	my $pid = fork // die "fork: $!\n";
+	if ($pid == 0) {
+		open STDIN, '<', '/dev/null';
+		# Interface lo up: SIOCSIFFLAGS, IFF_UP | IFF_RUNNING. The last is init there, and reaps.
+		exec 'unshare', '-mpnf', '--kill-child', 'sh', '-ec', 'mount -t proc proc "$1/proc"
+			mount --rbind /dev "$1/dev"
+			perl -MSocket -e \'socket S, AF_INET, SOCK_DGRAM, 0;
+				my $lo = pack "a16 s x22", "lo", 0x41;
+				ioctl S, 0x8914, $lo or die $!\'
+			touch "$1/.ready"; exec perl -e \'$SIG{CHLD} = "IGNORE"; sleep 60 while 1\'',
+			'sh', $clean or _exit(127);
+	}
+	push @children, $pid;
+	wait_until(20, sub { -e "$clean/.ready" }) or die "no namespace for the clean root\n";
+	unlink "$clean/.ready";
+	($holder) = split ' ', text_of("/proc/$pid/task/$pid/children");
+	return;
+}
+
+# As systemd would: what the unit says, by hand.
+sub start_unit
+{
+	my $unit = text_of("$clean/lib/systemd/system/areg.service");
+	my ($before) = map { s/^\+//r } unit_values($unit, 'ExecStartPre');
+	my ($command) = unit_values($unit, 'ExecStart');
+	my ($user) = unit_values($unit, 'User');
+
+	inside_ok('what the unit does before the start succeeds', $before);
+	inside("setsid setpriv --reuid=$user --regid=$user --clear-groups --no-new-privs --bounding-set=-all "
+		. "$command >/tmp/aregd.log 2>&1 & echo \$! >/tmp/aregd.pid");
+	return wait_until(20, sub { status_of('/health') eq '200' });
+}
+
+sub stop_unit
+{
+	return inside_ok('it is stopped', 'pid=$(cat /tmp/aregd.pid); kill $pid
+		for i in $(seq 300); do kill -0 $pid 2>/dev/null || exit 0; sleep 0.1; done; exit 1');
+}
+
+SKIP: {
+	skip 'the package is built and installed with AREG_TEST_FULL=1 only', 1 if !$ENV{AREG_TEST_FULL};
+	skip 'a clean root needs root', 1 if !$as_root;
+	my ($first) = build_package('first', "$version-1");
+	my ($second) = build_package('second', "$version-2");
+	my (undef, $lint) = run('lintian', '--fail-on', 'none', glob "$work/first/*.changes");
+	unlike($lint, qr/^E:/m, 'lintian finds no error') or diag($lint);
+
+	my $why = make_clean_root();
+	skip $why, 1 if defined $why;
+	run('mkdir', "$clean/srv/packages");
+	run('cp', $first, $second, "$clean/srv/packages");
+	my $install = sub { "apt-get install -q -y /srv/packages/areg_$version-$_[0]_*.deb" };
+	inside_ok('apt finds its packages', 'apt-get update -q', online => 1);
+	inside_ok('the package is installed with what it needs', $install->(1), online => 1);
+	inside('apt-get install -q -y --no-install-recommends logrotate openssl', online => 1);
+	is(said_inside('dpkg -s areg | grep ^Status'), 'Status: install ok installed', 'it is configured');
+	is(said_inside('stat -c "%a %U:%G" /etc/areg/areg.conf /run/areg /var/log/areg'),
+		"640 root:areg\n2750 areg:www-data\n2750 areg:adm", 'configuration and folders have their owners');
+	is(said_inside('ls /etc/nginx/sites-enabled'), 'default', 'no site was enabled');
+	is(said_inside('ls /etc/systemd/system/multi-user.target.wants/areg.service'),
+		'/etc/systemd/system/multi-user.target.wants/areg.service', 'the service starts with the host');
+
+	# What README.Debian says.
+	my @said = text_of("$clean/usr/share/doc/areg/README.Debian") =~ /^ {4}(\S.*)$/mg;
+	inside_ok('PostgreSQL starts', 'pg_ctlcluster 15 main start');
+	inside_ok('memcached starts', 'memcached -d -u memcache -l 127.0.0.1');
+	inside_ok("as README.Debian says: $_", $_) for grep { /^runuser/ } @said;
+	inside('mkdir /etc/areg/tls && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 \
+		-nodes -subj /CN=areg.example.org -keyout /etc/areg/tls/key.pem -out /etc/areg/tls/cert.pem');
+	inside_ok("as README.Debian says: $_", $_) for grep { /^ln/ } @said;
+	inside_ok('nginx takes the site beside its own', 'nginx -t && nginx');
+	ok(start_unit(), 'started as the unit says, it serves over TLS')
+		or diag(said_inside('cat /tmp/aregd.log'));
+	is(status_of('/api/v1/agents'), 200, 'it answers from the database');
+	is(status_of('/docs/'), 200, 'nginx serves the documentation');
+	stop_unit();
+
+	# Without systemd.
+	my $init = '/usr/share/areg/spawn-fcgi/aregd.init';
+	inside('sed -i "1i log_file = /var/log/areg/areg.log" /etc/areg/areg.conf');
+	inside_ok('the init script starts it', "$init start");
+	ok(wait_until(20, sub { status_of('/health') eq '200' }), 'and it serves');
+	like(said_inside("$init status"), qr/^aregd runs, pid \d+$/, 'and it says so');
+	inside_ok('logrotate rotates', 'logrotate -f /etc/logrotate.d/areg');
+	ok(wait_until(10, sub { said_inside('grep -c reopened /var/log/areg/areg.log') eq '1' }), 'and it goes on in a new log')
+		or diag(said_inside('ls -la /var/log/areg; cat /var/log/areg/*'));
+	is(said_inside('stat -c "%a %U:%G" /var/log/areg/areg.log'), '640 areg:adm', 'which administrators can read');
+	inside_ok('the init script stops it', "$init stop");
+	is(said_inside("$init status; echo \$?"), "aregd does not run\n3", 'and it says so');
+
+	inside_ok('a later version is installed over it', $install->(2), online => 1);
+	is(said_inside('dpkg-query -W -f \'${Version}\' areg'), "$version-2", 'and is there');
+	is(said_inside('head -n 1 /etc/areg/areg.conf; stat -c "%a %U:%G" /etc/areg/areg.conf'),
+		"log_file = /var/log/areg/areg.log\n640 root:areg", 'the configuration is as it was');
+	is(said_inside('find /etc/areg /etc/nginx /etc/logrotate.d -name "*.dpkg-*"'), '', 'and nobody was asked about it');
+	ok(start_unit(), 'it serves again') or diag(said_inside('cat /tmp/aregd.log'));
+	stop_unit();
+
+	inside_ok('the package is removed', 'dpkg --remove areg');
+	is(said_inside('ls /etc/areg/areg.conf /usr/sbin/aregd /run/areg 2>/dev/null'), '/etc/areg/areg.conf',
+		'its configuration stays, its program goes');
+	inside_ok('nginx can go on without its site', 'nginx -t');
+	inside_ok('the package is purged', 'dpkg --purge areg');
+	inside('rm -r /srv/packages /tmp/aregd.log /tmp/aregd.pid');
+	is(said_inside('find / -xdev -iname "*areg*" ! -path "/proc/*"; ls -A /etc/areg'), "/etc/areg\ntls",
+		'nothing is left of it but the certificate, which is the administrator\'s');
+	is(said_inside('runuser -u postgres -- psql -Atc "SELECT datname FROM pg_database WHERE datname = \'areg\'"'),
+		'areg',
+		'and the database, which is never touched');
+}
+
+done_testing();
