@@ -3,12 +3,8 @@
  * with a line of tags by key and a line of tags by user, so that looking a key up, and looking a
  * user up in all sets, touch little else.
  *
- * An entry is written under a lock that covers a run of sets. Its sequence number is odd from
- * before the first word is written until after the last: a reader that meets an odd one, or another
- * one after reading than before, has not read a record, and says it missed. A writer that is killed
- * leaves it odd; the entry is then as good as free. Words are stored with release and loaded with
- * acquire, which orders them against the sequence number (Boehm, "Can seqlocks get along with
- * programming language memory models?", 2012) and costs nothing on x86.
+ * An entry is written under a lock that covers a run of sets, and read without one (lib/words.h).
+ * One whose writer was killed is as good as free.
  *
  * The version is counted up before a drop looks at the first set, and compared under the set's lock
  * before a store: either the store sees that it is late, or the drop finds what was stored.
@@ -20,6 +16,7 @@
 #include <time.h>
 
 #include "lib/shm.h"
+#include "lib/words.h"
 
 enum { WAYS = 8, LOCKS = 64, CACHE_LINE = 64 };
 enum { RECORD_WORDS = sizeof(struct caller_record) / 8 };
@@ -79,16 +76,6 @@ bool caller_has_scope(const struct caller_record *caller, const char *scope)
 			return len > 0;
 	}
 	return false;
-}
-
-static uint64_t get(const uint64_t *word)
-{
-	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
-}
-
-static void put(uint64_t *word, uint64_t value)
-{
-	__atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
 static int64_t time_get(const int64_t *time_s)
@@ -154,31 +141,28 @@ struct callers *callers_init(void *memory, size_t keys)
  * *record is of no use. */
 static bool read_entry(const struct entry *entry, struct caller_record *record)
 {
-	uint64_t sequence = get(&entry->sequence);
+	uint64_t sequence = word_get(&entry->sequence);
 
-	if (sequence == 0 || sequence % 2 != 0)
+	if (!words_are_whole(sequence))
 		return false;
-	for (size_t i = 0; i < RECORD_WORDS; i++)
-		memcpy((char *)record + 8 * i, &(uint64_t){ get(&entry->words[i]) }, 8);
-	return __atomic_load_n(&entry->sequence, __ATOMIC_RELAXED) == sequence;
+	words_get(record, entry->words, sizeof *record);
+	return words_were_whole(&entry->sequence, sequence);
 }
 
 /* With the lock of the set held. */
 static void write_entry(struct set *set, size_t way, const struct caller_record *record)
 {
 	struct entry *entry = &set->entries[way];
-	uint64_t writing = (get(&entry->sequence) + 1) | 1;
+	uint64_t writing = words_begin(&entry->sequence);
 	int64_t now_s = time(NULL);
 
-	__atomic_exchange_n(&entry->sequence, writing, __ATOMIC_ACQ_REL);
-	put(&set->key_tags[way], key_tag(record->key_hash));
-	put(&set->user_tags[way], user_tag(record->user_id));
-	for (size_t i = 0; i < RECORD_WORDS; i++)
-		put(&entry->words[i], word_of((const char *)record + 8 * i));
+	word_put(&set->key_tags[way], key_tag(record->key_hash));
+	word_put(&set->user_tags[way], user_tag(record->user_id));
+	words_put(entry->words, record, sizeof *record);
 	time_put(&entry->told_s, 0);
 	time_put(&entry->used_s, now_s);
-	put(&entry->live, 1);
-	put(&entry->sequence, writing + 1);
+	word_put(&entry->live, 1);
+	words_end(&entry->sequence, writing);
 }
 
 bool callers_find(struct callers *callers, const uint8_t key_hash[32], int64_t now_s,
@@ -190,7 +174,8 @@ bool callers_find(struct callers *callers, const uint8_t key_hash[32], int64_t n
 	for (size_t way = 0; way < WAYS; way++) {
 		struct entry *entry = &set->entries[way];
 
-		if (get(&set->key_tags[way]) != key_tag(key_hash) || get(&entry->live) == 0)
+		if (word_get(&set->key_tags[way]) != key_tag(key_hash) ||
+			word_get(&entry->live) == 0)
 			continue;
 		if (!read_entry(entry, record) || memcmp(record->key_hash, key_hash, 32) != 0)
 			continue;
@@ -210,10 +195,10 @@ static size_t place_for(const struct set *set, const uint8_t key_hash[32])
 
 	for (size_t way = 0; way < WAYS; way++) {
 		const struct entry *entry = &set->entries[way];
-		bool is_free = get(&entry->sequence) % 2 != 0 || get(&entry->live) == 0;
+		bool is_free = word_get(&entry->sequence) % 2 != 0 || word_get(&entry->live) == 0;
 		int64_t used_s = is_free ? INT64_MIN : time_get(&entry->used_s);
 
-		if (get(&set->key_tags[way]) == key_tag(key_hash))
+		if (word_get(&set->key_tags[way]) == key_tag(key_hash))
 			return way;
 		if (used_s < oldest) {
 			oldest = used_s;
@@ -248,8 +233,8 @@ static void drop(struct callers *callers, bool all, uint64_t tag)
 			struct set *set = &callers->sets[number];
 
 			for (size_t way = 0; way < WAYS; way++)
-				if (all || get(&set->user_tags[way]) == tag)
-					put(&set->entries[way].live, 0);
+				if (all || word_get(&set->user_tags[way]) == tag)
+					word_put(&set->entries[way].live, 0);
 		}
 		shm_mutex_unlock(&callers->locks[lock]);
 	}
@@ -267,12 +252,12 @@ void callers_drop_all(struct callers *callers)
 
 void callers_set_fresh_until(struct callers *callers, uint64_t until_ms)
 {
-	put(&callers->fresh_until_ms, until_ms);
+	word_put(&callers->fresh_until_ms, until_ms);
 }
 
 bool callers_are_fresh(const struct callers *callers, uint64_t now_ms)
 {
-	return now_ms < get(&callers->fresh_until_ms);
+	return now_ms < word_get(&callers->fresh_until_ms);
 }
 
 void callers_take_used(struct callers *callers,

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 void *shm_new(const char *name, size_t size, int *fd)
@@ -50,13 +51,39 @@ void shm_mutex_init(pthread_mutex_t *mutex)
 	must(pthread_mutexattr_destroy(&attributes));
 }
 
-void shm_mutex_lock(pthread_mutex_t *mutex)
+/* Whether the mutex was had, by what an attempt at it returned; `busy` is what it may say besides. */
+static bool had(pthread_mutex_t *mutex, int error, int busy)
 {
-	int error = pthread_mutex_lock(mutex);
-
+	if (error == busy)
+		return false;
 	if (error == EOWNERDEAD)
 		error = pthread_mutex_consistent(mutex);
 	must(error);
+	return true;
+}
+
+void shm_mutex_lock(pthread_mutex_t *mutex)
+{
+	(void)had(mutex, pthread_mutex_lock(mutex), -1);
+}
+
+bool shm_mutex_try(pthread_mutex_t *mutex)
+{
+	return had(mutex, pthread_mutex_trylock(mutex), EBUSY);
+}
+
+bool shm_mutex_wait(pthread_mutex_t *mutex, unsigned wait_ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += wait_ms / 1000;
+	until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	return had(mutex, pthread_mutex_timedlock(mutex, &until), ETIMEDOUT);
 }
 
 void shm_mutex_unlock(pthread_mutex_t *mutex)

@@ -3,6 +3,7 @@
 #define AREG_SHM_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "lib/must_check.h"
@@ -20,5 +21,9 @@ void shm_free(void *memory, size_t size, int fd);
 void shm_mutex_init(pthread_mutex_t *mutex);
 void shm_mutex_lock(pthread_mutex_t *mutex);
 void shm_mutex_unlock(pthread_mutex_t *mutex);
+
+/* Takes it unless somebody alive holds it; and waits for it, at most wait_ms. Whether it was had. */
+MUST_CHECK bool shm_mutex_try(pthread_mutex_t *mutex);
+MUST_CHECK bool shm_mutex_wait(pthread_mutex_t *mutex, unsigned wait_ms);
 
 #endif
