@@ -17,6 +17,7 @@
 
 enum {
 	VALUE_MAX = 1024 * 1024, /* memcached's own default limit */
+	POST_MAX = 1000 * 1000, /* room for what memcached keeps beside a value */
 	TTL_MAX_S = 30 * 24 * 3600, /* past that memcached takes it for a date */
 	SERVERS_MAX = 64,
 };
@@ -180,6 +181,11 @@ void cache_free(struct cache *cache)
 		memcached_free(cache->handle);
 	}
 	free(cache);
+}
+
+bool cache_has_servers(const struct cache *cache)
+{
+	return cache->handle != NULL;
 }
 
 /* A key that memcached cannot hold: nothing is there, nothing can be put there. */
@@ -354,6 +360,72 @@ enum cache_status cache_add(
 	if (memcached_success(result))
 		return CACHE_HIT;
 	return result == MEMCACHED_NOTSTORED ? CACHE_MISS : CACHE_TOO_LARGE;
+}
+
+typedef memcached_return_t storing(memcached_st *handle, const char *key, size_t key_len,
+	const char *bytes, size_t len, time_t expiration, uint32_t flags);
+
+/*
+ * "noreply": the server says nothing, also when it refuses the value, so that what it says to the
+ * next command on the connection is the reply to that one.
+ */
+static bool post(struct cache *cache, storing *store, const char *key, const char *bytes,
+	size_t len, unsigned ttl_s)
+{
+	uint32_t server;
+	memcached_return_t result;
+
+	if (ask(cache, key, CACHE_TOO_LARGE, &server) != CACHE_HIT || len > POST_MAX)
+		return false;
+	memcached_behavior_set(cache->handle, MEMCACHED_BEHAVIOR_NOREPLY, 1);
+	result = store(cache->handle, key, strlen(key), bytes, len, expiration(ttl_s), 0);
+	memcached_behavior_set(cache->handle, MEMCACHED_BEHAVIOR_NOREPLY, 0);
+	if (result == MEMCACHED_BUFFERED || memcached_success(result))
+		return true;
+	return reached(cache, server, result) && memcached_success(result);
+}
+
+bool cache_post(struct cache *cache, const char *key, const char *bytes, size_t len, unsigned ttl_s)
+{
+	return post(cache, memcached_set, key, bytes, len, ttl_s);
+}
+
+bool cache_post_new(
+	struct cache *cache, const char *key, const char *bytes, size_t len, unsigned ttl_s)
+{
+	return post(cache, memcached_add, key, bytes, len, ttl_s);
+}
+
+static bool is_there(const struct cache_item *item, const struct cache_value *value)
+{
+	return value->bytes != NULL && value->len == item->len &&
+	       memcmp(value->bytes, item->bytes, item->len) == 0;
+}
+
+/*
+ * Posts all and reads them back: commands on a connection are done in order, so what is found as it
+ * was sent has been stored. What is not may have been lost with a connection, or stored over by
+ * another: that one is stored again, and its reply waited for.
+ */
+enum cache_status cache_set_many(struct cache *cache, const struct cache_item *items, size_t count,
+	unsigned ttl_s, struct arena *arena)
+{
+	const char *keys[CACHE_ITEMS_MAX] = { NULL };
+	struct cache_value values[CACHE_ITEMS_MAX];
+	enum cache_status status = CACHE_HIT;
+
+	for (size_t i = 0; i < count; i++) {
+		keys[i] = items[i].key;
+		if (!cache_post(cache, items[i].key, items[i].bytes, items[i].len, ttl_s))
+			return CACHE_AWAY;
+	}
+	if (cache_get_many(cache, keys, count, arena, values) == CACHE_AWAY)
+		return CACHE_AWAY;
+	for (size_t i = 0; i < count && status == CACHE_HIT; i++)
+		if (!is_there(&items[i], &values[i]))
+			status =
+				cache_set(cache, items[i].key, items[i].bytes, items[i].len, ttl_s);
+	return status == CACHE_HIT ? CACHE_HIT : CACHE_AWAY;
 }
 
 /* CACHE_HIT, or CACHE_MISS when there is no such number. */

@@ -36,6 +36,9 @@ MUST_CHECK bool cache_servers_check(struct arena *arena, const char *servers, co
 struct cache *cache_new(const struct cache_options *options);
 void cache_free(struct cache *cache);
 
+/* Whether there are any servers. */
+bool cache_has_servers(const struct cache *cache);
+
 struct cache_value {
 	const char *bytes; /* arena memory; NULL when it was not there */
 	size_t len;
@@ -56,6 +59,25 @@ MUST_CHECK enum cache_status cache_set(
 /* Stores for ttl_s seconds unless the key is there already: CACHE_HIT when stored, CACHE_MISS when
  * not. */
 MUST_CHECK enum cache_status cache_add(
+	struct cache *cache, const char *key, const char *bytes, size_t len, unsigned ttl_s);
+
+struct cache_item {
+	const char *key, *bytes;
+	size_t len;
+};
+
+/* Stores several for ttl_s seconds, in one round trip as a rule. CACHE_HIT when each of them is known
+ * to have been stored (somebody else may have stored another value since), CACHE_AWAY when not. At
+ * most CACHE_ITEMS_MAX; `arena` is for what is read back. */
+enum { CACHE_ITEMS_MAX = 64 };
+MUST_CHECK enum cache_status cache_set_many(struct cache *cache, const struct cache_item *items,
+	size_t count, unsigned ttl_s, struct arena *arena);
+
+/* Sends a value to be stored for ttl_s seconds, or only if its key is not there, and does not wait
+ * to hear of it. False when it could not even be sent, or is too large. */
+MUST_CHECK bool cache_post(
+	struct cache *cache, const char *key, const char *bytes, size_t len, unsigned ttl_s);
+MUST_CHECK bool cache_post_new(
 	struct cache *cache, const char *key, const char *bytes, size_t len, unsigned ttl_s);
 
 /*

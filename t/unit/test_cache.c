@@ -246,6 +246,57 @@ static void a_restarted_server_is_away_for_one_call_and_a_pause_at_most(void **s
 	holds("a", "x");
 }
 
+/* Over one server and over two, to which the keys are spread. */
+static void several_values_are_stored_in_one_call_or_known_not_to_be(void **state)
+{
+	char both[300], keys[40][16], values[40][16];
+	struct cache_item items[40];
+	const char *const lists[] = { local_list, four_list, both };
+
+	(void)state;
+	snprintf(both, sizeof(both), "%s, %s", six_list, four_list);
+	for (size_t list = 0; list < 3; list++) {
+		use(lists[list]);
+		for (size_t i = 0; i < 40; i++) {
+			snprintf(keys[i], sizeof(keys[i]), "many:%zu", i);
+			snprintf(values[i], sizeof(values[i]), "%zu of %zu", i, list);
+			items[i] = (struct cache_item){ keys[i], values[i], strlen(values[i]) };
+		}
+		assert_int_equal(cache_set_many(cache, items, 40, 60, arena), CACHE_HIT);
+		for (size_t i = 0; i < 40; i++)
+			holds(keys[i], values[i]);
+	}
+	kill(four.pid, SIGSTOP);
+	assert_int_equal(waitpid(four.pid, NULL, WUNTRACED), four.pid);
+	assert_int_equal(cache_set_many(cache, items, 40, 60, arena), CACHE_AWAY);
+	kill(four.pid, SIGCONT);
+	use("");
+	assert_int_equal(cache_set_many(cache, items, 1, 60, arena), CACHE_AWAY);
+}
+
+static void what_is_posted_is_there_for_the_next_question(void **state)
+{
+	char *large = arena_alloc(arena, 2 * MIB);
+
+	(void)state;
+	assert_true(cache_post(cache, "posted", "one", 3, 60));
+	holds("posted", "one");
+	assert_true(cache_post_new(cache, "posted", "two", 3, 60));
+	holds("posted", "one");
+	assert_true(cache_post(cache, "posted", "three", 5, 60));
+	holds("posted", "three");
+	memset(large, 'x', 2 * MIB);
+	assert_true(cache_post(cache, "large", large, 1000000, 60));
+	assert_int_equal(get("large"), CACHE_HIT);
+	assert_int_equal(value.len, 1000000);
+	assert_false(cache_post(cache, "large", large, MIB, 60));
+	/* No reply to what was posted is taken for that to something else. */
+	for (int i = 0; i < 1000; i++)
+		assert_true(cache_post(cache, i % 2 == 0 ? "posted" : "other", "x", 1, 60));
+	holds("posted", "x");
+	assert_int_equal(get("not there"), CACHE_MISS);
+}
+
 static void a_stopped_server_costs_no_more_than_the_timeout(void **state)
 {
 	const char *const lists[] = { local_list, four_list };
@@ -353,6 +404,8 @@ int main(void)
 		TEST(a_check_tells_the_version),
 		TEST(a_dead_server_is_left_alone_and_found_again_by_itself),
 		TEST(a_restarted_server_is_away_for_one_call_and_a_pause_at_most),
+		TEST(several_values_are_stored_in_one_call_or_known_not_to_be),
+		TEST(what_is_posted_is_there_for_the_next_question),
 		TEST(a_stopped_server_costs_no_more_than_the_timeout),
 		TEST(one_of_two_servers_down_costs_only_its_own_keys),
 		TEST(server_lists_are_checked),
