@@ -525,6 +525,11 @@ const struct chain *settings_chain_by_id(const struct settings *settings, uint64
 	return NULL;
 }
 
+const char *settings_database(struct arena *arena, const struct settings *settings)
+{
+	return mask_database_url(arena, settings->database_url);
+}
+
 void settings_print(const struct settings *settings, FILE *out)
 {
 	conf_print(&schema.top, settings, out);

@@ -85,6 +85,9 @@ const struct chain *settings_chain(const struct settings *settings, const char *
 /* The chain with that EIP-155 id, or NULL. */
 const struct chain *settings_chain_by_id(const struct settings *settings, uint64_t chain_id);
 
+/* Which database that is: its URL without what is secret in it. */
+const char *settings_database(struct arena *arena, const struct settings *settings);
+
 /* Writes the settings as areg.conf text, each key with a line of help. What is secret in a value is
  * written as ****. */
 void settings_print(const struct settings *settings, FILE *out);

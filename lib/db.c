@@ -786,13 +786,14 @@ enum db_status db_copy_end(struct db *db, const char *failed, size_t *copied)
 	return status;
 }
 
-enum db_status db_listen(struct db *db, const char *channel)
+enum db_status db_listen(struct db *db, const char *const *channels)
 {
-	char sql[80];
+	char sql[256] = "";
 	enum db_status status;
 
 	assert(!db->in_transaction);
-	snprintf(sql, sizeof(sql), "LISTEN %s", channel);
+	for (size_t len = 0; *channels != NULL; channels++, len = strlen(sql))
+		snprintf(sql + len, sizeof(sql) - len, "LISTEN %s;", *channels);
 	db->listens = false;
 	if ((status = db_connect(db)) != DB_OK || (status = run_command(db, sql, false)) != DB_OK)
 		return status;

@@ -394,16 +394,27 @@ static bool names_etag(const char *list, const char *etag)
 	return false;
 }
 
-static void add_etag(struct http_response *response, const struct http_request *request)
+const char *http_etag(struct http_response *response)
 {
-	const char *known = http_header(request, "HTTP_IF_NONE_MATCH");
 	uint8_t digest[SHA256_DIGEST_LENGTH];
-	char *etag = arena_alloc(response->arena, 2 * 16 + 3);
+	char *etag;
 
+	if (response->etag != NULL)
+		return response->etag;
+	etag = arena_alloc(response->arena, 2 * 16 + 3);
 	SHA256((const uint8_t *)response->body.data, response->body.len, digest);
 	etag[0] = '"';
 	hex_encode(digest, 16, etag + 1);
 	etag[33] = '"';
+	response->etag = etag;
+	return etag;
+}
+
+static void add_etag(struct http_response *response, const struct http_request *request)
+{
+	const char *known = http_header(request, "HTTP_IF_NONE_MATCH");
+	const char *etag = http_etag(response);
+
 	http_header_add(response, "ETag", etag);
 	if (known != NULL && names_etag(known, etag))
 		response->status = 304;

@@ -99,6 +99,7 @@ struct http_response {
 	struct http_header headers[HTTP_HEADERS_MAX]; /* without Content-Length and Content-Type */
 	size_t header_count;
 	const char *content_type;
+	const char *etag; /* of a successful GET, in its quotes; NULL: not known yet */
 	struct buf body;
 	const char
 		*code; /* the problem's code, when the answer is a problem: for log and metrics */
@@ -125,6 +126,9 @@ void http_problem(struct http_response *response, const struct http_request *req
 /* Address of the folder of pages CODE.html that describe each problem code, with its slash; set once
  * at start. Not copied. Without one, problems have the type about:blank (RFC 9457, section 4.2.1). */
 void http_problem_base(const char *url);
+
+/* The entity tag of the body as it is now: 34 bytes with its quotes, made of a hash of it. */
+const char *http_etag(struct http_response *response);
 
 /*
  * Sends the answer: status line, headers, body (none for HEAD, 204 and 304). Gives a successful GET
