@@ -1,4 +1,4 @@
-/* Lays out the host's shared memory: callers, limits, and the room that answers will have. */
+/* Lays out the host's shared memory: callers, limits and answers. */
 #include "app/hot.h"
 
 #include <errno.h>
@@ -37,7 +37,11 @@ int hot_new(struct hot *hot, size_t bytes)
 		return -1;
 	hot->callers = callers_init(hot->memory, fitting(part, callers_bytes));
 	hot->limiter = limiter_init((char *)hot->memory + part, fitting(part, limiter_bytes));
-	return 0;
+	hot->answers = answers_init((char *)hot->memory + 2 * part, bytes - 2 * part);
+	if (hot->answers != NULL)
+		return 0;
+	hot_free(hot);
+	return -1;
 }
 
 void hot_free(struct hot *hot)

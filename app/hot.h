@@ -4,19 +4,21 @@
 
 #include <stddef.h>
 
+#include "app/answers.h"
 #include "app/callers.h"
 #include "lib/limiter.h"
 
 struct hot {
 	struct callers *callers;
 	struct limiter *limiter;
+	struct answers *answers;
 	void *memory;
 	size_t bytes;
 	int fd; /* to hand over an exec */
 };
 
-/* Lays the segment out within `bytes` (at least 1 MiB): an eighth each for callers and limits; the
- * rest is for answers. 0, or -1 with errno set when the system refuses the memory. */
+/* Lays the segment out within `bytes` (at least 1 MiB): an eighth each for callers and limits, the
+ * rest for answers. 0, or -1 with errno set when the system refuses the memory or random bytes. */
 MUST_CHECK int hot_new(struct hot *hot, size_t bytes);
 void hot_free(struct hot *hot);
 
