@@ -1,7 +1,6 @@
 /* The answers and refusals that all handlers share. */
 #include "app/call.h"
 
-#include <assert.h>
 #include <string.h>
 
 #include "app/routes.h"
@@ -166,14 +165,26 @@ void call_params(const struct call *call, struct faults *faults)
 
 void call_changed(struct call *call, const char *agent_uuid)
 {
-	/* A transaction that is tried again names them again. */
+	char *canonical = NULL;
+	const char *why;
+
+	if (agent_uuid != NULL) {
+		canonical = arena_alloc(call->arena, 37);
+		if (!uuid_parse(agent_uuid, canonical, &why)) {
+			call->changed_all = true;
+			return;
+		}
+	}
 	for (size_t i = 0; i < call->change_count; i++) {
 		const char *named = call->changed_agents[i];
 
-		if (named == agent_uuid ||
-			(named != NULL && agent_uuid != NULL && strcmp(named, agent_uuid) == 0))
+		/* Said again: a transaction that is tried anew runs the handler anew. */
+		if (named == canonical ||
+			(named != NULL && canonical != NULL && strcmp(named, canonical) == 0))
 			return;
 	}
-	assert(call->change_count < CALL_CHANGES_MAX);
-	call->changed_agents[call->change_count++] = agent_uuid;
+	if (call->change_count < CALL_CHANGES_MAX)
+		call->changed_agents[call->change_count++] = canonical;
+	else
+		call->changed_all = true;
 }

@@ -15,7 +15,7 @@
 
 struct route;
 
-enum { CALL_CHANGES_MAX = 4 }; /* agents that one call changes, at most */
+enum { CALL_CHANGES_MAX = 4 }; /* agents that one call names, at most */
 
 /* What a call takes, said in one place: anything else is refused. */
 struct route_input {
@@ -35,6 +35,7 @@ struct call {
 	const struct caller_record *caller; /* NULL: anonymous */
 	const char *changed_agents[CALL_CHANGES_MAX]; /* see call_changed() */
 	size_t change_count;
+	bool changed_all; /* more than could be named */
 	bool in_transaction; /* the handler runs within one: see idempotency.h */
 	enum db_status db_status; /* of the failure that call_db_failed() answered, else DB_OK */
 };
@@ -83,8 +84,9 @@ void call_params(const struct call *call, struct faults *faults);
 
 /*
  * Says which agent the call changes, or may have changed: its answers are dropped from the cache
- * before this call is acknowledged, whatever becomes of it. `agent_uuid` lives in the call's arena;
- * NULL: no single agent, but what lists and totals say.
+ * before this call is acknowledged, whatever becomes of it. NULL: no single agent, but what lists and
+ * totals say. Where more are named than CALL_CHANGES_MAX, or by something else than an agent_uuid,
+ * everything is dropped.
  */
 void call_changed(struct call *call, const char *agent_uuid);
 

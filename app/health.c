@@ -145,6 +145,18 @@ static void print_limiter(struct call *call, struct buf *out)
 	buf_printf(out, "areg_limiter_shared %d\n", limits_are_shared(call, check_cache(call)));
 }
 
+static void print_cache(const struct call *call, struct buf *out)
+{
+	print_gauge(out, "areg_cache_memcached_trusted",
+		"Whether answers in memcached are used: 0 after changes that it was not told.");
+	buf_printf(
+		out, "areg_cache_memcached_trusted %d\n", level2_is_trusted(&call->worker->level2));
+	buf_printf(out,
+		"# HELP areg_cache_distrusts_total Changes that memcached was not told.\n"
+		"# TYPE areg_cache_distrusts_total counter\nareg_cache_distrusts_total %llu\n",
+		(unsigned long long)answers_distrusts(call->worker->hot->answers));
+}
+
 /* Left out while the database is away: a scrape must not fail with it. */
 static void print_agents(struct call *call, struct buf *out)
 {
@@ -166,5 +178,6 @@ void metrics_get(struct call *call)
 	metrics_print(call->worker->metrics, out);
 	print_workers(out, call->worker->board);
 	print_limiter(call, out);
+	print_cache(call, out);
 	print_agents(call, out);
 }

@@ -24,7 +24,7 @@ static const struct db_statement find_answer = {
 	.name = "find_idempotent_answer",
 	.effect = DB_READS,
 	.sql = "SELECT route = $3 AND body_digest = decode($4, 'hex'), status, content_type, location,"
-	       "       body"
+	       "       body, changed"
 	       "  FROM idempotency_keys WHERE user_id = $1 AND key = $2",
 };
 
@@ -32,7 +32,8 @@ static const struct db_statement keep_answer = {
 	.name = "keep_idempotent_answer",
 	.effect = DB_CHANGES,
 	.sql = "UPDATE idempotency_keys"
-	       "   SET status = $3::smallint, content_type = $4, location = $5, body = $6"
+	       "   SET status = $3::smallint, content_type = $4, location = $5, body = $6,"
+	       "       changed = $7"
 	       " WHERE user_id = $1 AND key = $2",
 };
 
@@ -117,6 +118,28 @@ static void refuse_reuse(struct call *call)
 		"This Idempotency-Key was used for another request. Use a new key for each change.");
 }
 
+/* What call_changed() was told, as text. */
+static const char *changes(const struct call *call)
+{
+	struct buf text;
+
+	buf_init(&text, call->arena, 64);
+	for (size_t i = 0; i < call->change_count; i++)
+		buf_printf(&text, "%s%s", i == 0 ? "" : " ",
+			call->changed_agents[i] == NULL ? "registry" : call->changed_agents[i]);
+	return call->changed_all ? "all" : text.data;
+}
+
+/* The first attempt may have ended between its commit and telling the cache: this one tells it. */
+static void repeat_changes(struct call *call, const char *changed)
+{
+	char *words = arena_strdup(call->arena, changed == NULL ? "" : changed), *rest = NULL;
+
+	for (char *word = strtok_r(words, " ", &rest); word != NULL;
+		word = strtok_r(NULL, " ", &rest))
+		call_changed(call, strcmp(word, "registry") == 0 ? NULL : word);
+}
+
 static enum db_status replay(struct attempt *attempt)
 {
 	struct call *call = attempt->call;
@@ -135,6 +158,7 @@ static enum db_status replay(struct attempt *attempt)
 		refuse_reuse(call);
 		return DB_OK;
 	}
+	repeat_changes(call, db_text(&rows, 0, 5));
 	body = db_text(&rows, 0, 4);
 	if (call->route->caching == HOLDS_SECRET && db_int(&rows, 0, 1) < 400) {
 		body = unseal(attempt, body);
@@ -172,8 +196,8 @@ static enum db_status keep(struct attempt *attempt)
 		return DB_OURS;
 	const char *params[] = { call->caller->user_id, attempt->key,
 		arena_printf(call->arena, "%d", call->response->status),
-		call->response->content_type, location_of(call->response), body };
-	return db_run(call->worker->db, &keep_answer, params, 6, call->arena, &rows);
+		call->response->content_type, location_of(call->response), body, changes(call) };
+	return db_run(call->worker->db, &keep_answer, params, 7, call->arena, &rows);
 }
 
 /* The transaction. May run more than once, also after its COMMIT failed: each time the answer begins

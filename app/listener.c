@@ -8,9 +8,12 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "app/beside.h"
+#include "app/level2.h"
+#include "lib/buf.h"
 #include "lib/clock.h"
 #include "lib/db.h"
 #include "lib/log.h"
@@ -25,6 +28,9 @@ enum {
 	FOLD_ROWS = 10000, /* as areg_fold_totals() says */
 	USES_A_STATEMENT = 5000,
 	NUMBER_BYTES = 21,
+	MISSED_MAX = 5000, /* changes that are caught up with; more are as good as all */
+	HOTTEST = 1000,
+	LOOKS = 200000, /* at places of answers, for the hottest, in one turn */
 };
 
 static const struct db_statement heartbeat = {
@@ -83,9 +89,37 @@ static const struct db_statement audit_head = {
 	.sql = "SELECT seal_position, seal_hash FROM areg_audit_head()",
 };
 
+static const struct db_statement event_horizon = {
+	.name = "listener_event_horizon",
+	.effect = DB_READS,
+	.sql = "SELECT areg_event_horizon()",
+};
+
+/* One row more than is caught up with, and at least one. A place ahead of the horizon is of another
+ * database: this one was restored. */
+static const struct db_statement missed_changes = {
+	.name = "listener_missed_changes",
+	.effect = DB_READS,
+	.sql = "SELECT here.is_ahead, missed.place IS NOT NULL, missed.agent_uuid"
+	       "  FROM (SELECT areg_event_horizon() < $1::bigint AS is_ahead) AS here"
+	       "  LEFT JOIN LATERAL (SELECT place, agent_uuid FROM erc8004_events"
+	       "                      WHERE place >= $1::bigint LIMIT 5001) AS missed ON true",
+};
+
+/* What was heard since the last time that it was passed on. */
+struct heard {
+	const char *agents[LEVEL2_CHANGES];
+	size_t agent_count;
+	bool registry; /* lists and totals, whatever the agents */
+	bool all;
+};
+
 struct listener {
 	struct hot *hot;
 	struct db *db;
+	struct level2 level2;
+	struct heard heard;
+	char heard_to[NUMBER_BYTES]; /* the horizon of events a while ago, "" at first */
 	struct arena *arena; /* of a turn */
 	bool listens;
 	bool has_listened;
@@ -207,6 +241,70 @@ static enum db_status log_head(struct listener *listener, bool *more)
 	return status;
 }
 
+/*
+ * In memcached, for whoever begins to listen later. What is noted is the horizon of the time before:
+ * whatever lies behind it was committed, and heard of, since.
+ */
+static enum db_status note_heard(struct listener *listener, bool *more)
+{
+	struct db_rows rows;
+	enum db_status status =
+		db_run(listener->db, &event_horizon, NULL, 0, listener->arena, &rows);
+
+	*more = false;
+	if (status != DB_OK)
+		return status;
+	if (listener->heard_to[0] != '\0' && level2_is_trusted(&listener->level2))
+		level2_set_heard(&listener->level2, listener->heard_to);
+	snprintf(listener->heard_to, sizeof listener->heard_to, "%s", db_text(&rows, 0, 0));
+	return DB_OK;
+}
+
+/* Targets on their way into the list of the hottest. */
+struct targets {
+	struct arena *arena;
+	struct target {
+		const char *text;
+		uint64_t uses;
+	} * list;
+	size_t count;
+};
+
+static void add_target(const char *text, uint64_t uses, void *arg)
+{
+	struct targets *targets = arg;
+
+	targets->list[targets->count++] =
+		(struct target){ arena_strdup(targets->arena, text), uses };
+}
+
+static int by_uses(const void *left, const void *right)
+{
+	const struct target *one = left, *other = right;
+
+	return (one->uses < other->uses) - (one->uses > other->uses);
+}
+
+static enum db_status tell_hottest(struct listener *listener, bool *more)
+{
+	struct targets targets = { .arena = listener->arena };
+	struct buf lines;
+
+	*more = false;
+	if (!level2_is_trusted(&listener->level2))
+		return DB_OK;
+	targets.list = arena_alloc(listener->arena, LOOKS * sizeof *targets.list);
+	answers_tell_used(listener->hot->answers, LOOKS, add_target, &targets);
+	if (targets.count == 0)
+		return DB_OK;
+	qsort(targets.list, targets.count, sizeof *targets.list, by_uses);
+	buf_init(&lines, listener->arena, 65536);
+	for (size_t i = 0; i < targets.count && i < HOTTEST; i++)
+		buf_printf(&lines, "%s\n", targets.list[i].text);
+	level2_set_hottest(&listener->level2, lines.data, lines.len);
+	return DB_OK;
+}
+
 static void run_chore(struct listener *listener, struct chore *chore)
 {
 	const struct db_error *error;
@@ -242,26 +340,89 @@ static struct chore *next_due(struct chore *chores, size_t count)
 
 /* ---- Hearing ---- */
 
+/* Tells memcached and the workers, in that order (see app/cached.c), what was heard. */
+static void pass_on(struct listener *listener)
+{
+	struct heard *heard = &listener->heard;
+	struct answers *answers = listener->hot->answers;
+
+	if (heard->all) {
+		level2_drop_all(&listener->level2);
+		answers_drop_all(answers);
+	} else if (heard->agent_count > 0 || heard->registry) {
+		level2_changed(
+			&listener->level2, heard->agents, heard->agent_count, listener->arena);
+		for (size_t i = 0; i < heard->agent_count; i++)
+			answers_changed(answers, heard->agents[i]);
+		answers_changed(answers, NULL);
+	}
+	*heard = (struct heard){ 0 };
+}
+
+static void heard_agent(struct listener *listener, const char *agent_uuid)
+{
+	struct heard *heard = &listener->heard;
+
+	for (size_t i = 0; i < heard->agent_count; i++)
+		if (strcmp(heard->agents[i], agent_uuid) == 0)
+			return;
+	heard->agents[heard->agent_count++] = arena_strdup(listener->arena, agent_uuid);
+	if (heard->agent_count == LEVEL2_CHANGES)
+		pass_on(listener);
+}
+
+/* Sets the tokens of what changed since somebody last noted how far they were set. False when that
+ * cannot be found out. */
+static bool catch_up(struct listener *listener)
+{
+	const char *place = level2_heard(&listener->level2, listener->arena);
+	struct db_rows rows;
+
+	if (*place == '\0' ||
+		db_run(listener->db, &missed_changes, &place, 1, listener->arena, &rows) != DB_OK)
+		return false;
+	if (rows.count > MISSED_MAX || db_bool(&rows, 0, 0))
+		return false;
+	listener->heard.registry = db_bool(&rows, 0, 1);
+	for (size_t row = 0; row < rows.count; row++)
+		if (db_text(&rows, row, 2) != NULL)
+			heard_agent(listener, db_text(&rows, row, 2));
+	pass_on(listener);
+	return true;
+}
+
 static void begin_to_listen(struct listener *listener)
 {
-	if (db_listen(listener->db, "areg_callers") != DB_OK)
+	static const char *const channels[] = { "areg_callers", "areg_agents", NULL };
+
+	if (db_listen(listener->db, channels) != DB_OK)
 		return;
 	/* Afterwards, not before: what changed until LISTEN took effect was never heard of. */
+	if (!catch_up(listener))
+		level2_drop_all(&listener->level2);
 	callers_drop_all(listener->hot->callers);
+	answers_drop_all(listener->hot->answers);
 	if (listener->has_listened)
-		log_warn("connected again: changes may have been missed, so all callers that were "
-			 "kept in memory are dropped");
+		log_warn(
+			"connected again: changes may have been missed, so all callers and answers "
+			"that were kept in memory are dropped");
 	else
-		log_info("listens to changes of users and keys");
+		log_info("listens to changes of users, keys and agents");
 	listener->listens = listener->has_listened = true;
 }
 
 static void heard(struct listener *listener, const char *payload)
 {
-	static const char user[] = "user:";
+	static const char user[] = "user:", agent[] = "agent:";
 
 	if (strncmp(payload, user, sizeof user - 1) == 0)
 		callers_drop_user(listener->hot->callers, payload + sizeof user - 1);
+	else if (strncmp(payload, agent, sizeof agent - 1) == 0)
+		heard_agent(listener, payload + sizeof agent - 1);
+	else if (strcmp(payload, "registry") == 0)
+		listener->heard.registry = true;
+	else if (strcmp(payload, "all") == 0)
+		listener->heard.all = true;
 	else
 		log_event(LOG_LEVEL_WARN, "a notification that is not understood",
 			LOG_TEXT("payload", payload));
@@ -271,15 +432,17 @@ static void heard(struct listener *listener, const char *payload)
 static bool hear(struct listener *listener, int wait_ms)
 {
 	char payload[PAYLOAD_BYTES];
+	bool is_connected;
 
 	do {
-		if (db_wait_notify(listener->db, wait_ms, payload, sizeof payload) != DB_OK)
-			return false;
+		is_connected =
+			db_wait_notify(listener->db, wait_ms, payload, sizeof payload) == DB_OK;
 		if (payload[0] != '\0')
 			heard(listener, payload);
 		wait_ms = 0;
-	} while (payload[0] != '\0');
-	return true;
+	} while (is_connected && payload[0] != '\0');
+	pass_on(listener);
+	return is_connected;
 }
 
 /* Asks whether the database is there, and takes what it notified before it answered. */
@@ -304,6 +467,7 @@ static void take_turn(struct listener *listener, struct chore *chores, size_t co
 	}
 	if (!listener->listens)
 		return;
+	level2_recover(&listener->level2);
 	say_fresh(listener);
 	chore = next_due(chores, count);
 	if (chore != NULL)
@@ -324,6 +488,12 @@ int listener_run(const struct settings *settings, struct hot *hot)
 		{ .name = "folding totals", .every_ms = 1000, .run = fold },
 		{ .name = "sealing the audit log", .every_ms = 1000, .run = seal },
 		{ .name = "writing last uses of keys", .every_ms = 10000, .run = tell_uses },
+		{ .name = "noting how far changes were heard",
+			.every_ms = 1000,
+			.run = note_heard },
+		{ .name = "telling what is asked for most",
+			.every_ms = 10000,
+			.run = tell_hottest },
 		{ .name = "sweeping answers kept for retries",
 			.every_ms = 60000,
 			.run = sweep_old_answers },
@@ -332,14 +502,19 @@ int listener_run(const struct settings *settings, struct hot *hot)
 			.run = sweep_old_nonces },
 		{ .name = "logging the head of the audit log", .every_ms = 60000, .run = log_head },
 	};
+	const struct cache_options cache_options = { settings->memcached_servers,
+		settings->cache_timeout_ms, settings->cache_retry_ms };
 	struct listener listener = { .hot = hot };
 
 	listener.db = db_new(&options);
 	listener.arena = arena_new(64 * 1024, 256 * 1024 * 1024);
+	level2_init(&listener.level2, listener.arena, settings, cache_new(&cache_options),
+		hot->answers);
 	while (beside_wait(listener.listens ? 0 : PAUSE_MS)) {
 		take_turn(&listener, chores, sizeof chores / sizeof chores[0]);
 		arena_reset(listener.arena);
 	}
+	cache_free(listener.level2.cache);
 	db_free(listener.db);
 	arena_free(listener.arena);
 	return 0;

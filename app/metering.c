@@ -70,6 +70,9 @@ struct metrics *metering_new(struct arena *arena, const struct settings *setting
 	static const char *const outcome_texts[] = { "status=\"success\"", "status=\"refused\"",
 		"status=\"failed\"" };
 	const struct metric_labels outcomes = { outcome_texts, 3 };
+	static const char *const level_texts[] = { "level=\"memory\"", "level=\"memcached\"",
+		"level=\"outage\"" };
+	const struct metric_labels levels = { level_texts, 3 };
 	const struct metric_labels by_route = route_labels(arena);
 	const struct metric_labels by_status = status_labels(arena);
 	const struct metric_labels by_chain = chain_labels(arena, settings);
@@ -111,6 +114,20 @@ struct metrics *metering_new(struct arena *arena, const struct settings *setting
 			"API keys found in shared memory.", METRIC_COUNTER, { { NULL, 0 } } },
 		[METER_CALLER_MISSES] = { "areg_caller_cache_misses_total",
 			"API keys that were looked up in the database.", METRIC_COUNTER,
+			{ { NULL, 0 } } },
+		[METER_CACHE_HITS] = { "areg_cache_hits_total",
+			"Answers found: in shared memory, in memcached, or in either of them while "
+			"the database could not be asked.",
+			METRIC_COUNTER, { levels } },
+		[METER_CACHE_MISSES] = { "areg_cache_misses_total",
+			"Answers that the database was asked for, since they were not kept.",
+			METRIC_COUNTER, { { NULL, 0 } } },
+		[METER_CACHE_BYPASSES] = { "areg_cache_bypasses_total",
+			"Answers that the database was asked for, since the caller wished it or "
+			"changes might not have been heard of.",
+			METRIC_COUNTER, { { NULL, 0 } } },
+		[METER_CACHE_WAITS] = { "areg_cache_waits_total",
+			"Requests that waited for another that asked the same.", METRIC_COUNTER,
 			{ { NULL, 0 } } },
 		[METER_WORKER_STARTS] = { "areg_worker_starts_total",
 			"Workers started, recycled and replaced ones included.", METRIC_COUNTER,

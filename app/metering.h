@@ -21,12 +21,22 @@ enum meter {
 	METER_LIMIT_RESERVATIONS,
 	METER_CALLER_HITS,
 	METER_CALLER_MISSES,
+	METER_CACHE_HITS, /* by enum meter_cache */
+	METER_CACHE_MISSES,
+	METER_CACHE_BYPASSES,
+	METER_CACHE_WAITS,
 	METER_WORKER_STARTS,
 	METER_WORKER_CRASHES,
 	METERS,
 };
 
 enum meter_outcome { METER_SUCCESS, METER_REFUSED, METER_FAILED };
+
+enum meter_cache {
+	METER_CACHE_MEMORY,
+	METER_CACHE_MEMCACHED,
+	METER_CACHE_OUTAGE, /* from either, since the database could not be asked */
+};
 
 /* Which outcome an HTTP status is: 2xx, 4xx, 5xx. */
 enum meter_outcome meter_outcome(int status);

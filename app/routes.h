@@ -16,6 +16,8 @@ enum route_caching {
 	NEVER_STORE, /* Cache-Control: no-store */
 	HOLDS_SECRET, /* the same; where the answer is kept for a retry, it is sealed */
 	REVALIDATE, /* Cache-Control: no-cache; with an ETag */
+	BY_AGENT, /* the same; kept, and true until the agent that {id} names changes */
+	BY_REGISTRY, /* the same; kept, and true until anything in the registry changes */
 };
 
 struct route {

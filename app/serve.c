@@ -2,6 +2,7 @@
 #include "app/serve.h"
 
 #include "app/authenticate.h"
+#include "app/cached.h"
 #include "app/call.h"
 #include "app/idempotency.h"
 #include "app/metering.h"
@@ -19,7 +20,7 @@ static void add_common_headers(const struct call *call)
 		"ETag, Idempotency-Replayed, Location, Retry-After, X-RateLimit-Limit, "
 		"X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-ID");
 	http_header_add(call->response, "Cache-Control",
-		call->route != NULL && call->route->caching == REVALIDATE ? "no-cache"
+		call->route != NULL && call->route->caching >= REVALIDATE ? "no-cache"
 									  : "no-store");
 }
 
@@ -98,8 +99,11 @@ static void run(struct call *call)
 	if (call->route->path.method == HTTP_POST && call->caller != NULL &&
 		idempotency_key != NULL)
 		idempotent_serve(call, idempotency_key);
+	else if (call->route->path.method == HTTP_GET)
+		cached_serve(call);
 	else
 		call->route->serve(call);
+	cached_drop(call);
 }
 
 static void answer(struct call *call)

@@ -173,14 +173,33 @@ static int64_t last_request(const struct worker *worker)
 	return most + most / 10 * (int64_t)worker->place / (int64_t)worker->board->count;
 }
 
+void worker_open(struct worker *worker)
+{
+	const struct settings *settings = worker->settings;
+
+	worker->db_options = (struct db_options){ settings->database_url, "areg",
+		settings->database_connect_timeout_ms, settings->database_statement_timeout_ms,
+		search_session };
+	worker->cache_options = (struct cache_options){ settings->memcached_servers,
+		settings->cache_timeout_ms, settings->cache_retry_ms };
+	worker->arena = arena_new(ARENA_BLOCK, ARENA_LIMIT);
+	worker->db = db_new(&worker->db_options);
+	worker->cache = cache_new(&worker->cache_options);
+	level2_init(&worker->level2, worker->arena, settings, worker->cache,
+		worker->hot == NULL ? NULL : worker->hot->answers);
+	arena_reset(worker->arena);
+}
+
+void worker_close(struct worker *worker)
+{
+	cache_free(worker->cache);
+	db_free(worker->db);
+	arena_free(worker->arena);
+}
+
 int worker_run(struct worker *worker, int listen_fd)
 {
 	const struct settings *settings = worker->settings;
-	const struct db_options db_options = { settings->database_url, "areg",
-		settings->database_connect_timeout_ms, settings->database_statement_timeout_ms,
-		search_session };
-	const struct cache_options cache_options = { settings->memcached_servers,
-		settings->cache_timeout_ms, settings->cache_retry_ms };
 	struct db_meter counted = { 0 };
 	sigset_t while_waiting;
 	FCGX_Request fcgi;
@@ -190,10 +209,8 @@ int worker_run(struct worker *worker, int listen_fd)
 
 	set_up_signals(&while_waiting);
 	metrics_use_slot(worker->metrics, worker->place);
-	worker->arena = arena_new(ARENA_BLOCK, ARENA_LIMIT);
+	worker_open(worker);
 	arena_on_exhaustion(worker->arena, exhausted, NULL);
-	worker->db = db_new(&db_options);
-	worker->cache = cache_new(&cache_options);
 	FCGX_Init();
 	FCGX_InitRequest(&fcgi, -1, 0);
 	while (settings->max_requests == 0 || served < last_request(worker)) {
@@ -222,9 +239,7 @@ int worker_run(struct worker *worker, int listen_fd)
 		arena_reset(worker->arena);
 		served++;
 	}
-	cache_free(worker->cache);
-	db_free(worker->db);
-	arena_free(worker->arena);
+	worker_close(worker);
 	log_info("worker ends after %lld requests", (long long)served);
 	return exit_code;
 }

@@ -6,6 +6,7 @@
 
 #include "app/board.h"
 #include "app/hot.h"
+#include "app/level2.h"
 #include "app/settings.h"
 #include "lib/cache.h"
 #include "lib/db.h"
@@ -20,10 +21,18 @@ struct worker {
 	struct router *router;
 	struct hot *hot; /* shared with the other processes of this host */
 	size_t place; /* on the board and in the metrics */
+	struct db_options db_options;
+	struct cache_options cache_options;
 	struct arena *arena; /* of the request being served */
 	struct db *db;
 	struct cache *cache;
+	struct level2 level2; /* by that cache */
 };
+
+/* Makes arena, db, cache and level2 as the settings say, in whatever program; worker_close() ends
+ * them. Connects to nothing yet. */
+void worker_open(struct worker *worker);
+void worker_close(struct worker *worker);
 
 /*
  * Serves the listening socket `listen_fd` until SIGTERM, until max_requests are served, or until

@@ -12,13 +12,16 @@ CREATE TABLE idempotency_keys (
 	content_type text,
 	location text,
 	body text,
+	changed text,
 	created_at timestamptz NOT NULL DEFAULT now(),
 	PRIMARY KEY (user_id, key),
 	CONSTRAINT idempotency_keys_answer_has_status CHECK
-		(status IS NOT NULL OR num_nonnulls(content_type, location, body) = 0)
+		(status IS NOT NULL OR num_nonnulls(content_type, location, body, changed) = 0)
 );
 COMMENT ON TABLE idempotency_keys IS 'First answers to POSTs with an Idempotency-Key, kept for a day';
 COMMENT ON COLUMN idempotency_keys.body_digest IS 'SHA-256 of the request body';
+COMMENT ON COLUMN idempotency_keys.changed IS
+	'What the cache has to forget: agent_uuids between blanks, registry, or all';
 COMMENT ON COLUMN idempotency_keys.status IS 'HTTP status of the answer; null until there is one';
 CREATE INDEX idempotency_keys_created ON idempotency_keys (created_at);
 

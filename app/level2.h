@@ -1,0 +1,81 @@
+/*
+ * memcached, the second level of the cache of answers, shared by all hosts of a registry. Nothing in
+ * it is believed for its age: for each agent, for the registry and for everything there is a key that
+ * holds a random token, and an answer carries the two that it was asked under. It counts only while
+ * they are the present ones. Who changes something sets new tokens after the commit and before
+ * acknowledging it.
+ *
+ * Whoever cannot set a token, because memcached is away or slow, distrusts it for the whole host:
+ * from then on nobody there reads or writes answers in it, until the listener has set a new token of
+ * everything after the last such failure. So a memcached that slept through a change and woke up
+ * again serves nothing that it missed.
+ *
+ *	areg:SPACE:all            token of everything
+ *	areg:SPACE:registry       token of what any change may touch
+ *	areg:SPACE:agent:UUID     token of an agent
+ *	areg:SPACE:heard          up to which place of erc8004_events the tokens are set
+ *	areg:SPACE:hottest        what is asked for most, a path with its query a line
+ *	areg:SPACE:EDITION:HASH   two tokens, the ETag, the body
+ */
+#ifndef AREG_LEVEL2_H
+#define AREG_LEVEL2_H
+
+#include "app/answers.h"
+#include "app/settings.h"
+#include "lib/cache.h"
+
+enum { LEVEL2_TOKEN = 16, LEVEL2_SPACE = 17 };
+
+struct level2 {
+	struct cache *cache;
+	struct answers *answers; /* of this host; NULL: a program that stands alone, and trusts */
+	char space[LEVEL2_SPACE]; /* of the database: another one has other tokens */
+	char edition[LEVEL2_SPACE]; /* of the program and its settings: others answer otherwise */
+};
+
+/* Keeps cache and answers, which may be NULL. `arena` is for this call only. */
+void level2_init(struct level2 *level2, struct arena *arena, const struct settings *settings,
+	struct cache *cache, struct answers *answers);
+
+/* Whether there is a memcached, and it may be believed. */
+bool level2_is_trusted(const struct level2 *level2);
+
+/* The tokens to store an answer under; from before it was asked for. */
+struct level2_ticket {
+	bool is_valid;
+	char tokens[2 * LEVEL2_TOKEN];
+};
+
+/*
+ * Looks for what is asked by that text about that agent (NULL: it depends on the registry), in one
+ * round trip. True with *answer (its target is not known: ""). False gives the ticket to store with,
+ * which is not valid when a token was missing: it is made then, for the next.
+ */
+MUST_CHECK bool level2_find(struct level2 *level2, const char *agent_uuid, const char *text,
+	size_t len, struct arena *arena, struct answer *answer, struct level2_ticket *ticket);
+
+/* Sends the answer to be stored, without waiting for it. False when that was not possible. */
+bool level2_store(struct level2 *level2, const struct level2_ticket *ticket, const char *text,
+	size_t len, struct arena *arena, const struct answer *answer);
+
+/* These agents have changed (lower case; NULL: lists and totals only), and so the registry. Where
+ * that cannot be told to memcached, it is distrusted; then false. At most LEVEL2_CHANGES. */
+enum { LEVEL2_CHANGES = CACHE_ITEMS_MAX - 1 };
+bool level2_changed(
+	struct level2 *level2, const char *const *agent_uuids, size_t count, struct arena *arena);
+
+/* Everything in it is void from now on; where that cannot be told, it is distrusted; then false. */
+bool level2_drop_all(struct level2 *level2);
+
+/* For the listener: tries to be able to trust it again. */
+void level2_recover(struct level2 *level2);
+
+/* Up to which place of erc8004_events tokens are known to have been set; "" when that is unknown. */
+MUST_CHECK const char *level2_heard(struct level2 *level2, struct arena *arena);
+void level2_set_heard(struct level2 *level2, const char *place);
+
+/* What is asked for most, lines of path and query; "" when nobody has said. */
+MUST_CHECK const char *level2_hottest(struct level2 *level2, struct arena *arena);
+void level2_set_hottest(struct level2 *level2, const char *lines, size_t len);
+
+#endif
