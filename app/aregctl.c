@@ -32,6 +32,7 @@ static const struct group groups[] = {
 	{ "agent", "show, suspend and reactivate agents", ctl_agent_commands },
 	{ "import", "load agents, feedback and payments from JSON Lines", ctl_import_commands },
 	{ "audit", "show, export and verify the log of changes", ctl_audit_commands },
+	{ "cache", "fill the cache of answers, and empty it", ctl_cache_commands },
 };
 static const size_t group_count = sizeof(groups) / sizeof(groups[0]);
 

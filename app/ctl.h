@@ -69,6 +69,7 @@ extern const struct ctl_command ctl_key_commands[];
 extern const struct ctl_command ctl_agent_commands[];
 extern const struct ctl_command ctl_import_commands[];
 extern const struct ctl_command ctl_audit_commands[];
+extern const struct ctl_command ctl_cache_commands[];
 
 /* "aregctl: …" and a newline, to stderr. */
 void ctl_error(const char *format, ...) PRINTF_LIKE(1, 2);
