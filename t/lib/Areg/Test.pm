@@ -516,6 +516,22 @@ sub psql
 	return map { $_ eq '' ? [''] : [map { $_ eq "\x1d" ? undef : $_ } split /\x1f/, $_, -1] } @rows;
 }
 
+# Waits until what was changed past the API (by psql, by aregctl) shows in its answers: the listener
+# hears of it between two of the statements that it goes on sending.
+sub settle
+{
+	my ($self) = @_;
+	my $since = $self->psql_value('SELECT clock_timestamp()');
+
+	for (1 .. 2) {
+		my $later;
+		wait_until(10, sub { $later = $self->psql_value("SELECT query_start FROM pg_stat_activity
+			WHERE application_name = 'areg listener' AND query_start > '$since'") })
+			or die "the listener is silent\n";
+		$since = $later;
+	}
+}
+
 # The one value of the one row, as in `SELECT count(*)`.
 sub psql_value
 {
