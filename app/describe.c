@@ -8,9 +8,11 @@ static const char *const access_names[] = {
 	[FOR_ANYONE] = "anyone", [FOR_KEY] = "key", [FOR_OPERATOR] = "operator"
 };
 
-static const char *const caching_names[] = {
-	[NEVER_STORE] = "never_store", [HOLDS_SECRET] = "holds_secret", [REVALIDATE] = "revalidate"
-};
+static const char *const caching_names[] = { [NEVER_STORE] = "never_store",
+	[HOLDS_SECRET] = "holds_secret",
+	[REVALIDATE] = "revalidate",
+	[BY_AGENT] = "by_agent",
+	[BY_REGISTRY] = "by_registry" };
 
 static const char *const kind_names[] = { [JSON_STRING] = "string",
 	[JSON_ADDRESS] = "address",

@@ -1,9 +1,9 @@
 /*
- * The one process of a host that hears what was changed, by whomever: LISTEN areg_callers (payload
- * "user:UUID") and areg_agents ("agent:UUID", "registry", "all"). It says so to the workers through
- * shared memory and to memcached, and does what has to be done now and then: writes last_used_at of
- * keys, sweeps what has expired, notes what is asked for most, folds what totals are made
- * of, lets events go on after a restore.
+ * The one process of a host that hears what was changed, by whomever: it asks erc8004_events four
+ * times a second what was committed, and listens on areg_callers ("user:UUID") and areg_agents
+ * ("all": `aregctl cache flush`). It says so to the workers through shared memory and to memcached,
+ * and does what has to be done now and then: writes last_used_at of keys, sweeps what has expired,
+ * folds what totals are made of, notes what is asked for most, lets events go on after a restore.
  */
 #ifndef AREG_LISTENER_H
 #define AREG_LISTENER_H

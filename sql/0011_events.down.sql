@@ -23,7 +23,6 @@ DROP FUNCTION areg_feedback_responses_changed();
 DROP FUNCTION areg_feedback_changed();
 DROP FUNCTION areg_metadata_changed();
 DROP FUNCTION areg_agents_changed();
-DROP FUNCTION areg_notify_agents(uuid[]);
 DROP FUNCTION areg_resume_events();
 DROP FUNCTION areg_event_place();
 DROP TABLE erc8004_events;

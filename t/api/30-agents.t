@@ -310,7 +310,6 @@ subtest 'a suspended or revoked agent is still shown, its registration is not' =
 		0, 'an operator suspends an agent');
 	$areg->psql("UPDATE erc8004_agents SET status = 'revoked'"
 		. " WHERE agent_uuid = '$revoked->{agent_uuid}'");
-	$areg->settle;
 	for ([suspended => $suspended], [revoked => $revoked]) {
 		my ($status, $agent) = @$_;
 		my $path = agent($agent->{agent_uuid});
@@ -328,7 +327,6 @@ subtest 'a suspended or revoked agent is still shown, its registration is not' =
 		'a revoked agent does not come back');
 	$areg->psql("DELETE FROM erc8004_agents WHERE status = 'active' AND name = 'To be suspended'");
 	is($areg->aregctl('agent', 'reactivate', $id)->{exit}, 0, 'a suspended agent does');
-	$areg->settle;
 	is($areg->get(agent("$id/registration"))->{status}, 200, 'and so does its registration');
 };
 
@@ -364,7 +362,6 @@ subtest 'unchanged answers are not sent again' => sub {
 	my $etag = $areg->get(agent($of->{agent_uuid}))->{headers}{etag};
 	$areg->psql("UPDATE erc8004_agents SET status = 'suspended'"
 		. " WHERE agent_uuid = '$of->{agent_uuid}'");
-	$areg->settle;
 	is($areg->get(agent($of->{agent_uuid}), { 'If-None-Match' => $etag })->{status}, 200,
 		'what changed is sent');
 	is($areg->get(agent($NO_UUID))->{headers}{etag}, undef, 'a problem has none');

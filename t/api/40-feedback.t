@@ -227,7 +227,6 @@ subtest 'the numbers are right after each of a random series' => sub {
 			my $row = $pick->(@left);
 			$areg->psql("UPDATE erc8004_reputation SET is_revoked = true, revoked_at = now()"
 				. " WHERE id = $row->{id}");
-			$areg->settle;
 			$row->{revoked} = 1;
 		}
 		numbers_ok($uuid, "round $round");
@@ -249,7 +248,6 @@ sub pay
 		. " '$clients[0]{wallet}', '$owner->{wallet}', '$status', $settled"
 		. " FROM generate_series($first, $payments) n RETURNING id)"
 		. " INSERT INTO erc8004_agent_payments (payment_id, agent_uuid) SELECT id, '$uuid' FROM p");
-	$areg->settle;
 }
 
 subtest 'the trust level follows score and payments' => sub {
@@ -361,7 +359,6 @@ subtest 'the list of feedback' => sub {
 	my @revoked = @all[3, 4, 11];
 	$areg->psql("UPDATE erc8004_reputation SET is_revoked = true, revoked_at = now() WHERE id IN ("
 		. join(',', map { $_->{id} } @revoked) . ')');
-	$areg->settle;
 	for (@revoked) {
 		$_->{is_revoked} = JSON::PP::true;
 		$_->{revoked_at} = $areg->psql_value(
@@ -428,7 +425,6 @@ subtest 'a walk by cursor sees each record once while more come in' => sub {
 	$areg->psql("INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index,"
 		. " has_explicit_score, value, value_decimals) SELECT '$uuid', '$clients[0]{wallet}', n, true,"
 		. " n % 101, 0 FROM generate_series(1, 500) n");
-	$areg->settle;
 	my @before = map { $_->[0] } $areg->psql(
 		"SELECT id FROM erc8004_reputation WHERE agent_uuid = '$uuid' ORDER BY id DESC");
 	my ($walk, @inserted) = in_parallel(3, sub {

@@ -10,7 +10,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use lib "$FindBin::Bin/../lib";
-use Areg::Test qw(address from_json in_parallel problem_ok wait_until);
+use Areg::Test qw(address from_json hash in_parallel problem_ok wait_until);
 
 use constant { WORKERS => 8, RETRY => 6 };
 
@@ -37,6 +37,7 @@ sub give_feedback
 		client_address => $client->{wallet}, score => 90 }, { key => $client->{key}, %{ $headers || {} } });
 
 	is($answer->{status}, 201, 'feedback is given') or diag $answer->{body};
+	return $answer->{json}{id};
 }
 
 # A counter of /metrics, over all its labels or for those given.
@@ -179,35 +180,83 @@ subtest 'what is not there is asked for each time' => sub {
 
 # ---- Every kind of write ----
 
+my $facilitator = $areg->make_user(tier => 'enterprise', scopes => ['payments:write']);
+my $given; # the last feedback
+my ($request, $validator) = (hash('request'), $client);
+
+# Sends something as a user, and wants that status.
+sub send_ok
+{
+	my ($method, $path, $body, $user, $status) = @_;
+	my $answer = $areg->api($method, "/api/v1$path", $body, { key => $user->{key} });
+
+	is($answer->{status}, $status, "$method $path") or diag $answer->{body};
+	return $answer->{json};
+}
+
+sub payment
+{
+	my ($name, $status, $wanted) = @_;
+	send_ok(POST => '/payments', { tx_hash => hash($name), chain => 'base', amount_usdc => '1.500000',
+		payer => $client->{wallet}, payee => $owner->{wallet}, status => $status }, $facilitator, $wanted);
+}
+
+sub link_payment
+{
+	send_ok(POST => '/agents/link-payment', { agent_uuid => $id, tx_hash => hash($_[0]), chain => 'base' }, $owner, 200);
+}
+
 # Name, what it does, and whether it comes from elsewhere, so that it may take a second to show. Each
 # must change some of the answers below.
 my @writes = (
 	['POST /agents/register', sub { register() }],
 	['POST /agents/register with an Idempotency-Key', sub { register({ 'Idempotency-Key' => 'r1' }) }],
-	['POST /agents/feedback', sub { give_feedback($id) }],
+	['POST /agents/feedback', sub { $given = give_feedback($id) }],
 	['POST /agents/feedback with an Idempotency-Key', sub { give_feedback($id, { 'Idempotency-Key' => 'f1' }) }],
+	['PATCH /agents/{id}', sub { send_ok(PATCH => "/agents/$id", { metadata => { color => 'green' } }, $owner, 200) }],
+	['PATCH /agents/{token}', sub { send_ok(PATCH => "/agents/base:$agent->{agent_id}", { metadata => { color => undef } }, $owner, 200) }],
+	['POST /agents/feedback/{id}/responses', sub { send_ok(POST => "/agents/feedback/$given/responses",
+		{ response_uri => 'https://example.com/r' }, $owner, 201) }],
+	['POST /agents/feedback/{id}/revoke', sub { send_ok(POST => "/agents/feedback/$given/revoke", undef, $client, 200) }],
+	['POST /payments', sub { payment('one', 'pending', 201) }],
+	['POST /agents/link-payment', sub { link_payment('one') }],
+	['POST /payments of a pending one', sub { payment('one', 'verified', 200) }],
+	['POST /payments of a verified one', sub { payment('two', 'verified', 201) }],
+	['POST /agents/link-payment of that', sub { link_payment('two') }],
+	['POST /agents/{id}/validations', sub { send_ok(POST => "/agents/$id/validations", { validator_address => $validator->{wallet},
+		request_uri => 'https://example.com/v', request_hash => $request }, $owner, 201) }],
+	['POST /validations/{hash}/response', sub { send_ok(POST => "/validations/$request/response", { response => 77 }, $validator, 200) }],
 	['aregctl agent suspend', sub { is($areg->aregctl('agent', 'suspend', $id)->{exit}, 0, 'suspended') }, 'elsewhere'],
 	['aregctl agent reactivate', sub { is($areg->aregctl('agent', 'reactivate', $id)->{exit}, 0, 'reactivated') }, 'elsewhere'],
 	['SQL by hand', sub { $areg->psql("UPDATE erc8004_agents SET agent_wallet = '0x" . 'ab' x 20 . "' WHERE agent_uuid = '$id'") }, 'elsewhere'],
 );
 my @reads = ($path, "$path/stats", "$path/reputation", "$path/registration", "$path/feedback",
 	"$path/feedback?include_revoked=true&limit=1", '/api/v1/agents', '/api/v1/agents?status=suspended',
-	'/api/v1/agents?sort=total_feedback');
+	'/api/v1/agents?sort=total_feedback', "$path/summary?clients=$client->{wallet}", "$path/payments",
+	"$path/validations", "/api/v1/validations/$request", '/api/v1/chains', '/api/v1/stats',
+	'/api/v1/leaderboard?min_feedback=0', map { "/api/v1/accounts/$_->{wallet}" } $owner, $client);
+
+# A body without what is new in each problem.
+sub read_body
+{
+	my ($read, $how) = @_;
+	my $body = $how ? $how->($read) : $areg->get($read)->{body};
+	return $body =~ s/"request_id":"[^"]*"//r;
+}
 
 for my $write (@writes) {
 	my ($name, $do, $elsewhere) = @$write;
 
 	subtest "after $name every answer is the present one" => sub {
-		my %before = map { my $read = $_; ($read => [map { $areg->get($read)->{body} } 1 .. 2]->[1]) } @reads;
+		push @reads, "/api/v1/agents/feedback/$given/responses" if $given && !grep { /responses/ } @reads;
+		my %before = map { my $read = $_; ($read => [map { read_body($read) } 1 .. 2]->[1]) } @reads;
 		$do->();
 		# Directly after it was acknowledged, before anything else is asked.
-		my %after = map { my $read = $_; ($read => [map { $areg->get($read)->{body} } 1 .. 4]) } @reads;
-		my %truth = map { ($_ => truth($_)) } @reads;
-		$truth{$_} =~ s/"request_id":"[^"]*"//g for @reads;
-		s/"request_id":"[^"]*"//g for map { @$_ } values %after;
+		my %after = map { my $read = $_; ($read => [map { read_body($read) } 1 .. 4]) } @reads;
+		my %truth = map { ($_ => read_body($_, \&truth)) } @reads;
 		if ($elsewhere) {
-			wait_until(5, sub { !grep { ($areg->get($_)->{body} =~ s/"request_id":"[^"]*"//gr) ne $truth{$_} } @reads });
-			%after = map { my $read = $_; ($read => [map { $areg->get($read)->{body} =~ s/"request_id":"[^"]*"//gr } 1 .. 4]) } @reads;
+			wait_until(5, sub { !grep { read_body($_) ne $truth{$_} } @reads });
+			%after = map { my $read = $_; ($read => [map { read_body($read) } 1 .. 4]) } @reads;
 		}
 		is_deeply($after{$_}, [($truth{$_}) x 4], $_) for @reads;
 		ok((grep { $truth{$_} ne $before{$_} } @reads), 'something changed');

@@ -366,6 +366,7 @@ sub api
 	my %headers = %{ $headers || {} };
 	my %request;
 
+	$self->settle if $self->{unsettled};
 	if (defined(my $key = delete $headers{key})) {
 		$headers{Authorization} = "Bearer $key";
 	}
@@ -510,26 +511,36 @@ sub psql
 		'-F', "\x1f", '-R', "\x1e", '-P', "null=\x1d"], $sql);
 
 	die "psql: $run->{stderr}" if $run->{exit} != 0;
+	$self->{unsettled} = 1 if _changes_records($sql);
 	return if $run->{stdout} eq '';
 	(my $text = $run->{stdout}) =~ s/\x1e?\n?\z//;
 	my @rows = $text eq '' ? ('') : split /\x1e/, $text, -1;
 	return map { $_ eq '' ? [''] : [map { $_ eq "\x1d" ? undef : $_ } split /\x1f/, $_, -1] } @rows;
 }
 
-# Waits until what was changed past the API (by psql, by aregctl) shows in its answers: the listener
-# hears of it between two of the statements that it goes on sending.
+# Waits until what was changed past the API (by psql, by aregctl) shows in the answers of every host
+# on this database: a listener hears of it between two of the statements that it goes on sending.
+# Tests need not call it: psql() and aregctl() note what they change, and the next api() waits.
 sub settle
 {
 	my ($self) = @_;
+	my $oldest = q{SELECT min(query_start) FROM pg_stat_activity WHERE application_name = 'areg listener'};
 	my $since = $self->psql_value('SELECT clock_timestamp()');
 
+	$self->{unsettled} = 0;
 	for (1 .. 2) {
 		my $later;
-		wait_until(10, sub { $later = $self->psql_value("SELECT query_start FROM pg_stat_activity
-			WHERE application_name = 'areg listener' AND query_start > '$since'") })
-			or die "the listener is silent\n";
+		wait_until(10, sub { $later = $self->psql_value("SELECT at FROM ($oldest) AS heard (at) WHERE at > '$since'") })
+			or return Test::More::diag('a listener is silent');
 		$since = $later;
 	}
+}
+
+# Whether SQL may change what the API answers.
+sub _changes_records
+{
+	my ($sql) = @_;
+	return $sql =~ /\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|COPY)\s+(?:erc8004_|x402_)|\bareg_(?:give|store|record|link|rebuild)_/i;
 }
 
 # The one value of the one row, as in `SELECT count(*)`.
@@ -545,6 +556,8 @@ sub aregctl
 {
 	my ($self, @arguments) = @_;
 	my $stdin = ref $arguments[-1] ? ${ pop @arguments } : '';
+
+	$self->{unsettled} = 1 if grep { /^(?:agent|import)$/ } @arguments;
 	return _run([root() . '/scripts/instance', 'aregctl', '--dir', $self->{dir}, '--', @arguments],
 		$stdin);
 }
