@@ -83,10 +83,13 @@ sub asked
 		. " FROM pg_stat_activity WHERE application_name = 'areg' AND query !~ 'count' ORDER BY pid");
 }
 
-# Reads until the answer comes out of shared memory.
+# Reads until the answer comes out of shared memory. What was written just before is heard of a second
+# time, from the database: that comes first.
 sub heat
 {
 	my ($path) = @_;
+
+	$areg->settle;
 	return wait_until(10, sub {
 		my $answer = $areg->get($path);
 		my $grown = growth(sub { $areg->get($path) });
