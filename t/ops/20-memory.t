@@ -121,12 +121,17 @@ sub load
 	return ($wrong, $sent / (time - $began), $sent);
 }
 
-# Of a process: all that is resident, and what of it is its own and written to; in KiB.
+# Of a process: what is resident but for the memory that all processes share, which is of a fixed size
+# and fills with answers; and what of it is its own and written to; in KiB.
 sub sizes
 {
 	my ($pid) = @_;
-	open my $in, '<', "/proc/$pid/smaps_rollup" or return { Rss => 0, Private_Dirty => 0 };
-	my %size = map { /^(Rss|Private_Dirty):\s+(\d+) kB/ ? ($1, $2) : () } <$in>;
+	my %size = (Rss => 0, Private_Dirty => 0);
+
+	open my $status, '<', "/proc/$pid/status" or return \%size;
+	$size{Rss} += $_ for join('', <$status>) =~ /^Rss(?:Anon|File):\s+(\d+) kB/mg;
+	open my $in, '<', "/proc/$pid/smaps_rollup" or return \%size;
+	($size{Private_Dirty}) = join('', <$in>) =~ /^Private_Dirty:\s+(\d+) kB/m;
 	return \%size;
 }
 
