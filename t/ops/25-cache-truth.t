@@ -200,7 +200,8 @@ $sum = run_all($there, 1, sub {
 	my ($until) = @_;
 	my $round = 0;
 	while (time + 2.5 < $until) {
-		my ($listener) = $here->pids_named('aregd listener');
+		# One that was killed twice is replaced after a while only.
+		my ($listener) = wait_until(10, sub { ($here->pids_named('aregd listener'))[0] }) or last;
 
 		kill_a_worker($here);
 		kill_a_worker($there);
