@@ -110,9 +110,10 @@ MUST_CHECK enum db_status db_transact(struct db *db, db_body *body, void *arg);
 MUST_CHECK enum db_status db_savepoint(struct db *db, db_body *body, void *arg);
 
 /*
- * LISTEN to all of these channels (ended by NULL), connecting first where need be. From then on a lost connection is not replaced
- * behind the caller's back, since what was notified meanwhile is lost with it: everything answers
- * DB_UNAVAILABLE until db_listen() is called again. Names are SQL identifiers.
+ * LISTEN to all of these channels (ended by NULL), connecting first where need be. From then on a
+ * lost connection is not replaced behind the caller's back, since what was notified meanwhile is
+ * lost with it: everything answers DB_UNAVAILABLE until db_listen() is called again. Names are SQL
+ * identifiers.
  */
 MUST_CHECK enum db_status db_listen(struct db *db, const char *const *channels);
 
