@@ -222,7 +222,7 @@ my $hammer = psql(agent_values(owner_address => "'" . address(500) . "'") . ' RE
 is at_once(map { give($hammer, 7, "'80'", 'NULL', 0, '') x 10 } 1 .. 16), '', '16 clients on one agent all succeed';
 is psql("SELECT count(*), min(feedback_index), max(feedback_index) FROM erc8004_reputation WHERE agent_uuid = '$hammer'"), '160|1|160', 'with consecutive feedback indexes';
 # A client may be told to try again, as areg does by itself; then its id is not lost.
-my $registered = at_once(map { (agent_values() . ';') x 25 } 1 .. 8);
+my $registered = at_once(map { join '', (agent_values() . ';') x 25 } 1 .. 8);
 my @again = $registered =~ /^.*ERROR:  40(?:001|P01): .*$/mg;
 diag $registered if $registered ne '';
 is scalar(() = $registered =~ /(?:ERROR|FATAL|error):/g), scalar @again, '200 registrations from 8 clients all succeed';
