@@ -13,6 +13,7 @@
 
 #include <libmemcached/memcached.h>
 
+#include "lib/clock.h"
 #include "lib/log.h"
 
 enum {
@@ -28,6 +29,8 @@ struct cache {
 	memcached_result_st result; /* reused by every fetch */
 	uint32_t server_count;
 	int64_t closed_until_ms[SERVERS_MAX]; /* breaker: 0 while the server is well */
+	uint64_t asked_at_us; /* when the exchange at hand began */
+	uint64_t waited_us;
 };
 
 /* One entry of a server list, as it stands in the list: not NUL-terminated. */
@@ -188,6 +191,11 @@ bool cache_has_servers(const struct cache *cache)
 	return cache->handle != NULL;
 }
 
+uint64_t cache_waited_us(const struct cache *cache)
+{
+	return cache->waited_us;
+}
+
 /* A key that memcached cannot hold: nothing is there, nothing can be put there. */
 static bool key_valid(const char *key, size_t len)
 {
@@ -209,9 +217,13 @@ static bool is_away(const struct cache *cache, uint32_t server)
 	return cache->closed_until_ms[server] && now_ms() < cache->closed_until_ms[server];
 }
 
-/* Whether the server was reached; minds the breaker. */
+/* Whether the server was reached; minds the breaker and the time that it took. */
 static bool reached(struct cache *cache, uint32_t server, memcached_return_t result)
 {
+	const uint64_t now_us = clock_us();
+
+	cache->waited_us += now_us - cache->asked_at_us;
+	cache->asked_at_us = now_us;
 	switch (result) {
 	case MEMCACHED_SUCCESS:
 	case MEMCACHED_STORED:
@@ -284,6 +296,7 @@ enum cache_status cache_get_many(struct cache *cache, const char *const *keys, s
 		lengths[asked_count++] = len;
 	}
 	if (asked_count) {
+		cache->asked_at_us = clock_us();
 		result = memcached_mget(cache->handle, asked, lengths, asked_count);
 		while (memcached_success(result) || result == MEMCACHED_SOME_ERRORS) {
 			if (!memcached_fetch_result(cache->handle, &cache->result, &result))
@@ -318,6 +331,7 @@ static enum cache_status ask(
 	if (!key_valid(key, len))
 		return never;
 	*server = server_of(cache, key, len);
+	cache->asked_at_us = clock_us();
 	return is_away(cache, *server) ? CACHE_AWAY : CACHE_HIT;
 }
 

@@ -39,6 +39,9 @@ void cache_free(struct cache *cache);
 /* Whether there are any servers. */
 bool cache_has_servers(const struct cache *cache);
 
+/* How long memcached kept this process waiting: for log and metrics. */
+uint64_t cache_waited_us(const struct cache *cache);
+
 struct cache_value {
 	const char *bytes; /* arena memory; NULL when it was not there */
 	size_t len;

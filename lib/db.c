@@ -27,6 +27,7 @@ enum {
 	BACKOFF_FIRST_MS = 100,
 	BACKOFF_MOST_MS = 2000,
 	IDLE_IN_TRANSACTION_MS = 60000, /* longest that our own code may take between statements */
+	TAG_BYTES = 64, /* of application_name: NAMEDATALEN */
 	GRACE_MS = 1000, /* for a server's own timeout to arrive before we give it up */
 	COPY_FLUSH_BYTES = 64 * 1024,
 };
@@ -42,7 +43,11 @@ struct db {
 
 	const struct db_statement *prepared[PREPARED_MAX];
 	size_t prepared_count;
+	bool can_tag; /* set_tag is prepared */
 	bool plans_stale; /* DEALLOCATE ALL is due before the next statement outside a transaction */
+
+	char tag[TAG_BYTES]; /* "" for none, see db_tag() */
+	bool tag_due; /* it goes out together with the next statement */
 
 	bool in_transaction;
 	bool begin_due; /* BEGIN goes out together with the first statement */
@@ -64,10 +69,16 @@ struct trip {
 	const char *sql;
 	const char *const *params;
 	int param_count;
-	bool begins, prepares; /* filled in by send_trip() */
+	bool begins, enables_tag, tags, prepares; /* filled in by send_trip(), in that order */
 	PGresult *result; /* out: rows or command; NULL when none or failed */
 	bool failed; /* out: the server refused, see db_last_error() */
 	bool copying; /* out: the server waits for COPY data */
+};
+
+static const struct db_statement set_tag = {
+	.name = "areg_set_tag",
+	.effect = DB_READS,
+	.sql = "SELECT set_config('application_name', $1, false)",
 };
 
 static int64_t now_us(void)
@@ -93,6 +104,7 @@ static void pause_before_retry(struct db *db, int failed_tries)
 	struct timespec left = { (time_t)(us / 1000000), (long)(us % 1000000) * 1000 };
 
 	db->meter.retries++;
+	db->meter.waited_us += us;
 	while (nanosleep(&left, &left) < 0 && errno == EINTR)
 		;
 }
@@ -110,8 +122,7 @@ static void copy_line(char *to, size_t size, const char *from)
 
 static enum db_status fail(struct db *db, enum db_status status, const char *message)
 {
-	memset(&db->error, 0, sizeof(db->error));
-	db->error.status = status;
+	db->error = (struct db_error){ .status = status, .statement = "" };
 	copy_line(db->error.message, sizeof(db->error.message), message);
 	return status;
 }
@@ -179,6 +190,7 @@ struct db *db_new(const struct db_options *options)
 	if (!db)
 		abort();
 	db->options = options;
+	db->error.statement = "";
 	db->random = ((uint64_t)now_us() << 16 ^ (uint64_t)getpid()) | 1;
 	return db;
 }
@@ -189,7 +201,8 @@ static void disconnect(struct db *db)
 	db->conn = NULL;
 	db->dying = false;
 	db->prepared_count = 0;
-	db->plans_stale = false;
+	db->plans_stale = db->can_tag = false;
+	db->tag_due = db->tag[0] != '\0';
 	db->copy_unflushed = 0;
 }
 
@@ -348,7 +361,17 @@ static bool send_execution(struct db *db, const struct trip *trip, bool named)
 		trip->params, NULL, NULL, 0);
 }
 
-/* BEGIN and PREPARE, where due, travel with the statement itself. */
+static bool send_tag(struct db *db, const struct trip *trip)
+{
+	const char *const params[] = { db->tag };
+
+	return (!trip->enables_tag ||
+		       PQsendPrepare(db->conn, set_tag.name, set_tag.sql, 1, NULL)) &&
+	       (!trip->tags ||
+		       PQsendQueryPrepared(db->conn, set_tag.name, 1, params, NULL, NULL, 0));
+}
+
+/* BEGIN, the tag and PREPARE, where due, travel with the statement itself. */
 static bool send_trip(struct db *db, struct trip *trip)
 {
 	bool named;
@@ -361,11 +384,14 @@ static bool send_trip(struct db *db, struct trip *trip)
 	trip->prepares = named && !is_prepared(db, trip->statement);
 	if (trip->prepares && db->prepared_count == PREPARED_MAX)
 		named = trip->prepares = false;
-	if (!trip->begins && !trip->prepares)
+	trip->tags = db->tag_due;
+	trip->enables_tag = trip->tags && !db->can_tag;
+	if (!trip->begins && !trip->tags && !trip->prepares)
 		return send_execution(db, trip, named);
 	return PQenterPipelineMode(db->conn) &&
 	       (!trip->begins ||
 		       PQsendQueryParams(db->conn, "BEGIN", 0, NULL, NULL, NULL, NULL, 0)) &&
+	       send_tag(db, trip) &&
 	       (!trip->prepares || PQsendPrepare(db->conn, trip->statement->name,
 					   trip->statement->sql, trip->param_count, NULL)) &&
 	       send_execution(db, trip, named) && PQpipelineSync(db->conn);
@@ -398,8 +424,9 @@ static enum flow next_result(struct db *db, int64_t deadline_us, PGresult **resu
  */
 static enum flow take_answers(struct db *db, int64_t deadline_us, struct trip *trip)
 {
-	const bool pipeline = trip->begins || trip->prepares;
-	int due_before = trip->begins + trip->prepares; /* answers before the statement's own */
+	/* Answers before the statement's own. */
+	int due_before = trip->begins + trip->enables_tag + trip->tags + trip->prepares;
+	const bool pipeline = due_before > 0;
 
 	for (;;) {
 		PGresult *result = NULL;
@@ -431,6 +458,8 @@ static enum flow take_answers(struct db *db, int64_t deadline_us, struct trip *t
 			return FLOW_DONE;
 		}
 		if (kind == PGRES_TUPLES_OK || kind == PGRES_COMMAND_OK) {
+			if (due_before == 1 + trip->prepares && trip->tags)
+				db->tag_due = !(db->can_tag = true);
 			if (due_before == 1 && trip->prepares)
 				db->prepared[db->prepared_count++] = trip->statement;
 			if (due_before <= 0) {
@@ -471,7 +500,7 @@ static enum flow make_trip(struct db *db, struct trip *trip)
 	} else {
 		const int64_t deadline_us = statement_deadline(db);
 
-		memset(&db->error, 0, sizeof(db->error));
+		db->error = (struct db_error){ .statement = "" };
 		db->meter.round_trips++;
 		flow = send_trip(db, trip) ? take_answers(db, deadline_us, trip) : FLOW_LOST;
 		db->meter.waited_us += (uint64_t)(now_us() - start_us);
@@ -495,6 +524,9 @@ static enum flow make_trip(struct db *db, struct trip *trip)
 	if (flow != FLOW_DONE || trip->failed) {
 		PQclear(trip->result);
 		trip->result = NULL;
+		db->tag_due = db->tag[0] != '\0'; /* what a transaction set goes with it */
+		if (trip->statement)
+			db->error.statement = trip->statement->name;
 	}
 	return flow;
 }
@@ -564,6 +596,7 @@ static enum db_status try_once(struct db *db, struct trip *trip, enum flow *flow
 		if ((status = run_command(db, "DEALLOCATE ALL", false)) != DB_OK)
 			return status;
 		db->prepared_count = 0;
+		db->can_tag = false;
 		db->plans_stale = false;
 	}
 	*flow = make_trip(db, trip);
@@ -636,6 +669,7 @@ static void roll_back(struct db *db)
 	if (db->conn && PQtransactionStatus(db->conn) != PQTRANS_IDLE &&
 		run_command(db, "ROLLBACK", false) != DB_OK && db->conn)
 		disconnect(db);
+	db->tag_due = db->tag[0] != '\0';
 	db->error = why;
 }
 
@@ -767,7 +801,7 @@ enum db_status db_copy_end(struct db *db, const char *failed, size_t *copied)
 	*copied = 0;
 	if (!db->conn)
 		return fail(db, DB_UNAVAILABLE, "the connection of the COPY is lost");
-	memset(&db->error, 0, sizeof(db->error));
+	db->error = (struct db_error){ .statement = "" };
 	if (PQputCopyEnd(db->conn, failed) != 1)
 		return give_up_copy(db, FLOW_LOST, commits);
 	flow = take_answers(db, statement_deadline(db), &trip);
@@ -826,6 +860,12 @@ enum db_status db_wait_notify(struct db *db, int timeout_ms, char *payload, size
 	copy_line(payload, size, notify->extra);
 	PQfreemem(notify);
 	return DB_OK;
+}
+
+void db_tag(struct db *db, const char *tag)
+{
+	copy_line(db->tag, sizeof(db->tag), tag);
+	db->tag_due = db->tag[0] != '\0';
 }
 
 const char *db_text(const struct db_rows *rows, size_t row, int column)

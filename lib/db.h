@@ -34,6 +34,7 @@ enum db_status {
 	DB_OUTCOME_UNKNOWN, /* the connection went while a change may have been committed */
 	DB_OURS, /* anything else: a fault in this program or its schema */
 };
+enum { DB_STATUSES = DB_OURS + 1 };
 
 /* What is known of the last failure. For the log, but for `constraint` and `column`: no text of
  * PostgreSQL reaches a client. */
@@ -42,6 +43,7 @@ struct db_error {
 	char sqlstate[6]; /* "" when libpq itself failed */
 	char constraint[64]; /* name of the violated constraint, or "" */
 	char column[64]; /* name of the column, or "" */
+	const char *statement; /* name of the statement, or "" */
 	char message[512]; /* one line */
 };
 
@@ -67,7 +69,7 @@ struct db_rows {
 /* How long the database kept this process waiting, and how often: for log and metrics. */
 struct db_meter {
 	uint64_t round_trips;
-	uint64_t waited_us;
+	uint64_t waited_us; /* pauses before retries included */
 	uint64_t retries;
 	uint64_t reconnects; /* connections made after the first */
 };
@@ -126,6 +128,13 @@ MUST_CHECK enum db_status db_wait_notify(struct db *db, int timeout_ms, char *pa
 MUST_CHECK enum db_status db_copy_begin(struct db *db, const char *copy_sql);
 MUST_CHECK enum db_status db_copy_put(struct db *db, const char *bytes, size_t len);
 MUST_CHECK enum db_status db_copy_end(struct db *db, const char *failed, size_t *copied);
+
+/*
+ * Names the work at hand to the server: from the next statement on its application_name is this
+ * text, of which the server keeps 63 bytes. It travels along with that statement, which then takes
+ * no round trip more, but some 5 us (a fifth of the simplest trip). Copied, at most 63 bytes.
+ */
+void db_tag(struct db *db, const char *tag);
 
 /* The value of a column, NULL for SQL null. Lives as long as the rows. */
 const char *db_text(const struct db_rows *rows, size_t row, int column);

@@ -162,6 +162,45 @@ static void even_the_first_use_of_a_statement_is_one_trip(void **state)
 		number("SELECT count(*) FROM pg_prepared_statements WHERE name = 'one'"), 1);
 }
 
+static const char *application_name(void)
+{
+	assert_int_equal(run_text("SHOW application_name", DB_READS), DB_OK);
+	return db_text(&rows, 0, 0);
+}
+
+static enum db_status look_and_fail(struct db *tagged, void *arg)
+{
+	(void)arg;
+	assert_ptr_equal(tagged, db);
+	assert_string_equal(application_name(), "areg work-2");
+	return DB_CALLER;
+}
+
+static void a_tag_travels_with_the_next_statement_and_costs_no_trip(void **state)
+{
+	static const struct db_statement one = { "one", "SELECT 1", DB_READS };
+
+	(void)state;
+	db_tag(db, "areg work-1");
+	assert_int_equal(run(&one), DB_OK);
+	assert_string_equal(application_name(), "areg work-1");
+	assert_int_equal(db_meter(db)->round_trips, 2);
+	db_tag(db, "areg work-2");
+	assert_int_equal(db_transact(db, look_and_fail, NULL), DB_CALLER);
+	assert_string_equal(
+		application_name(), "areg work-2"); /* what was rolled back is said anew */
+	db_tag(db, "areg work-3");
+	assert_int_equal(run_text("SELECT 1/0", DB_READS), DB_CALLER);
+	assert_string_equal(application_name(), "areg work-3");
+	elsewhere("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+		  " WHERE application_name = 'areg work-3'");
+	assert_string_equal(application_name(), "areg work-3"); /* so is it to a new connection */
+	assert_int_equal(db_script(db, "DEALLOCATE ALL"), DB_OK);
+	db_tag(db, "areg work-4");
+	assert_int_equal(run(&one), DB_OK);
+	assert_string_equal(application_name(), "areg work-4");
+}
+
 static void the_session_speaks_utf8_utc_and_iso_and_keeps_the_operators_options(void **state)
 {
 	char url[256];
@@ -690,6 +729,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(rows_come_back_as_text_with_null_as_NULL),
 		TEST(even_the_first_use_of_a_statement_is_one_trip),
+		TEST(a_tag_travels_with_the_next_statement_and_costs_no_trip),
 		TEST(the_session_speaks_utf8_utc_and_iso_and_keeps_the_operators_options),
 		TEST(violations_are_the_callers_fault_and_name_the_constraint),
 		TEST(a_fault_in_the_sql_is_ours),
