@@ -79,8 +79,10 @@ static enum limit_verdict take(struct call *call, uint64_t tag, uint32_t limit, 
 	for (int tries = 0; verdict == LIMIT_UNRESERVED && tries < 16; tries++) {
 		metrics_add(call->worker->metrics, METER_LIMIT_RESERVATIONS, 0, 0, 1);
 		if (!fold_reserve(limiter, call->worker->cache, tag, limit, now_ms, &is_away)) {
-			if (is_away)
-				verdict = limiter_take_owing(limiter, tag, limit, now_ms, answer);
+			if (!is_away)
+				break;
+			verdict = limiter_take_owing(limiter, tag, limit, now_ms, answer);
+			metrics_add(call->worker->metrics, METER_LIMIT_FALLBACKS, 0, 0, 1);
 			break;
 		}
 		verdict = limiter_take(limiter, tag, limit, now_ms, answer);

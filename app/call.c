@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "app/metering.h"
 #include "app/routes.h"
 #include "lib/log.h"
 
@@ -69,9 +70,10 @@ void call_db_failed(struct call *call, enum db_status status)
 		call->response->status = 503; /* for what counts outcomes; answered later */
 		return;
 	}
+	metrics_add(call->worker->metrics, METER_DB_FAILURES, status - 1, 0, 1);
 	log_event(LOG_LEVEL_ERROR, "database call failed", LOG_TEXT("kind", db_status_name(status)),
-		LOG_TEXT("sqlstate", error->sqlstate), LOG_TEXT("constraint", error->constraint),
-		LOG_TEXT("error", error->message));
+		LOG_TEXT("statement", error->statement), LOG_TEXT("sqlstate", error->sqlstate),
+		LOG_TEXT("constraint", error->constraint), LOG_TEXT("error", error->message));
 	if (status == DB_OUTCOME_UNKNOWN) {
 		http_header_add(call->response, "Retry-After", "1");
 		call_problem(call, 503, "outcome_unknown",

@@ -10,6 +10,10 @@
 
 enum health { HEALTHY, DEGRADED, UNHEALTHY };
 
+struct memory {
+	unsigned long long resident, private; /* bytes; private: not shared with others */
+};
+
 static const struct db_statement ping = {
 	.name = "ping",
 	.effect = DB_READS,
@@ -98,21 +102,54 @@ static void print_gauge(struct buf *out, const char *name, const char *help)
 	buf_printf(out, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name);
 }
 
-/* Resident memory of a process in bytes, 0 when it is gone; see proc(5), statm. */
-static unsigned long long resident_bytes(int pid)
+/* Memory of a process, none when it is gone; see proc(5), statm. */
+static struct memory memory_of(int pid)
 {
+	const unsigned long long page = (unsigned long long)sysconf(_SC_PAGESIZE);
+	unsigned long long resident = 0, shared = 0;
 	char path[64];
-	unsigned long long pages = 0;
 	FILE *file;
 
 	snprintf(path, sizeof path, "/proc/%d/statm", pid);
 	file = fopen(path, "re");
 	if (file == NULL)
-		return 0;
-	if (fscanf(file, "%*u %llu", &pages) != 1)
-		pages = 0;
+		return (struct memory){ 0, 0 };
+	if (fscanf(file, "%*u %llu %llu", &resident, &shared) != 2)
+		resident = shared = 0;
 	fclose(file);
-	return pages * (unsigned long long)sysconf(_SC_PAGESIZE);
+	return (struct memory){ resident * page, (resident - shared) * page };
+}
+
+static void print_memory(struct buf *out, const struct board *board)
+{
+	static const char resident[] = "areg_worker_resident_memory_bytes";
+	static const char private[] = "areg_worker_private_memory_bytes";
+	struct memory *of = arena_alloc(out->arena, board->count * sizeof *of);
+
+	for (size_t at = 0; at < board->count; at++)
+		of[at] = memory_of(__atomic_load_n(&board->places[at].pid, __ATOMIC_RELAXED));
+	print_gauge(out, resident, "Resident memory of each worker, what all share included.");
+	for (size_t at = 0; at < board->count; at++)
+		if (of[at].resident != 0)
+			buf_printf(out, "%s{worker=\"%zu\"} %llu\n", resident, at + 1,
+				of[at].resident);
+	print_gauge(out, private, "Resident memory of each worker that is its own.");
+	for (size_t at = 0; at < board->count; at++)
+		if (of[at].resident != 0)
+			buf_printf(
+				out, "%s{worker=\"%zu\"} %llu\n", private, at + 1, of[at].private);
+}
+
+static void print_state(struct call *call, struct buf *out)
+{
+	static const char healthy[] = "areg_healthy";
+
+	print_gauge(out, "areg_info", "The version that answers; always 1.");
+	buf_printf(out, "areg_info{version=\"%s\"} 1\n", PACKAGE_VERSION);
+	print_gauge(out, healthy, "Whether a part is as it should be, as GET /health has it.");
+	buf_printf(out, "%s{check=\"database\"} %d\n", healthy, check_database(call) == HEALTHY);
+	buf_printf(out, "%s{check=\"cache\"} %d\n", healthy, check_cache(call) == HEALTHY);
+	buf_printf(out, "%s{check=\"workers\"} %d\n", healthy, check_workers(call) == HEALTHY);
 }
 
 static void print_workers(struct buf *out, const struct board *board)
@@ -124,14 +161,6 @@ static void print_workers(struct buf *out, const struct board *board)
 	buf_printf(out, "areg_workers_busy %zu\n", busy);
 	print_gauge(out, "areg_workers_idle", "Workers that wait for a request.");
 	buf_printf(out, "areg_workers_idle %zu\n", ready - busy);
-	print_gauge(out, "areg_worker_resident_memory_bytes", "Resident memory of each worker.");
-	for (size_t at = 0; at < board->count; at++) {
-		int pid = __atomic_load_n(&board->places[at].pid, __ATOMIC_RELAXED);
-
-		if (pid != 0)
-			buf_printf(out, "areg_worker_resident_memory_bytes{worker=\"%zu\"} %llu\n",
-				at + 1, resident_bytes(pid));
-	}
 }
 
 static void print_limiter(struct call *call, struct buf *out)
@@ -157,14 +186,16 @@ static void print_cache(const struct call *call, struct buf *out)
 		(unsigned long long)answers_distrusts(call->worker->hot->answers));
 }
 
-/* Left out while the database is away: a scrape must not fail with it. */
+/* Left out while the database is away: a scrape must not fail with it. Its name, which others know,
+ * is a counter's, and promtool(1) would complain of a gauge that has one. */
 static void print_agents(struct call *call, struct buf *out)
 {
 	struct db_rows rows;
 
 	if (db_run(call->worker->db, &active_agents, NULL, 0, call->arena, &rows) != DB_OK)
 		return;
-	print_gauge(out, "erc8004_active_agents_total", "Active agents by chain.");
+	buf_puts(out, "# HELP erc8004_active_agents_total Active agents by chain.\n"
+		      "# TYPE erc8004_active_agents_total untyped\n");
 	for (size_t row = 0; row < rows.count; row++)
 		buf_printf(out, "erc8004_active_agents_total{chain=\"%s\"} %s\n",
 			db_text(&rows, row, 0), db_text(&rows, row, 1));
@@ -176,7 +207,9 @@ void metrics_get(struct call *call)
 
 	call->response->content_type = "text/plain; version=0.0.4; charset=utf-8";
 	metrics_print(call->worker->metrics, out);
+	print_state(call, out);
 	print_workers(out, call->worker->board);
+	print_memory(out, call->worker->board);
 	print_limiter(call, out);
 	print_cache(call, out);
 	print_agents(call, out);

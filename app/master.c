@@ -25,6 +25,7 @@
 #include "app/hot.h"
 #include "app/listener.h"
 #include "app/metering.h"
+#include "app/report.h"
 #include "app/routes.h"
 #include "app/worker.h"
 #include "lib/clock.h"
@@ -40,8 +41,8 @@ enum {
 };
 
 /* Processes beside the workers. */
-enum { FOLDER, LISTENER, BESIDE };
-static const char *const beside_names[BESIDE] = { "folder", "listener" };
+enum { FOLDER, LISTENER, REPORTER, BESIDE };
+static const char *const beside_names[BESIDE] = { "folder", "listener", "reporter" };
 
 /* What the master knows of each process, beside what stands on the board. */
 struct place {
@@ -59,6 +60,7 @@ struct master {
 	struct metrics *metrics;
 	struct router *router;
 	struct hot hot;
+	struct reports *reports; /* of errors; NULL: none is wanted */
 	struct place *places; /* `workers` of workers, then BESIDE */
 	size_t workers;
 	size_t count; /* of all */
@@ -81,6 +83,7 @@ static int run_worker(struct master *master, size_t at)
 		.metrics = master->metrics,
 		.router = master->router,
 		.hot = &master->hot,
+		.reports = master->reports,
 		.place = at };
 
 	board_enter(&master->board, at, BOARD_STARTING);
@@ -90,7 +93,8 @@ static int run_worker(struct master *master, size_t at)
 /* In the child. ready_fd is the folder's. */
 static _Noreturn void become(struct master *master, size_t at, pid_t parent, int ready_fd)
 {
-	char name[32];
+	const size_t beside = at - master->workers; /* of what is none of the workers */
+	char name[32], title[48];
 
 	/* A master that was killed leaves nobody behind on its socket. */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -102,11 +106,14 @@ static _Noreturn void become(struct master *master, size_t at, pid_t parent, int
 	if (at < master->workers)
 		exit(run_worker(master, at));
 	/* ps(1) and tests tell them from the workers. */
-	prctl(PR_SET_NAME, at == master->workers + FOLDER ? "aregd folder" : "aregd listener");
+	snprintf(title, sizeof title, "aregd %s", name);
+	prctl(PR_SET_NAME, title);
 	close(master->listen_fd);
 	metrics_use_slot(master->metrics, at);
-	if (at == master->workers + FOLDER)
+	if (beside == FOLDER)
 		exit(folder_run(master->settings, master->hot.limiter, ready_fd));
+	if (beside == REPORTER)
+		exit(reporter_run(master->settings, master->reports, master->metrics));
 	exit(listener_run(master->settings, &master->hot));
 }
 
@@ -211,6 +218,7 @@ static void process_ended(struct master *master, size_t at, int status)
 				"signal", WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : NULL),
 			LOG_NUMBER("exit_code", WIFEXITED(status) ? WEXITSTATUS(status) : -1),
 			LOG_NUMBER("restart_in_ms", (int64_t)(place->start_at_ms - now)));
+		reports_put_crash(master->reports, name, status);
 	}
 	place->pid = 0;
 }
@@ -257,6 +265,7 @@ static void end_stuck_workers(const struct master *master)
 			LOG_NUMBER("worker", (int64_t)at + 1),
 			LOG_NUMBER("worker_pid", master->places[at].pid),
 			LOG_NUMBER("busy_ms", (int64_t)busy_ms));
+		metrics_add(master->metrics, METER_WORKERS_STUCK, 0, 0, 1);
 		kill(master->places[at].pid, SIGKILL);
 	}
 }
@@ -378,7 +387,10 @@ int master_run(struct arena *arena, const struct settings *settings, int listen_
 	master.router = router_new(routes, route_count, sizeof routes[0]);
 	/* One slot more than processes: the master counts, too. */
 	master.metrics = metering_new(arena, settings, master.count + 1);
+	if (settings->sentry_dsn != NULL)
+		master.reports = reports_new();
 	if (master.places == NULL || master.metrics == NULL ||
+		(settings->sentry_dsn != NULL && master.reports == NULL) ||
 		hot_new(&master.hot, settings->hot_cache_bytes) != 0 ||
 		board_new(&master.board, master.workers) != 0) {
 		log_error("shared memory: %s", strerror(errno));
@@ -387,6 +399,7 @@ int master_run(struct arena *arena, const struct settings *settings, int listen_
 	metrics_use_slot(master.metrics, master.count);
 	/* With no memcached there is nothing to share limits by. */
 	master.places[master.workers + FOLDER].is_vacant = settings->memcached_servers[0] == '\0';
+	master.places[master.workers + REPORTER].is_vacant = settings->sentry_dsn == NULL;
 	log_backends(settings);
 	log_info("areg %s serves with %zu workers, configuration %s", PACKAGE_VERSION,
 		master.workers, settings->source);
@@ -397,6 +410,7 @@ int master_run(struct arena *arena, const struct settings *settings, int listen_
 	exit_code = 0;
 	board_free(&master.board);
 done:
+	reports_free(master.reports);
 	hot_free(&master.hot);
 	metrics_free(master.metrics);
 	router_free(master.router);

@@ -2,6 +2,7 @@
 #include "app/metering.h"
 
 #include "app/routes.h"
+#include "lib/db.h"
 
 static const int statuses[] = { 200, 201, 204, 304, 400, 401, 403, 404, 405, 409, 413, 414, 415,
 	429, 500, 503 };
@@ -65,14 +66,28 @@ static struct metric_labels class_labels(struct arena *arena)
 	return (struct metric_labels){ texts, RATE_CLASSES };
 }
 
+static struct metric_labels failure_labels(struct arena *arena)
+{
+	const char **texts = arena_alloc(arena, (DB_STATUSES - 1) * sizeof *texts);
+
+	for (size_t i = 0; i < DB_STATUSES - 1; i++)
+		texts[i] = arena_printf(
+			arena, "kind=\"%s\"", db_status_name(DB_CALLER + (enum db_status)i));
+	return (struct metric_labels){ texts, DB_STATUSES - 1 };
+}
+
 struct metrics *metering_new(struct arena *arena, const struct settings *settings, size_t slots)
 {
 	static const char *const outcome_texts[] = { "status=\"success\"", "status=\"refused\"",
 		"status=\"failed\"" };
+	static const char *const reload_texts[] = { "outcome=\"done\"", "outcome=\"failed\"" };
+	static const char *const report_texts[] = { "outcome=\"sent\"", "outcome=\"folded\"",
+		"outcome=\"dropped\"", "outcome=\"retried\"" };
 	const struct metric_labels outcomes = { outcome_texts, 3 };
 	static const char *const level_texts[] = { "level=\"memory\"", "level=\"memcached\"",
 		"level=\"outage\"" };
 	const struct metric_labels levels = { level_texts, 3 };
+	const struct metric_labels by_failure = failure_labels(arena);
 	const struct metric_labels by_route = route_labels(arena);
 	const struct metric_labels by_status = status_labels(arena);
 	const struct metric_labels by_chain = chain_labels(arena, settings);
@@ -96,6 +111,12 @@ struct metrics *metering_new(struct arena *arena, const struct settings *setting
 			{ by_chain, outcomes } },
 		[METER_SEARCH_DURATION] = { "erc8004_agent_search_duration_seconds",
 			"Time taken by searches for agents.", METRIC_HISTOGRAM, { { NULL, 0 } } },
+		[METER_DB_DURATION] = { "areg_database_duration_seconds",
+			"Time that PostgreSQL took of requests that asked it.", METRIC_HISTOGRAM,
+			{ { NULL, 0 } } },
+		[METER_DB_FAILURES] = { "areg_database_failures_total",
+			"Requests that failed by the database, by kind of failure.", METRIC_COUNTER,
+			{ by_failure }, .from_zero = true },
 		[METER_DB_ROUND_TRIPS] = { "areg_database_round_trips_total",
 			"Round trips from workers to PostgreSQL.", METRIC_COUNTER,
 			{ { NULL, 0 } } },
@@ -106,10 +127,18 @@ struct metrics *metering_new(struct arena *arena, const struct settings *setting
 			"Connections to PostgreSQL made after a worker's first.", METRIC_COUNTER,
 			{ { NULL, 0 } } },
 		[METER_LIMIT_REFUSALS] = { "areg_limiter_refusals_total",
-			"Requests refused with 429, by rate class.", METRIC_COUNTER, { by_class } },
+			"Requests refused with 429, by rate class.", METRIC_COUNTER, { by_class },
+			.from_zero = true },
 		[METER_LIMIT_RESERVATIONS] = { "areg_limiter_unreserved_total",
 			"Requests that had to reserve from the hosts' ledger themselves.",
 			METRIC_COUNTER, { { NULL, 0 } } },
+		[METER_LIMIT_FALLBACKS] = { "areg_limiter_fallbacks_total",
+			"Requests let through or refused by what this host knows alone, since the "
+			"hosts' ledger was away.",
+			METRIC_COUNTER, { { NULL, 0 } } },
+		[METER_CACHE_DURATION] = { "areg_cache_duration_seconds",
+			"Time that memcached took of requests that asked it.", METRIC_HISTOGRAM,
+			{ { NULL, 0 } } },
 		[METER_CALLER_HITS] = { "areg_caller_cache_hits_total",
 			"API keys found in shared memory.", METRIC_COUNTER, { { NULL, 0 } } },
 		[METER_CALLER_MISSES] = { "areg_caller_cache_misses_total",
@@ -118,7 +147,7 @@ struct metrics *metering_new(struct arena *arena, const struct settings *setting
 		[METER_CACHE_HITS] = { "areg_cache_hits_total",
 			"Answers found: in shared memory, in memcached, or in either of them while "
 			"the database could not be asked.",
-			METRIC_COUNTER, { levels } },
+			METRIC_COUNTER, { levels }, .from_zero = true },
 		[METER_CACHE_MISSES] = { "areg_cache_misses_total",
 			"Answers that the database was asked for, since they were not kept.",
 			METRIC_COUNTER, { { NULL, 0 } } },
@@ -134,6 +163,18 @@ struct metrics *metering_new(struct arena *arena, const struct settings *setting
 			{ { NULL, 0 } } },
 		[METER_WORKER_CRASHES] = { "areg_worker_crashes_total",
 			"Workers that ended otherwise than planned.", METRIC_COUNTER,
+			{ { NULL, 0 } } },
+		[METER_WORKERS_STUCK] = { "areg_workers_stuck_total",
+			"Workers killed after request_timeout; counted as crashes, too.",
+			METRIC_COUNTER, { { NULL, 0 } } },
+		[METER_RELOADS] = { "areg_reloads_total", "Reloads asked for, by outcome.",
+			METRIC_COUNTER, { { reload_texts, 2 } }, .from_zero = true },
+		[METER_REPORTS] = { "areg_error_reports_total",
+			"Reports of errors: sent to Sentry, folded into an equal one, dropped, and "
+			"attempts that are made again.",
+			METRIC_COUNTER, { { report_texts, 4 } }, .from_zero = true },
+		[METER_LOG_DROPPED] = { "areg_log_lines_dropped_total",
+			"Lines that workers could not write to the log.", METRIC_COUNTER,
 			{ { NULL, 0 } } },
 	};
 	struct metric *table = arena_alloc(arena, sizeof all);

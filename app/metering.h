@@ -14,11 +14,15 @@ enum meter {
 	METER_FEEDBACK, /* by enum meter_outcome */
 	METER_PAYMENT_LINKS, /* by chain (the last is "unknown"), by enum meter_outcome */
 	METER_SEARCH_DURATION,
+	METER_DB_DURATION,
+	METER_DB_FAILURES, /* by enum db_status without DB_OK: DB_CALLER is the first */
 	METER_DB_ROUND_TRIPS,
 	METER_DB_RETRIES,
 	METER_DB_RECONNECTS,
 	METER_LIMIT_REFUSALS, /* by enum rate_class */
 	METER_LIMIT_RESERVATIONS,
+	METER_LIMIT_FALLBACKS,
+	METER_CACHE_DURATION,
 	METER_CALLER_HITS,
 	METER_CALLER_MISSES,
 	METER_CACHE_HITS, /* by enum meter_cache */
@@ -27,6 +31,10 @@ enum meter {
 	METER_CACHE_WAITS,
 	METER_WORKER_STARTS,
 	METER_WORKER_CRASHES,
+	METER_WORKERS_STUCK,
+	METER_RELOADS, /* by enum meter_reload */
+	METER_REPORTS, /* by enum meter_report */
+	METER_LOG_DROPPED,
 	METERS,
 };
 
@@ -36,6 +44,15 @@ enum meter_cache {
 	METER_CACHE_MEMORY,
 	METER_CACHE_MEMCACHED,
 	METER_CACHE_OUTAGE, /* from either, since the database could not be asked */
+};
+
+enum meter_reload { METER_RELOAD_DONE, METER_RELOAD_FAILED };
+
+enum meter_report {
+	METER_REPORT_SENT,
+	METER_REPORT_FOLDED, /* into an equal one, whose count says so */
+	METER_REPORT_DROPPED,
+	METER_REPORT_RETRIED,
 };
 
 /* Which outcome an HTTP status is: 2xx, 4xx, 5xx. */

@@ -1,11 +1,14 @@
 /* The order of things: the request line, the route, the key, the handler, the answer, the log. */
 #include "app/serve.h"
 
+#include <stdio.h>
+
 #include "app/authenticate.h"
 #include "app/cached.h"
 #include "app/call.h"
 #include "app/idempotency.h"
 #include "app/metering.h"
+#include "app/report.h"
 #include "app/routes.h"
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -144,29 +147,91 @@ static void answer(struct call *call)
 	}
 }
 
-static void record(const struct call *call, size_t sent, uint64_t took_us)
+/* Where time went, in microseconds: in all, and how much of it was waiting. */
+struct spent {
+	uint64_t all, database, cache;
+};
+
+/* All that a process has spent so far; of a request, the difference of two. Who answers health checks
+ * only may have neither. */
+static struct spent spent_by(const struct worker *worker)
+{
+	return (struct spent){ clock_us(), worker->db == NULL ? 0 : db_meter(worker->db)->waited_us,
+		worker->cache == NULL ? 0 : cache_waited_us(worker->cache) };
+}
+
+static struct spent spent_since(const struct worker *worker, const struct spent *before)
+{
+	const struct spent now = spent_by(worker);
+
+	return (struct spent){ now.all - before->all, now.database - before->database,
+		now.cache - before->cache };
+}
+
+static void count(const struct call *call, size_t route, const struct spent *spent)
+{
+	struct metrics *metrics = call->worker->metrics;
+
+	metrics_add(metrics, METER_REQUESTS, route, meter_status(call->response->status), 1);
+	metrics_observe(metrics, METER_REQUEST_DURATION, route, 0, spent->all);
+	if (spent->database > 0)
+		metrics_observe(metrics, METER_DB_DURATION, 0, 0, spent->database);
+	if (spent->cache > 0)
+		metrics_observe(metrics, METER_CACHE_DURATION, 0, 0, spent->cache);
+}
+
+/* A fault of ours: what its operators must hear of, without anything that the caller sent. */
+static void report(const struct call *call)
 {
 	const struct http_response *response = call->response;
-	size_t route = call->route == NULL ? route_count : (size_t)(call->route - routes);
+	const char *template = call->route == NULL ? "" : call->route->path.template;
+	struct report report = { .level = REPORT_ERROR };
+	const struct db_error *error;
 
-	metrics_add(
-		call->worker->metrics, METER_REQUESTS, route, meter_status(response->status), 1);
-	metrics_observe(call->worker->metrics, METER_REQUEST_DURATION, route, 0, took_us);
+	if (response->status != 500)
+		return;
+	error = db_last_error(call->worker->db);
+	snprintf(report.place, sizeof report.place, "%s %s",
+		http_method_name(call->request->method), template);
+	snprintf(report.code, sizeof report.code, "%s",
+		call->db_status != DB_OK && error->sqlstate[0] != '\0' ? error->sqlstate
+								       : response->code);
+	if (call->db_status != DB_OK)
+		snprintf(report.statement, sizeof report.statement, "%s", error->statement);
+	snprintf(report.request_id, sizeof report.request_id, "%s", call->request->id);
+	reports_put(call->worker->reports, &report);
+}
+
+static void record(const struct call *call, size_t sent, const struct spent *spent)
+{
+	const struct http_response *response = call->response;
+	const struct caller_record *caller = call->caller;
+	const int64_t slow_us = (int64_t)call->worker->settings->slow_request_ms * 1000;
+	const bool is_slow = slow_us > 0 && (int64_t)spent->all >= slow_us;
+
+	count(call, call->route == NULL ? route_count : (size_t)(call->route - routes), spent);
+	report(call);
 	if (call->route != NULL && call->route->access == FOR_OPERATOR)
 		return;
-	log_event(LOG_LEVEL_INFO, "request",
+	log_event(is_slow ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, is_slow ? "slow request" : "request",
 		LOG_TEXT("method", http_method_name(call->request->method)),
 		LOG_TEXT("path", call->request->path),
 		LOG_TEXT("route", call->route == NULL ? NULL : call->route->path.template),
 		LOG_NUMBER("status", response->status), LOG_TEXT("code", response->code),
-		LOG_MICROS("ms", (int64_t)took_us), LOG_NUMBER("bytes", (int64_t)sent),
-		LOG_TEXT("key", call->caller == NULL ? NULL : call->caller->key_prefix),
+		LOG_MICROS("ms", (int64_t)spent->all),
+		LOG_MICROS("database_ms", (int64_t)spent->database),
+		LOG_MICROS("cache_ms", (int64_t)spent->cache),
+		LOG_MICROS("own_ms", (int64_t)(spent->all - spent->database - spent->cache)),
+		LOG_NUMBER("bytes", (int64_t)sent),
+		LOG_TEXT("user", caller == NULL ? NULL : caller->user_id),
+		LOG_TEXT("key", caller == NULL ? NULL : caller->key_prefix),
 		LOG_TEXT("client", call->request->client_address));
 }
 
 void serve(struct worker *worker, FCGX_Request *fcgi)
 {
-	uint64_t began = clock_us();
+	const struct spent before = spent_by(worker);
+	struct spent spent;
 	struct http_request request;
 	struct http_response response;
 	struct call call = {
@@ -176,10 +241,13 @@ void serve(struct worker *worker, FCGX_Request *fcgi)
 
 	http_request_read(&request, fcgi, worker->arena);
 	log_request_id(request.id);
+	if (worker->settings->database_request_ids && worker->db != NULL)
+		db_tag(worker->db, arena_printf(worker->arena, "areg %s", request.id));
 	http_response_init(&response, worker->arena);
 	answer(&call);
 	add_common_headers(&call);
 	sent = http_response_send(&response, &request);
-	record(&call, sent, clock_us() - began);
+	spent = spent_since(worker, &before);
+	record(&call, sent, &spent);
 	log_request_id(NULL);
 }

@@ -135,13 +135,28 @@ static const char *mask_rpc_url(struct arena *arena, const char *text)
 		url.host, url.user_len > 0 || strlen(url.path) > 1 ? "/" MASK : url.path);
 }
 
+static bool host_is_loopback(const struct url *url)
+{
+	static const char *const names[] = { "localhost", "127.0.0.1", "[::1]" };
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+		const size_t len = strlen(names[i]);
+
+		if (url->host_len >= len && strncmp(url->host, names[i], len) == 0 &&
+			(url->host_len == len || url->host[len] == ':'))
+			return true;
+	}
+	return false;
+}
+
+/* Without TLS only to this machine, where a relay may stand (Sentry Relay). */
 static const char *check_sentry_dsn(struct arena *arena, const char *text, const char **value)
 {
 	struct url url;
 	const char *why = split_url(text, &url);
 
 	(void)arena, (void)value;
-	if (why != NULL || url.scheme_len != 8 || url.user_len == 0 ||
+	if (why != NULL || (url.scheme_len != 8 && !host_is_loopback(&url)) || url.user_len == 0 ||
 		strspn(url.user, LETTERS DIGITS) != url.user_len || url.path[0] != '/' ||
 		url.path[1] == '\0' || url.path[1 + strspn(url.path + 1, LETTERS DIGITS)] != '\0')
 		return "is not https://KEY@HOST/PROJECT";
@@ -150,9 +165,11 @@ static const char *check_sentry_dsn(struct arena *arena, const char *text, const
 
 static const char *mask_sentry_dsn(struct arena *arena, const char *text)
 {
-	const char *at = strchr(text, '@');
+	struct url url;
 
-	return at == NULL ? MASK : arena_printf(arena, "https://" MASK "%s", at);
+	if (split_url(text, &url) != NULL || url.user_len == 0)
+		return MASK;
+	return arena_printf(arena, "%.*s" MASK "@%s", (int)url.scheme_len, text, url.host);
 }
 
 /* Whether what a URI's escapes stand for is text: %0A would begin a line of its own where the
@@ -283,6 +300,8 @@ static const struct conf_key top_keys[] = {
 		5 * MINUTE, .help = "How long to wait for a connection to PostgreSQL." },
 	{ "database_statement_timeout", CONF_DURATION, AT(database_statement_timeout_ms), "5s",
 		10 * MS, 1 * HOUR, .help = "How long one SQL statement may take." },
+	{ "database_request_ids", CONF_BOOL, AT(database_request_ids), "off",
+		.help = "Whether PostgreSQL's application_name carries a request's id." },
 	{ "memcached_servers", CONF_TEXT, AT(memcached_servers), "127.0.0.1:11211",
 		.check = check_memcached_servers, .may_be_empty = true,
 		.help = "Servers of memcached between commas, or none." },
@@ -321,13 +340,18 @@ static const struct conf_key top_keys[] = {
 		.help = "json or text." },
 	{ "log_level", CONF_WORD, AT(log_level), "info", .words = log_levels,
 		.help = "The least that is logged: debug, info, warn or error." },
+	{ "slow_request", CONF_DURATION, AT(slow_request_ms), "1s", 0, 1 * HOUR,
+		.help = "Requests that take that long are logged as slow; 0 none." },
 	{ "public_url", CONF_TEXT, AT(public_url), "http://localhost:8080",
 		.check = check_public_url,
 		.help = "Where clients reach this registry, without a slash at the end." },
 	{ "environment", CONF_TEXT, AT(environment), "production", .check = check_environment,
 		.help = "Name of this installation." },
 	{ "sentry_dsn", CONF_TEXT, AT(sentry_dsn), .check = check_sentry_dsn,
-		.mask = mask_sentry_dsn, .help = "Checked and kept; no reports are sent yet." },
+		.mask = mask_sentry_dsn,
+		.help = "Where reports of errors go: the DSN of a Sentry project." },
+	{ "sentry_per_minute", CONF_INT, AT(sentry_per_minute), "30", 1, 10000,
+		.help = "Reports sent a minute at most; equal ones are sent as one." },
 };
 #undef AT
 

@@ -30,6 +30,7 @@ struct settings {
 	const char *database_url;
 	int database_connect_timeout_ms;
 	int database_statement_timeout_ms;
+	bool database_request_ids; /* PostgreSQL's application_name carries the request's id */
 
 	const char *memcached_servers; /* "" for none */
 	int cache_timeout_ms;
@@ -49,11 +50,13 @@ struct settings {
 	const char *log_file; /* path, or "stderr" */
 	enum log_format log_format;
 	enum log_level log_level;
+	int slow_request_ms; /* logged as such from that on; 0: none is */
 
 	const char
 		*public_url; /* https://host, no trailing slash: base of token_uri and docs links */
 	const char *environment;
 	const char *sentry_dsn; /* NULL for none */
+	int sentry_per_minute; /* events sent at most */
 
 	const struct chain *chains;
 	size_t chain_count;

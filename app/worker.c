@@ -155,6 +155,12 @@ static void count_database(struct worker *worker, struct db_meter *counted)
 	*counted = *now;
 }
 
+static void count_log(struct worker *worker, uint64_t *counted)
+{
+	metrics_add(worker->metrics, METER_LOG_DROPPED, 0, 0, log_dropped() - *counted);
+	*counted = log_dropped();
+}
+
 static void reopen_log(void)
 {
 	const char *why;
@@ -201,6 +207,7 @@ int worker_run(struct worker *worker, int listen_fd)
 {
 	const struct settings *settings = worker->settings;
 	struct db_meter counted = { 0 };
+	uint64_t counted_dropped = log_dropped();
 	sigset_t while_waiting;
 	FCGX_Request fcgi;
 	int64_t served = 0;
@@ -236,6 +243,7 @@ int worker_run(struct worker *worker, int listen_fd)
 		serve(worker, &fcgi);
 		FCGX_Finish_r(&fcgi);
 		count_database(worker, &counted);
+		count_log(worker, &counted_dropped);
 		arena_reset(worker->arena);
 		served++;
 	}

@@ -20,6 +20,7 @@ struct worker {
 	struct metrics *metrics;
 	struct router *router;
 	struct hot *hot; /* shared with the other processes of this host */
+	struct reports *reports; /* of errors, for the reporter; NULL: none is wanted */
 	size_t place; /* on the board and in the metrics */
 	struct db_options db_options;
 	struct cache_options cache_options;

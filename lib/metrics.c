@@ -208,7 +208,7 @@ void metrics_print(const struct metrics *metrics, struct buf *out)
 			for (size_t b = 0; b < width; b++) {
 				uint64_t value = metrics_sum(metrics, index, a, b);
 
-				if (value == 0 && m->labels[0].count > 0)
+				if (value == 0 && m->labels[0].count > 0 && !m->from_zero)
 					continue;
 				if (m->type == METRIC_HISTOGRAM) {
 					print_histogram(metrics, index, a, b,

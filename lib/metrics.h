@@ -6,6 +6,7 @@
 #ifndef AREG_METRICS_H
 #define AREG_METRICS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,8 @@ struct metric {
 	const char *help;
 	enum metric_type type;
 	struct metric_labels labels[METRIC_DIMENSIONS]; /* count 0: no such dimension */
+	bool from_zero; /* every series is printed from the start: an increase from nothing is none
+			   to Prometheus */
 };
 
 /* Upper bounds of the buckets of every histogram, in microseconds; +Inf follows. Histograms are
@@ -56,7 +59,7 @@ void metrics_observe(struct metrics *metrics, size_t metric, size_t a, size_t b,
 uint64_t metrics_sum(const struct metrics *metrics, size_t metric, size_t a, size_t b);
 
 /* Writes the exposition text. Series of counters and histograms that were never touched are left
- * out, but for metrics without labels. */
+ * out, but for metrics without labels and those that are printed from zero. */
 void metrics_print(const struct metrics *metrics, struct buf *out);
 
 #endif

@@ -14,11 +14,12 @@
 static const char *const chains[] = { "chain=\"base\"", "chain=\"sepolia\"" };
 static const char *const outcomes[] = { "status=\"ok\"", "status=\"bad\"", "status=\"ugly\"" };
 static const struct metric table[] = {
-	{ "plain_total", "No labels.", METRIC_COUNTER, { { NULL, 0 } } },
-	{ "both_total", "Two labels.", METRIC_COUNTER, { { chains, 2 }, { outcomes, 3 } } },
-	{ "took_seconds", "A histogram.", METRIC_HISTOGRAM, { { chains, 2 } } },
+	{ "plain_total", "No labels.", METRIC_COUNTER, { { NULL, 0 } }, false },
+	{ "both_total", "Two labels.", METRIC_COUNTER, { { chains, 2 }, { outcomes, 3 } }, false },
+	{ "took_seconds", "A histogram.", METRIC_HISTOGRAM, { { chains, 2 } }, false },
+	{ "watched_total", "For alerts.", METRIC_COUNTER, { { chains, 2 } }, true },
 };
-enum { PLAIN, BOTH, TOOK, ALL };
+enum { PLAIN, BOTH, TOOK, WATCHED, ALL };
 enum { SLOTS = 3 };
 
 static struct metrics *metrics;
@@ -98,7 +99,7 @@ static void a_histogram_prints_cumulative_buckets_sum_and_count(void **state)
 	assert_non_null(strstr(text, "took_seconds_bucket{chain=\"base\",le=\"+Inf\"} 3\n"));
 	assert_non_null(strstr(text, "took_seconds_sum{chain=\"base\"} 99.000501\n"));
 	assert_non_null(strstr(text, "took_seconds_count{chain=\"base\"} 3\n"));
-	assert_null(strstr(text, "chain=\"sepolia\""));
+	assert_null(strstr(text, "took_seconds_sum{chain=\"sepolia\""));
 	arena_free(arena);
 }
 
@@ -116,6 +117,19 @@ static void counters_print_with_help_and_labels(void **state)
 	arena_free(arena);
 }
 
+static void what_alerts_watch_prints_from_zero(void **state)
+{
+	struct arena *arena;
+	const char *text;
+
+	(void)state;
+	text = printed(&arena);
+	assert_non_null(strstr(text, "watched_total{chain=\"base\"} 0\n"));
+	assert_non_null(strstr(text, "watched_total{chain=\"sepolia\"} 0\n"));
+	assert_null(strstr(text, "both_total{"));
+	arena_free(arena);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -126,6 +140,8 @@ int main(void)
 			a_histogram_prints_cumulative_buckets_sum_and_count, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			counters_print_with_help_and_labels, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			what_alerts_watch_prints_from_zero, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

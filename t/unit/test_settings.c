@@ -297,6 +297,10 @@ static const struct {
 		"underscores and hyphens\n" },
 	{ "sentry_dsn = https://sentry.example/1\n",
 		"areg.conf:2: sentry_dsn: the value is not https://KEY@HOST/PROJECT\n" },
+	{ "sentry_dsn = http://hunter2@sentry.example/1\n",
+		"areg.conf:2: sentry_dsn: the value is not https://KEY@HOST/PROJECT\n" },
+	{ "sentry_dsn = http://hunter2@localhost.example/1\n",
+		"areg.conf:2: sentry_dsn: the value is not https://KEY@HOST/PROJECT\n" },
 	{ "sentry_dsn = https://hunter2@sentry.example\n",
 		"areg.conf:2: sentry_dsn: the value is not https://KEY@HOST/PROJECT\n" },
 	{ "[chain base]\nchain_id = 1\n", "areg.conf:2: [chain base] has no identity_registry\n" },
@@ -752,7 +756,7 @@ static void test_sample_and_manual_name_every_key_with_its_default(void **state)
 									   "\n.It Ic %s\n", name)),
 				arena_printf(loading->arena, "The default is\n.Li %s .\n", value)));
 	}
-	assert_int_equal(keys, 24 + 7);
+	assert_int_equal(keys, 27 + 7);
 }
 
 static void test_manual_names_every_variable_of_the_replaced_service(void **state)
