@@ -175,11 +175,12 @@ SKIP: {
 	(my $tests = slurp(dirname(__FILE__) . '/prometheus/rules.test.yml')) =~ s/RULES/$rules/;
 	($exit, $output) = promtool($tests, 'test', 'rules');
 	is($exit, 0, 'alerts fire when they should, and only then') or diag($output);
+	my $number = 0;
 	my $panels = join '', map {
 		(my $query = $_->{query}) =~ s/\$__rate_interval/5m/g;
 		$query =~ s/\$instance/.*/g;
 		$query =~ s/'/''/g;
-		"      - {record: 'a:b', labels: {panel: 'p" . ++$main::panel . "'}, expr: '$query'}\n";
+		"      - {record: 'a:b', labels: {panel: 'p" . $number++ . "'}, expr: '$query'}\n";
 	} @queries;
 	($exit, $output) = promtool("groups:\n  - name: panels\n    rules:\n$panels", 'check', 'rules');
 	is($exit, 0, 'every query of the dashboard is PromQL') or diag($output);

@@ -158,8 +158,8 @@ for my $secret ($user->{key}, $prefix, $user->{wallet}, $user->{id}, 'sesame', '
 # ---- a crash ----
 
 my ($worker) = $areg->worker_pids;
-kill 'SEGV', $worker;
-$event = event_of('worker', 'SIGSEGV');
+kill 'ABRT', $worker;
+$event = event_of('worker', 'SIGABRT');
 is($event->{level}, 'fatal', 'a crash is fatal');
 is($event->{wrong}, '', 'and well-formed');
 
