@@ -392,6 +392,25 @@ static enum limit_verdict take(struct limiter *limiter, uint64_t tag, uint32_t l
 	return verdict;
 }
 
+void limiter_carry(struct limiter *limiter, const struct limiter *from, uint64_t now_ms)
+{
+	for (size_t i = 0; i < from->bucket_count * WAYS; i++) {
+		const struct bucket *bucket = &from->buckets[i / WAYS];
+		uint64_t tag = get(&bucket->tags[i % WAYS]);
+		struct word count = count_at(get(&bucket->counts[i % WAYS]), now_ms);
+		struct word share = unpack(get(&bucket->shares[i % WAYS]));
+		struct place at;
+
+		if (tag == 0 || load(count, now_ms) == 0)
+			continue;
+		at = add(limiter, tag, now_ms);
+		put(&at.bucket->counts[at.way], pack(count));
+		put(&at.bucket->shares[at.way],
+			pack((struct word){ count.minute, share.first, count.second }));
+		put(&at.bucket->ledgers[at.way], get(&bucket->ledgers[i % WAYS]));
+	}
+}
+
 enum limit_verdict limiter_take(struct limiter *limiter, uint64_t tag, uint32_t limit,
 	uint64_t now_ms, struct limit_answer *answer)
 {

@@ -69,6 +69,13 @@ MUST_CHECK enum limit_verdict limiter_take(struct limiter *limiter, uint64_t tag
 MUST_CHECK enum limit_verdict limiter_take_owing(struct limiter *limiter, uint64_t tag,
 	uint32_t limit, uint64_t now_ms, struct limit_answer *answer);
 
+/*
+ * Takes over what was counted in another limiter, of the same layout and any size: for a limiter that
+ * nobody counts in yet. What was let through there is taken as reserved here, so that the ledger is
+ * not told of it twice.
+ */
+void limiter_carry(struct limiter *limiter, const struct limiter *from, uint64_t now_ms);
+
 /* ---- Several hosts: for the process that folds, and for reserving ---- */
 
 /* How many hosts share the ledger, 1 for alone; valid until `until_ms`, then it counts as alone. */

@@ -43,6 +43,22 @@ struct metrics;
 /* Lays the metrics out in shared memory, `slots` times. The table must outlive the result. NULL
  * with errno set when the system refuses the memory. */
 MUST_CHECK struct metrics *metrics_new(const struct metric *table, size_t count, size_t slots);
+/*
+ * Goes on with what an earlier program counted, whose processes may still be counting: `fd` is the
+ * descriptor that its metrics_fd() told, which is taken. Series are known by name and labels; those
+ * that this program has not are left out. At most METRICS_FORERUNNERS of them. Before forking.
+ * False with errno set when what is there cannot be understood.
+ */
+enum { METRICS_FORERUNNERS = 4 };
+MUST_CHECK bool metrics_inherit(struct metrics *metrics, int fd);
+
+/* The processes of all earlier programs are gone: from here on this one keeps what they counted. For
+ * one process only. */
+void metrics_settle(struct metrics *metrics);
+
+/* The descriptor of the shared memory, to hand over an exec. */
+int metrics_fd(const struct metrics *metrics);
+
 void metrics_free(struct metrics *metrics);
 
 /* The slot that this process writes from here on: 0 .. slots - 1. */

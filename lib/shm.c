@@ -2,8 +2,10 @@
 #include "lib/shm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,6 +25,21 @@ void *shm_new(const char *name, size_t size, int *fd)
 	*fd = -1;
 	errno = saved;
 	return NULL;
+}
+
+void *shm_adopt(int fd, size_t size)
+{
+	struct stat status;
+	void *memory;
+
+	if (fstat(fd, &status) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+		return NULL;
+	if ((size_t)status.st_size < size) {
+		errno = EINVAL;
+		return NULL;
+	}
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	return memory == MAP_FAILED ? NULL : memory;
 }
 
 void shm_free(void *memory, size_t size, int fd)

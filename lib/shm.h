@@ -12,6 +12,10 @@
  * NULL with errno set when the system refuses. */
 MUST_CHECK void *shm_new(const char *name, size_t size, int *fd);
 
+/* Maps `size` bytes of what shm_new() made in the program before an exec, and makes the descriptor
+ * close-on-exec again. NULL with errno set when it is smaller, or the system refuses. */
+MUST_CHECK void *shm_adopt(int fd, size_t size);
+
 void shm_free(void *memory, size_t size, int fd);
 
 /*

@@ -558,6 +558,26 @@ static void being_killed_while_moving_a_subject_in_leaves_the_bucket_whole(void 
 	assert_int_equal(take_all(60, 10, start + 2 * MINUTE, 100), 10);
 }
 
+static void a_limiter_of_another_size_goes_on_where_one_was(void **state)
+{
+	enum { SMALLER = 64 };
+	struct limiter *next = limiter_init(calloc(1, limiter_bytes(SMALLER)), SMALLER);
+	struct limit_answer said;
+	struct limit_share share;
+
+	(void)state;
+	assert_int_equal(take_all(60, 10, start, 7), 7);
+	limiter_carry(next, limiter, start + 1);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(limiter_take(next, 60, 10, start + 2, &said), LIMIT_PASSED);
+	assert_int_equal(limiter_take(next, 60, 10, start + 2, &said), LIMIT_REFUSED);
+	/* The ledger hears of what passed here only. */
+	limiter_share(next, 60, start + 2, &share);
+	assert_int_equal(share.used, 10);
+	assert_int_equal(share.reserved, 7);
+	free(next);
+}
+
 #define TEST(name, up, down) cmocka_unit_test_setup_teardown(name, up, down)
 
 int main(void)
@@ -574,6 +594,7 @@ int main(void)
 		TEST(a_clock_that_is_behind_or_was_set_back_does_no_harm, set_up, tear_down),
 		TEST(the_highest_limit_is_counted_out, set_up, tear_down),
 		TEST(the_least_used_makes_room, set_up_one_bucket, tear_down),
+		TEST(a_limiter_of_another_size_goes_on_where_one_was, set_up, tear_down),
 		TEST(each_subject_of_the_minute_is_visited_once, set_up, tear_down),
 		TEST(with_other_hosts_only_what_is_reserved_passes, set_up, tear_down),
 		TEST(what_all_hosts_reserved_refuses_and_says_how_long_to_wait, set_up, tear_down),

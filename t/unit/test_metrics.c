@@ -130,6 +130,57 @@ static void what_alerts_watch_prints_from_zero(void **state)
 	arena_free(arena);
 }
 
+static const char *const other_chains[] = { "chain=\"sepolia\"", "chain=\"new\"",
+	"chain=\"base\"" };
+static const struct metric other_table[] = {
+	{ "fresh_total", "Not there before.", METRIC_COUNTER, { { NULL, 0 } } },
+	{ "both_total", "Two labels.", METRIC_COUNTER, { { other_chains, 3 }, { outcomes, 3 } } },
+	{ "took_seconds", "A histogram.", METRIC_HISTOGRAM, { { other_chains, 3 } } },
+};
+
+static void a_program_goes_on_with_what_another_counted(void **state)
+{
+	struct metrics *next = metrics_new(other_table, 3, 2);
+
+	(void)state;
+	assert_non_null(next);
+	metrics_add(metrics, PLAIN, 0, 0, 5);
+	metrics_add(metrics, BOTH, 0, 1, 10);
+	assert_true(metrics_inherit(next, dup(metrics_fd(metrics))));
+	metrics_add(next, 1, 2, 1, 1);
+	assert_int_equal(metrics_sum(next, 1, 2, 1), 11);
+	/* The processes of before are still counting. */
+	metrics_use_slot(metrics, 1);
+	metrics_add(metrics, BOTH, 0, 1, 100);
+	metrics_observe(metrics, TOOK, 1, 0, 300);
+	assert_int_equal(metrics_sum(next, 1, 2, 1), 111);
+	metrics_settle(next);
+	metrics_add(metrics, BOTH, 0, 1, 1000);
+	metrics_add(next, 1, 2, 1, 1);
+	assert_int_equal(metrics_sum(next, 1, 2, 1), 112);
+	assert_int_equal(metrics_sum(next, 2, 0, 0), 1);
+	assert_int_equal(metrics_sum(next, 0, 0, 0), 0);
+	assert_int_equal(metrics_sum(next, 1, 1, 1), 0);
+	metrics_free(next);
+}
+
+static void what_settled_is_inherited_with_the_rest(void **state)
+{
+	struct metrics *second = metrics_new(table, ALL, 1), *third = metrics_new(table, ALL, 1);
+
+	(void)state;
+	metrics_add(metrics, PLAIN, 0, 0, 7);
+	assert_true(metrics_inherit(second, dup(metrics_fd(metrics))));
+	metrics_settle(second);
+	metrics_add(second, PLAIN, 0, 0, 3);
+	assert_true(metrics_inherit(third, dup(metrics_fd(second))));
+	assert_int_equal(metrics_sum(third, PLAIN, 0, 0), 10);
+	metrics_settle(third);
+	assert_int_equal(metrics_sum(third, PLAIN, 0, 0), 10);
+	metrics_free(second);
+	metrics_free(third);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -142,6 +193,10 @@ int main(void)
 			counters_print_with_help_and_labels, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			what_alerts_watch_prints_from_zero, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			a_program_goes_on_with_what_another_counted, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			what_settled_is_inherited_with_the_rest, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
