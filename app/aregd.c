@@ -1,15 +1,19 @@
 /* The program that spawn-fcgi starts: options, configuration, then the master. See aregd(8). */
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "app/backends.h"
 #include "app/describe.h"
+#include "app/handover.h"
 #include "app/master.h"
+#include "app/rehearsal.h"
 #include "app/routes.h"
 #include "app/settings.h"
 #include "lib/http.h"
@@ -35,7 +39,8 @@ static const char usage[] =
 	"listening socket as standard input. FILE is " AREG_CONF_DEFAULT "\n"
 	"unless AREG_CONF or -c names another.\n"
 	"\n"
-	"Signals: TERM and INT drain and stop, USR1 reopens the log file.\n"
+	"Signals: HUP reloads configuration and program, TERM and INT drain and stop, USR1 reopens\n"
+	"the log file, TTIN and TTOU add and remove a worker.\n"
 	"Exit codes: 0 done, 1 wrong configuration or no start, 2 wrong usage,\n"
 	"3 (with -t) a right configuration, but a backend that is not as it should be.\n"
 	"Manual pages: aregd(8), areg.conf(5), aregctl(8).\n";
@@ -90,8 +95,28 @@ static int is_listening(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &len) == 0 && yes;
 }
 
-static int serve_socket(struct arena *arena, const struct settings *settings)
+/* As it was called, and not what it is a link to: the link may lead to another one by the time that
+ * it is started again. */
+static const char *own_path(struct arena *arena)
 {
+	const char *called = (const char *)getauxval(AT_EXECFN);
+	char folder[4096];
+
+	if (called == NULL || *called == '/' || getcwd(folder, sizeof folder) == NULL)
+		return called == NULL ? "/proc/self/exe" : called;
+	return arena_printf(arena, "%s/%s", folder, called);
+}
+
+static bool must_end(void)
+{
+	sigset_t pending;
+
+	return sigpending(&pending) == 0 && sigismember(&pending, SIGTERM) == 1;
+}
+
+static int serve_socket(struct arena *arena, const struct settings *settings, char *const *argv)
+{
+	const struct master_program program = { own_path(arena), argv };
 	const char *why;
 
 	if (!is_listening(LISTEN_FD)) {
@@ -105,7 +130,7 @@ static int serve_socket(struct arena *arena, const struct settings *settings)
 	}
 	log_process("master");
 	http_problem_base(arena_printf(arena, "%s/docs/errors/", settings->public_url));
-	return master_run(arena, settings, LISTEN_FD);
+	return master_run(arena, settings, LISTEN_FD, &program);
 }
 
 int main(int argc, char **argv)
@@ -155,19 +180,24 @@ int main(int argc, char **argv)
 		exit_code = EXIT_USAGE;
 		goto done;
 	}
-	if (!settings_load(arena, path, &settings, &faults)) {
+	while (!settings_load(arena, path, &settings, &faults)) {
 		for (size_t i = 0; i < faults.count; i++)
 			fprintf(stderr, "aregd: %s: %s\n", faults.list[i].where,
 				faults.list[i].why);
-		goto done;
+		/* It was right a moment ago, and there are workers that serve: they shall not go. */
+		if (!handover_is_offered() || must_end())
+			goto done;
+		sleep(1);
 	}
-	if (task == TEST) {
+	if (rehearsal_is_on()) {
+		exit_code = rehearsal_perform(arena, &settings);
+	} else if (task == TEST) {
 		exit_code = test_backends(arena, &settings);
 	} else if (task == PRINT) {
 		settings_print(&settings, stdout);
 		exit_code = EXIT_SUCCESS;
 	} else {
-		exit_code = serve_socket(arena, &settings);
+		exit_code = serve_socket(arena, &settings, argv);
 	}
 done:
 	arena_free(arena);

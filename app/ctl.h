@@ -70,6 +70,9 @@ extern const struct ctl_command ctl_agent_commands[];
 extern const struct ctl_command ctl_import_commands[];
 extern const struct ctl_command ctl_audit_commands[];
 extern const struct ctl_command ctl_cache_commands[];
+extern const struct ctl_command ctl_status_commands[];
+extern const struct ctl_command ctl_workers_commands[];
+extern const struct ctl_command ctl_reload_commands[];
 
 /* "aregctl: …" and a newline, to stderr. */
 void ctl_error(const char *format, ...) PRINTF_LIKE(1, 2);

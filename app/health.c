@@ -1,4 +1,4 @@
-/* Both ask the backends anew each time: what they say is true of the moment of the answer. */
+/* A worker asks the backends itself; the process that answers nothing else has a thread for that. */
 #include "app/health.h"
 
 #include <stdio.h>
@@ -6,18 +6,11 @@
 #include <unistd.h>
 
 #include "app/metering.h"
+#include "app/watch.h"
 #include "lib/clock.h"
-
-enum health { HEALTHY, DEGRADED, UNHEALTHY };
 
 struct memory {
 	unsigned long long resident, private; /* bytes; private: not shared with others */
-};
-
-static const struct db_statement ping = {
-	.name = "ping",
-	.effect = DB_READS,
-	.sql = "SELECT rfc3339(clock_timestamp())",
 };
 
 static const struct db_statement active_agents = {
@@ -26,25 +19,48 @@ static const struct db_statement active_agents = {
 	.sql = "SELECT chain, agents FROM erc8004_agent_counts WHERE status = 'active' ORDER BY chain",
 };
 
-static enum health check_database(struct call *call)
+static const char *agents_text(const struct db_rows *rows, struct arena *arena)
+{
+	struct buf out;
+
+	buf_init(&out, arena, 256);
+	for (size_t row = 0; row < rows->count; row++)
+		buf_printf(&out, "erc8004_active_agents_total{chain=\"%s\"} %s\n",
+			db_text(rows, row, 0), db_text(rows, row, 1));
+	return arena_strdup(arena, out.data);
+}
+
+void health_look(const struct settings *settings, struct db *db, struct cache *cache,
+	struct arena *arena, struct health_report *report)
 {
 	struct db_rows rows;
 
-	return db_run(call->worker->db, &ping, NULL, 0, call->arena, &rows) == DB_OK ? HEALTHY
-										     : UNHEALTHY;
+	*report = (struct health_report){ .database = UNHEALTHY };
+	if (db_run(db, &active_agents, NULL, 0, arena, &rows) == DB_OK) {
+		report->database = HEALTHY;
+		report->agents = agents_text(&rows, arena);
+	}
+	/* None may be wanted. */
+	if (settings->memcached_servers[0] != '\0' && cache_check(cache, NULL) != CACHE_HIT)
+		report->cache = DEGRADED;
 }
 
-static enum health check_cache(struct call *call)
+static void look(struct call *call, struct health_report *report)
 {
-	if (call->worker->settings->memcached_servers[0] == '\0')
-		return HEALTHY; /* none is wanted */
-	return cache_check(call->worker->cache, NULL) == CACHE_HIT ? HEALTHY : DEGRADED;
+	struct worker *worker = call->worker;
+
+	if (worker->watch != NULL)
+		watch_ask(worker->watch, call->arena, report);
+	else
+		health_look(worker->settings, worker->db, worker->cache, call->arena, report);
+	if (report->cache == UNHEALTHY)
+		report->cache = DEGRADED; /* at worst: everything works without */
 }
 
 /* Whether what a caller used on other hosts counts here, too. */
-static bool limits_are_shared(struct call *call, enum health cache)
+static bool limits_are_shared(const struct call *call, const struct health_report *report)
 {
-	return call->worker->settings->memcached_servers[0] != '\0' && cache == HEALTHY;
+	return call->worker->settings->memcached_servers[0] != '\0' && report->cache == HEALTHY;
 }
 
 static enum health check_workers(struct call *call)
@@ -52,7 +68,7 @@ static enum health check_workers(struct call *call)
 	size_t ready, busy;
 
 	board_count(call->worker->board, &ready, &busy);
-	return ready == call->worker->board->count ? HEALTHY : DEGRADED;
+	return ready >= board_wanted(call->worker->board) ? HEALTHY : DEGRADED;
 }
 
 static const char *now_text(struct arena *arena)
@@ -70,14 +86,12 @@ static const char *now_text(struct arena *arena)
 void health_get(struct call *call)
 {
 	static const char *const names[] = { "healthy", "degraded", "unhealthy" };
-	enum health database = check_database(call);
-	enum health cache = check_cache(call);
-	enum health workers = check_workers(call);
-	enum health worst = database;
+	enum health workers = check_workers(call), worst;
+	struct health_report report;
 	struct json_out out;
 
-	if (cache > worst)
-		worst = cache;
+	look(call, &report);
+	worst = report.database > report.cache ? report.database : report.cache;
 	if (workers > worst)
 		worst = workers;
 	out = call_answer(call, worst == UNHEALTHY ? 503 : 200);
@@ -87,11 +101,11 @@ void health_get(struct call *call)
 	json_string(&out, "status", names[worst]);
 	json_key(&out, "checks");
 	json_open_object(&out);
-	json_string(&out, "database", names[database]);
-	json_string(&out, "cache", names[cache]);
+	json_string(&out, "database", names[report.database]);
+	json_string(&out, "cache", names[report.cache]);
 	json_string(&out, "workers", names[workers]);
 	json_close_object(&out);
-	json_string(&out, "limits", limits_are_shared(call, cache) ? "shared" : "per_host");
+	json_string(&out, "limits", limits_are_shared(call, &report) ? "shared" : "per_host");
 	json_string(&out, "version", PACKAGE_VERSION);
 	json_string(&out, "timestamp", now_text(call->arena));
 	json_close_object(&out);
@@ -140,15 +154,15 @@ static void print_memory(struct buf *out, const struct board *board)
 				out, "%s{worker=\"%zu\"} %llu\n", private, at + 1, of[at].private);
 }
 
-static void print_state(struct call *call, struct buf *out)
+static void print_state(struct call *call, const struct health_report *report, struct buf *out)
 {
 	static const char healthy[] = "areg_healthy";
 
 	print_gauge(out, "areg_info", "The version that answers; always 1.");
 	buf_printf(out, "areg_info{version=\"%s\"} 1\n", PACKAGE_VERSION);
 	print_gauge(out, healthy, "Whether a part is as it should be, as GET /health has it.");
-	buf_printf(out, "%s{check=\"database\"} %d\n", healthy, check_database(call) == HEALTHY);
-	buf_printf(out, "%s{check=\"cache\"} %d\n", healthy, check_cache(call) == HEALTHY);
+	buf_printf(out, "%s{check=\"database\"} %d\n", healthy, report->database == HEALTHY);
+	buf_printf(out, "%s{check=\"cache\"} %d\n", healthy, report->cache == HEALTHY);
 	buf_printf(out, "%s{check=\"workers\"} %d\n", healthy, check_workers(call) == HEALTHY);
 }
 
@@ -157,13 +171,14 @@ static void print_workers(struct buf *out, const struct board *board)
 	size_t ready, busy;
 
 	board_count(board, &ready, &busy);
-	print_gauge(out, "areg_workers_busy", "Workers that serve a request, this one included.");
+	print_gauge(out, "areg_workers_busy", "Workers that serve a request.");
 	buf_printf(out, "areg_workers_busy %zu\n", busy);
 	print_gauge(out, "areg_workers_idle", "Workers that wait for a request.");
 	buf_printf(out, "areg_workers_idle %zu\n", ready - busy);
 }
 
-static void print_limiter(struct call *call, struct buf *out)
+static void print_limiter(
+	const struct call *call, const struct health_report *report, struct buf *out)
 {
 	print_gauge(out, "areg_limiter_hosts",
 		"Hosts that share rate limits, this one included; 1 when it counts by itself.");
@@ -171,7 +186,7 @@ static void print_limiter(struct call *call, struct buf *out)
 		limiter_hosts(call->worker->hot->limiter, clock_unix_ms()));
 	print_gauge(out, "areg_limiter_shared",
 		"Whether rate limits count over all hosts: 0 without memcached.");
-	buf_printf(out, "areg_limiter_shared %d\n", limits_are_shared(call, check_cache(call)));
+	buf_printf(out, "areg_limiter_shared %d\n", limits_are_shared(call, report));
 }
 
 static void print_cache(const struct call *call, struct buf *out)
@@ -188,29 +203,27 @@ static void print_cache(const struct call *call, struct buf *out)
 
 /* Left out while the database is away: a scrape must not fail with it. Its name, which others know,
  * is a counter's, and promtool(1) would complain of a gauge that has one. */
-static void print_agents(struct call *call, struct buf *out)
+static void print_agents(const struct health_report *report, struct buf *out)
 {
-	struct db_rows rows;
-
-	if (db_run(call->worker->db, &active_agents, NULL, 0, call->arena, &rows) != DB_OK)
+	if (report->agents == NULL)
 		return;
 	buf_puts(out, "# HELP erc8004_active_agents_total Active agents by chain.\n"
 		      "# TYPE erc8004_active_agents_total untyped\n");
-	for (size_t row = 0; row < rows.count; row++)
-		buf_printf(out, "erc8004_active_agents_total{chain=\"%s\"} %s\n",
-			db_text(&rows, row, 0), db_text(&rows, row, 1));
+	buf_puts(out, report->agents);
 }
 
 void metrics_get(struct call *call)
 {
 	struct buf *out = &call->response->body;
+	struct health_report report;
 
+	look(call, &report);
 	call->response->content_type = "text/plain; version=0.0.4; charset=utf-8";
 	metrics_print(call->worker->metrics, out);
-	print_state(call, out);
+	print_state(call, &report, out);
 	print_workers(out, call->worker->board);
 	print_memory(out, call->worker->board);
-	print_limiter(call, out);
+	print_limiter(call, &report, out);
 	print_cache(call, out);
-	print_agents(call, out);
+	print_agents(&report, out);
 }

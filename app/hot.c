@@ -44,6 +44,22 @@ int hot_new(struct hot *hot, size_t bytes)
 	return -1;
 }
 
+int hot_adopt(struct hot *hot, int fd, size_t bytes)
+{
+	size_t part = bytes / 8 / CACHE_LINE * CACHE_LINE;
+	char *memory = shm_adopt(fd, bytes);
+
+	if (memory == NULL)
+		return -1;
+	hot->bytes = bytes;
+	hot->fd = fd;
+	hot->memory = memory;
+	hot->callers = (struct callers *)memory;
+	hot->limiter = (struct limiter *)(memory + part);
+	hot->answers = (struct answers *)(memory + 2 * part);
+	return 0;
+}
+
 void hot_free(struct hot *hot)
 {
 	shm_free(hot->memory, hot->bytes, hot->fd);

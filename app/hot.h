@@ -8,6 +8,11 @@
 #include "app/callers.h"
 #include "lib/limiter.h"
 
+/* To be raised with any change of what lies in the segment, in app/callers.c, app/answers.c and
+ * lib/limiter.c, too:
+ * programs that share a segment over a reload must agree about it. */
+enum { HOT_LAYOUT = 1 };
+
 struct hot {
 	struct callers *callers;
 	struct limiter *limiter;
@@ -20,6 +25,9 @@ struct hot {
 /* Lays the segment out within `bytes` (at least 1 MiB): an eighth each for callers and limits, the
  * rest for answers. 0, or -1 with errno set when the system refuses the memory or random bytes. */
 MUST_CHECK int hot_new(struct hot *hot, size_t bytes);
+/* Maps the segment that the program before an exec made, with layout HOT_LAYOUT. As hot_new(). */
+MUST_CHECK int hot_adopt(struct hot *hot, int fd, size_t bytes);
+
 void hot_free(struct hot *hot);
 
 #endif

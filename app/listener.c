@@ -7,10 +7,12 @@
  */
 #include "app/listener.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "app/beside.h"
 #include "app/level2.h"
@@ -122,6 +124,7 @@ struct heard {
 
 struct listener {
 	struct hot *hot;
+	int ready_fd; /* -1: nobody waits for it to listen, or no more */
 	struct db *db;
 	struct level2 level2;
 	struct heard heard;
@@ -418,6 +421,16 @@ static bool hear_changes(struct listener *listener)
 	return true;
 }
 
+static void tell_ready(struct listener *listener)
+{
+	if (listener->ready_fd < 0)
+		return;
+	if (write(listener->ready_fd, "", 1) != 1)
+		log_warn("the master was not told that the listener listens: %s", strerror(errno));
+	close(listener->ready_fd);
+	listener->ready_fd = -1;
+}
+
 static void begin_to_listen(struct listener *listener)
 {
 	static const char *const channels[] = { "areg_callers", "areg_agents", NULL };
@@ -438,6 +451,7 @@ static void begin_to_listen(struct listener *listener)
 	else
 		log_info("listens to changes of users, keys and agents");
 	listener->listens = listener->has_listened = true;
+	tell_ready(listener);
 }
 
 static void heard(struct listener *listener, const char *payload)
@@ -498,7 +512,7 @@ static void take_turn(struct listener *listener, struct chore *chores, size_t co
 	listener->listens = hear(listener, next_due(chores, count) != NULL ? 0 : TURN_MS);
 }
 
-int listener_run(const struct settings *settings, struct hot *hot)
+int listener_run(const struct settings *settings, struct hot *hot, int ready_fd)
 {
 	const struct db_options options = { settings->database_url, "areg listener",
 		settings->database_connect_timeout_ms,
@@ -527,7 +541,7 @@ int listener_run(const struct settings *settings, struct hot *hot)
 	};
 	const struct cache_options cache_options = { settings->memcached_servers,
 		settings->cache_timeout_ms, settings->cache_retry_ms };
-	struct listener listener = { .hot = hot };
+	struct listener listener = { .hot = hot, .ready_fd = ready_fd };
 
 	listener.db = db_new(&options);
 	listener.arena = arena_new(64 * 1024, 256 * 1024 * 1024);

@@ -11,7 +11,8 @@
 #include "app/hot.h"
 #include "app/settings.h"
 
-/* Until SIGTERM or until the master is gone. Returns the process's exit code. */
-int listener_run(const struct settings *settings, struct hot *hot);
+/* Until SIGTERM or until the master is gone. Writes a byte to ready_fd and closes it once it listens
+ * for the first time; -1: nobody wants to know. Returns the process's exit code. */
+int listener_run(const struct settings *settings, struct hot *hot, int ready_fd);
 
 #endif

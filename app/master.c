@@ -1,9 +1,24 @@
 /*
- * All signals are blocked and taken by sigtimedwait(), one at a time: nothing here runs inside a
- * handler. A process that ends as planned is replaced at once; one that crashes soon after its
- * start is replaced with growing delay, each place by itself. The first places are those of the
- * workers, as on the board; behind them are the processes that stand beside them. Read beside this:
- * fork(2), sigtimedwait(2), waitpid(2), prctl(2).
+ * All signals are blocked and taken from a signalfd, one at a time: nothing here runs inside a
+ * handler. A reload goes like this:
+ *
+ *	rehearsal   a child becomes the new program and tries out all that a start does
+ *	exec        this process becomes the new program; its children stay its children
+ *	STARTING    the new crew comes up, the old one serves
+ *	RETIRING    the new crew serves, too; the old one finishes and ends
+ *	SERVING     one crew, as before
+ *
+ * Should the new crew not come up after all, it is ended and the old one stays (HELD). Whom the old
+ * one loses is then replaced by the new program, since the old one is no more.
+ *
+ * Both crews work in the same shared segment where the new program lays it out as the old one did.
+ * Else the new one has a segment of its own, and what the processes of one change the other cannot
+ * see: so nothing is served from the hot level until the last old worker is gone. For that the old
+ * listener ends before the exec, and the new one begins only then: nobody says that what is kept in
+ * memory is fresh. Limits are carried over, and where there is a memcached, the two segments share
+ * them like two hosts.
+ *
+ * Read beside this: signalfd(2), execve(2), waitpid(2).
  */
 #include "app/master.h"
 
@@ -15,169 +30,143 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "app/backends.h"
-#include "app/board.h"
-#include "app/fold.h"
-#include "app/hot.h"
-#include "app/listener.h"
+#include "app/control.h"
+#include "app/crew.h"
+#include "app/handover.h"
 #include "app/metering.h"
+#include "app/rehearsal.h"
 #include "app/report.h"
 #include "app/routes.h"
-#include "app/worker.h"
 #include "lib/clock.h"
+#include "lib/json_out.h"
 #include "lib/log.h"
+#include "lib/shm.h"
 
 enum {
-	DELAY_FIRST_MS = 100,
-	DELAY_MOST_MS = 5000,
-	SETTLED_MS = 5000, /* a worker that lived this long did not crash at its start */
 	LOOK_MS = 250, /* how often it looks for workers that are stuck */
+	CHANGE_LOOK_MS = 20, /* and for those of a new generation that are ready */
 	FOLDER_READY_MS = 300, /* longest that workers wait for the folder's first round */
+	READY_MS = 15000, /* for a new generation to come up */
 	BESIDE_END_MS = 2000, /* for the processes beside the workers to end */
+	LISTENER_END_MS = 1000, /* before an exec; longer would hold up who waits for the master */
+	LISTENER_LATE_MS = 5000, /* an old listener waits no longer than that for the new one */
 };
 
-/* Processes beside the workers. */
-enum { FOLDER, LISTENER, REPORTER, BESIDE };
-static const char *const beside_names[BESIDE] = { "folder", "listener", "reporter" };
-
-/* What the master knows of each process, beside what stands on the board. */
-struct place {
-	bool is_vacant; /* nobody is wanted here */
-	pid_t pid;
-	uint64_t started_ms;
-	uint64_t start_at_ms; /* when `pid` is 0: not before */
-	int delay_ms; /* for the next crash */
-};
+enum phase { SERVING, STARTING, RETIRING, HELD };
+static const char *const phase_names[] = { "serving", "starting", "retiring", "held" };
 
 struct master {
 	const struct settings *settings;
-	int listen_fd;
-	struct board board;
-	struct metrics *metrics;
-	struct router *router;
+	const struct master_program *program;
+	struct stage stage;
 	struct hot hot;
-	struct reports *reports; /* of errors; NULL: none is wanted */
-	struct place *places; /* `workers` of workers, then BESIDE */
-	size_t workers;
-	size_t count; /* of all */
+	struct metrics *metrics;
+	int signal_fd;
+	struct control control;
+	const char *control_path, *health_path; /* "" while there is no such socket */
+	uint64_t service_since_ms;
+
+	struct crew crew; /* of this program */
+	struct crew old[HANDOVER_CREWS]; /* oldest first */
+	size_t old_count;
+	enum phase phase;
+	uint64_t phase_until_ms; /* STARTING, RETIRING: then whoever is late is ended */
+	uint64_t alone_since_ms; /* RETIRING: since no old worker is left; 0: not yet */
 	bool is_draining;
+
+	struct rehearsal rehearsal;
+	unsigned reloads_asked, reloads_begun, reloads_done; /* numbers: one after the other */
+	char reload_failure[HANDOVER_REASON]; /* of the last that is done; "": it went well */
 };
 
-/* Copied: 31 bytes at most. */
-static void name_of(const struct master *master, size_t at, char name[32])
+/* ---- Crews ---- */
+
+/* In a child. */
+static void close_own(void *arg)
 {
-	if (at < master->workers)
-		snprintf(name, 32, "worker %zu", at + 1);
-	else
-		snprintf(name, 32, "%s", beside_names[at - master->workers]);
+	struct master *master = arg;
+
+	control_close(&master->control);
+	close(master->signal_fd);
+	if (master->rehearsal.pid != 0)
+		close(master->rehearsal.fd);
 }
 
-static int run_worker(struct master *master, size_t at)
+/* How many old processes of that kind there are; with `sharing` only those that use our segment. */
+static size_t old_beside(const struct master *master, enum beside which, bool sharing)
 {
-	struct worker worker = { .settings = master->settings,
-		.board = &master->board,
-		.metrics = master->metrics,
-		.router = master->router,
-		.hot = &master->hot,
-		.reports = master->reports,
-		.place = at };
+	size_t count = 0;
 
-	board_enter(&master->board, at, BOARD_STARTING);
-	return worker_run(&worker, master->listen_fd);
+	for (size_t i = 0; i < master->old_count; i++) {
+		const struct crew *crew = &master->old[i];
+		size_t at = crew_beside(crew, which);
+
+		if (!sharing || !crew->has_other_segment)
+			count += crew_running(crew, at, at + 1);
+	}
+	return count;
 }
 
-/* In the child. ready_fd is the folder's. */
-static _Noreturn void become(struct master *master, size_t at, pid_t parent, int ready_fd)
+static size_t old_workers(const struct master *master)
 {
-	const size_t beside = at - master->workers; /* of what is none of the workers */
-	char name[32], title[48];
+	size_t count = 0;
 
-	/* A master that was killed leaves nobody behind on its socket. */
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent)
-		_exit(0);
-	name_of(master, at, name);
-	log_process(name);
-	free(master->places);
-	if (at < master->workers)
-		exit(run_worker(master, at));
-	/* ps(1) and tests tell them from the workers. */
-	snprintf(title, sizeof title, "aregd %s", name);
-	prctl(PR_SET_NAME, title);
-	close(master->listen_fd);
-	metrics_use_slot(master->metrics, at);
-	if (beside == FOLDER)
-		exit(folder_run(master->settings, master->hot.limiter, ready_fd));
-	if (beside == REPORTER)
-		exit(reporter_run(master->settings, master->reports, master->metrics));
-	exit(listener_run(master->settings, &master->hot));
+	for (size_t i = 0; i < master->old_count; i++)
+		count += crew_running(&master->old[i], 0, master->old[i].capacity);
+	return count;
 }
 
-/* Starts the process of that place. False when there was no more to be had. */
-static bool start(struct master *master, size_t at, int ready_fd)
+static bool is_apart(const struct master *master)
 {
-	struct place *place = &master->places[at];
-	pid_t parent = getpid(), pid = fork();
+	for (size_t i = 0; i < master->old_count; i++)
+		if (master->old[i].has_other_segment)
+			return true;
+	return false;
+}
 
-	if (pid == 0)
-		become(master, at, parent, ready_fd);
-	if (pid < 0) {
-		log_error("fork: %s; trying again in %d ms", strerror(errno), DELAY_MOST_MS);
-		place->start_at_ms = clock_ms() + DELAY_MOST_MS;
+/* Whether the process of that place may be there now. */
+static bool may_start(const struct master *master, size_t at)
+{
+	const struct crew *crew = &master->crew;
+	bool is_held = master->phase == HELD;
+
+	if (crew->places[at].is_vacant)
 		return false;
-	}
-	place->pid = pid;
-	place->started_ms = clock_ms();
-	if (at < master->workers) {
-		__atomic_store_n(&master->board.places[at].pid, pid, __ATOMIC_RELAXED);
-		metrics_add(master->metrics, METER_WORKER_STARTS, 0, 0, 1);
-	}
-	return true;
-}
-
-/* Starts the folder ahead of the workers, and waits until limits may be counted. */
-static void start_folder(struct master *master)
-{
-	const size_t at = master->workers + FOLDER;
-	struct pollfd ready = { .events = POLLIN };
-	int ends[2];
-
-	if (master->places[at].is_vacant)
-		return;
-	if (pipe2(ends, O_CLOEXEC) != 0) {
-		log_error("pipe: %s", strerror(errno));
-		return;
-	}
-	if (start(master, at, ends[1])) {
-		close(ends[1]);
-		ready.fd = ends[0];
-		if (poll(&ready, 1, FOLDER_READY_MS) == 0)
-			log_warn("the folder has not made its first round in time");
-	} else {
-		close(ends[1]);
-	}
-	close(ends[0]);
+	if (at < crew->capacity)
+		return at < board_wanted(&crew->board);
+	if (at == crew_beside(crew, HEALTH))
+		return !is_held || old_beside(master, HEALTH, false) == 0;
+	/* Two folders would count this host as two. */
+	if (at == crew_beside(crew, FOLDER))
+		return old_beside(master, FOLDER, true) == 0;
+	/* Each generation has its own reports. */
+	if (at == crew_beside(crew, REPORTER))
+		return true;
+	if (is_apart(master))
+		return old_workers(master) == 0;
+	return !is_held || old_beside(master, LISTENER, false) == 0;
 }
 
 /* Starts every process that is due. Returns how long until the next is, in ms; -1 when none is. */
 static int64_t start_due(struct master *master)
 {
+	struct crew *crew = &master->crew;
 	uint64_t now = clock_ms();
 	int64_t next = -1;
 
-	for (size_t at = 0; at < master->count; at++) {
-		struct place *place = &master->places[at];
+	for (size_t at = 0; at < crew->count; at++) {
+		struct crew_place *place = &crew->places[at];
 		int64_t wait;
 
-		if (place->is_vacant)
+		if (place->pid != 0 || !may_start(master, at))
 			continue;
-		if (place->pid == 0 && place->start_at_ms <= now)
-			(void)start(master, at, -1);
-		if (place->pid != 0)
+		if (place->start_at_ms <= now && crew_start(crew, at))
 			continue;
 		wait = (int64_t)(place->start_at_ms - now);
 		if (next < 0 || wait < next)
@@ -186,91 +175,354 @@ static int64_t start_due(struct master *master)
 	return next;
 }
 
-static void process_ended(struct master *master, size_t at, int status)
+/* Starts the folder ahead of the workers, and waits until limits may be counted. */
+static void start_folder(struct master *master)
 {
-	struct place *place = &master->places[at];
-	bool is_planned = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-	uint64_t now = clock_ms();
-	char name[32];
+	struct crew *crew = &master->crew;
+	size_t at = crew_beside(crew, FOLDER);
 
-	if (at < master->workers) {
-		__atomic_store_n(&master->board.places[at].pid, 0, __ATOMIC_RELAXED);
-		board_enter(&master->board, at, BOARD_VACANT);
-	}
-	place->start_at_ms = now;
-	if (is_planned || now - place->started_ms >= SETTLED_MS) {
-		place->delay_ms = 0;
-	} else {
-		/* The first crash is replaced at once: most are single. */
-		place->start_at_ms += (uint64_t)place->delay_ms;
-		place->delay_ms = place->delay_ms == 0 ? DELAY_FIRST_MS : place->delay_ms * 2;
-		if (place->delay_ms > DELAY_MOST_MS)
-			place->delay_ms = DELAY_MOST_MS;
-	}
-	if (!is_planned) {
-		name_of(master, at, name);
-		if (at < master->workers)
-			metrics_add(master->metrics, METER_WORKER_CRASHES, 0, 0, 1);
-		log_event(LOG_LEVEL_ERROR,
-			at < master->workers ? "worker crashed" : "process crashed",
-			LOG_TEXT("name", name), LOG_NUMBER("worker_pid", place->pid),
-			LOG_TEXT(
-				"signal", WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : NULL),
-			LOG_NUMBER("exit_code", WIFEXITED(status) ? WEXITSTATUS(status) : -1),
-			LOG_NUMBER("restart_in_ms", (int64_t)(place->start_at_ms - now)));
-		reports_put_crash(master->reports, name, status);
-	}
-	place->pid = 0;
+	if (!may_start(master, at) || !crew_start(crew, at))
+		return;
+	crew_await(crew, at, FOLDER_READY_MS);
+	if (!crew->places[at].is_ready)
+		log_warn("the folder has not made its first round in time");
 }
+
+static void rehearsal_over(struct master *master, int status);
 
 static void reap(struct master *master)
 {
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		for (size_t at = 0; at < master->count; at++)
-			if (master->places[at].pid == pid)
-				process_ended(master, at, status);
-}
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		bool is_known = crew_ended(&master->crew, pid, status, master->metrics);
 
-/* How many of the places from..to - 1 are taken. */
-static size_t running(const struct master *master, size_t from, size_t to)
-{
-	size_t count = 0;
-
-	for (size_t at = from; at < to; at++)
-		count += master->places[at].pid != 0;
-	return count;
-}
-
-static void signal_all(const struct master *master, size_t from, size_t to, int number)
-{
-	for (size_t at = from; at < to; at++)
-		if (master->places[at].pid != 0)
-			kill(master->places[at].pid, number);
-}
-
-/* Kills what has been at one request for longer than request_timeout. Its end is then a crash like
- * any other: logged, counted, the worker replaced. */
-static void end_stuck_workers(const struct master *master)
-{
-	for (size_t at = 0; at < master->workers; at++) {
-		uint64_t busy_ms = board_busy_ms(&master->board, at);
-
-		if (master->places[at].pid == 0 ||
-			busy_ms <= (uint64_t)master->settings->request_timeout_ms)
-			continue;
-		log_event(LOG_LEVEL_ERROR, "request_timeout is over: killing a stuck worker",
-			LOG_NUMBER("worker", (int64_t)at + 1),
-			LOG_NUMBER("worker_pid", master->places[at].pid),
-			LOG_NUMBER("busy_ms", (int64_t)busy_ms));
-		metrics_add(master->metrics, METER_WORKERS_STUCK, 0, 0, 1);
-		kill(master->places[at].pid, SIGKILL);
+		for (size_t i = 0; i < master->old_count && !is_known; i++)
+			is_known = crew_ended(&master->old[i], pid, status, master->metrics);
+		if (!is_known && pid == master->rehearsal.pid)
+			rehearsal_over(master, status);
 	}
 }
 
-static void reopen_log(const struct master *master)
+/* To all processes, or all workers only. */
+static void signal_all(struct master *master, bool workers_only, int number)
+{
+	for (size_t i = 0; i < master->old_count; i++)
+		crew_signal(&master->old[i], 0,
+			workers_only ? master->old[i].capacity : master->old[i].count, number);
+	crew_signal(&master->crew, 0, workers_only ? master->crew.capacity : master->crew.count,
+		number);
+}
+
+static size_t running(const struct master *master, bool workers_only)
+{
+	const struct crew *crew = &master->crew;
+	size_t count = crew_running(crew, 0, workers_only ? crew->capacity : crew->count);
+
+	for (size_t i = 0; i < master->old_count; i++) {
+		crew = &master->old[i];
+		count += crew_running(crew, 0, workers_only ? crew->capacity : crew->count);
+	}
+	return count;
+}
+
+static void forget_old(struct master *master)
+{
+	metrics_settle(master->metrics);
+	for (size_t i = 0; i < master->old_count; i++)
+		crew_free(&master->old[i]);
+	master->old_count = 0;
+}
+
+/* ---- Reloading: the old program ---- */
+
+static void reload_is_done(struct master *master, const char *failure)
+{
+	master->reloads_done = master->reloads_begun;
+	metrics_add(master->metrics, METER_RELOADS,
+		failure == NULL ? METER_RELOAD_DONE : METER_RELOAD_FAILED, 0, 1);
+	snprintf(master->reload_failure, sizeof master->reload_failure, "%s",
+		failure == NULL ? "" : failure);
+}
+
+static void reload_failed(struct master *master, const char *reason)
+{
+	log_event(LOG_LEVEL_ERROR, "reload refused; the present generation goes on serving",
+		LOG_TEXT("reason", reason), LOG_NUMBER("generation", master->crew.number));
+	reload_is_done(master, reason);
+}
+
+/* Returns the number of the reload that will have seen what there is now. */
+static unsigned ask_for_reload(struct master *master)
+{
+	if (master->reloads_asked == master->reloads_begun)
+		master->reloads_asked++;
+	return master->reloads_asked;
+}
+
+static void begin_reload(struct master *master)
+{
+	if (master->reloads_asked == master->reloads_begun || master->rehearsal.pid != 0 ||
+		(master->phase != SERVING && master->phase != HELD))
+		return;
+	master->reloads_begun = master->reloads_asked;
+	log_info("reload: trying out %s", master->program->path);
+	if (!rehearsal_start(&master->rehearsal, master->program->path, master->program->argv,
+		    close_own, master))
+		reload_failed(master, strerror(errno));
+}
+
+static void keep_over_exec(int fd, bool keep)
+{
+	if (fd >= 0)
+		(void)fcntl(fd, F_SETFD, keep ? 0 : FD_CLOEXEC);
+}
+
+static void keep_all_over_exec(const struct handover *handover, bool keep)
+{
+	keep_over_exec(handover->hot_fd, keep);
+	keep_over_exec(handover->control_fd, keep);
+	keep_over_exec(handover->health_fd, keep);
+	for (size_t i = 0; i < handover->crew_count; i++) {
+		keep_over_exec(handover->crews[i].board_fd, keep);
+		keep_over_exec(handover->crews[i].metrics_fd, keep);
+	}
+}
+
+static struct handover *write_handover(const struct master *master)
+{
+	struct handover *handover = calloc(1, sizeof *handover);
+
+	if (handover == NULL)
+		return NULL;
+	*handover = (struct handover){ .version = HANDOVER_VERSION,
+		.bytes = sizeof *handover,
+		.master_pid = getpid(),
+		.service_since_ms = master->service_since_ms,
+		.hot_fd = master->hot.fd,
+		.hot_layout = HOT_LAYOUT,
+		.hot_bytes = master->hot.bytes,
+		.control_fd = master->control.listen_fd,
+		.health_fd = master->stage.health_fd,
+		.reloads_asked = master->reloads_asked,
+		.reloads_begun = master->reloads_begun,
+		.reloads_done = master->reloads_done };
+	snprintf(handover->control_path, HANDOVER_PATH, "%s", master->control_path);
+	snprintf(handover->health_path, HANDOVER_PATH, "%s", master->health_path);
+	memcpy(handover->reload_failure, master->reload_failure, HANDOVER_REASON);
+	for (size_t i = 0; i < master->old_count; i++)
+		crew_hand_over(&master->old[i], &handover->crews[handover->crew_count++]);
+	crew_hand_over(&master->crew, &handover->crews[handover->crew_count++]);
+	return handover;
+}
+
+/* Nobody says any more that what is kept in memory is fresh. */
+static void distrust_segment(struct master *master)
+{
+	struct crew *crew = &master->crew;
+	size_t at = crew_beside(crew, LISTENER);
+	uint64_t until_ms = clock_ms() + LISTENER_END_MS;
+
+	crew_signal(crew, at, at + 1, SIGTERM);
+	while (crew_running(crew, at, at + 1) > 0) {
+		int status;
+
+		if (waitpid(crew->places[at].pid, &status, WNOHANG) != 0) {
+			crew_ended(crew, crew->places[at].pid, status, master->metrics);
+		} else if (clock_ms() >= until_ms) {
+			crew_signal(crew, at, at + 1, SIGKILL);
+			until_ms = UINT64_MAX;
+		} else {
+			(void)poll(NULL, 0, 10);
+		}
+	}
+	callers_set_fresh_until(master->hot.callers, 0);
+}
+
+/* This process becomes the new program. Returns only when it could not. */
+static void become_new_program(struct master *master)
+{
+	struct handover *handover = write_handover(master);
+	int fd = handover == NULL ? -1 : handover_offer(handover);
+	char reason[REHEARSAL_REASON];
+
+	if (fd >= 0) {
+		keep_all_over_exec(handover, true);
+		execv(master->program->path, master->program->argv);
+		snprintf(reason, sizeof reason, "%s: %s", master->program->path, strerror(errno));
+		keep_all_over_exec(handover, false);
+		handover_withdraw(fd);
+	} else {
+		snprintf(reason, sizeof reason, "the handover: %s", strerror(errno));
+	}
+	free(handover);
+	reload_failed(master, reason);
+}
+
+static void rehearsal_over(struct master *master, int status)
+{
+	char reason[REHEARSAL_REASON];
+	bool same_segment;
+
+	if (!rehearsal_ended(
+		    &master->rehearsal, status, &same_segment, master->hot.bytes, reason)) {
+		reload_failed(master, reason);
+		return;
+	}
+	if (master->old_count == HANDOVER_CREWS - 1) {
+		reload_failed(master, "too many generations are still there: restart areg");
+		return;
+	}
+	if (!same_segment)
+		distrust_segment(master);
+	become_new_program(master);
+}
+
+/* ---- Reloading: the new program ---- */
+
+/* The old crews finish; nobody new comes to them, since the new one takes what arrives, too. */
+static void retire_old(struct master *master)
+{
+	int longest_ms = 0;
+
+	for (size_t i = 0; i < master->old_count; i++) {
+		struct crew *crew = &master->old[i];
+		size_t folder = crew_beside(crew, FOLDER), health = crew_beside(crew, HEALTH);
+
+		crew_signal(crew, health, health + 1, SIGTERM);
+		if (!crew->has_other_segment)
+			crew_signal(crew, folder, folder + 1, SIGTERM);
+		crew_signal(crew, 0, crew->capacity, SIGTERM);
+		if (crew->shutdown_timeout_ms > longest_ms)
+			longest_ms = crew->shutdown_timeout_ms;
+	}
+	master->phase = RETIRING;
+	master->phase_until_ms = clock_ms() + (uint64_t)longest_ms;
+	master->alone_since_ms = 0;
+	log_event(LOG_LEVEL_INFO, "reloaded: the new generation serves, the old one drains",
+		LOG_NUMBER("generation", master->crew.number), LOG_TEXT("version", PACKAGE_VERSION),
+		LOG_TEXT("configuration", master->settings->source));
+	reload_is_done(master, NULL);
+}
+
+/* Ends processes and waits for it; kills those that take longer than that. */
+static void end_crew(struct crew *crew, int64_t within_ms, struct metrics *metrics)
+{
+	uint64_t deadline = clock_ms() + (uint64_t)within_ms;
+
+	crew_signal(crew, 0, crew->count, SIGTERM);
+	while (crew_running(crew, 0, crew->count) > 0) {
+		if (clock_ms() >= deadline)
+			crew_signal(crew, 0, crew->count, SIGKILL);
+		for (size_t at = 0; at < crew->count; at++) {
+			pid_t pid = crew->places[at].pid;
+			int status;
+
+			if (pid != 0 && waitpid(pid, &status, WNOHANG) == pid)
+				crew_ended(crew, pid, status, metrics);
+		}
+		(void)poll(NULL, 0, 10);
+	}
+}
+
+static void hold_old(struct master *master)
+{
+	static const char reason[] = "the new generation was not ready in time";
+
+	log_event(LOG_LEVEL_ERROR, "reload failed; the old generation goes on serving",
+		LOG_TEXT("reason", reason), LOG_NUMBER("generation", master->crew.number));
+	master->phase = HELD;
+	board_want(&master->crew.board, 0);
+	end_crew(&master->crew, BESIDE_END_MS, master->metrics);
+	reload_is_done(master, reason);
+}
+
+/* As many as the old crews have lost. */
+static void replace_lost(struct master *master)
+{
+	size_t wanted = 0, there = old_workers(master);
+
+	for (size_t i = 0; i < master->old_count; i++)
+		wanted += master->old[i].wanted;
+	if (wanted > master->crew.capacity + there)
+		wanted = master->crew.capacity + there;
+	board_want(&master->crew.board, wanted > there ? wanted - there : 0);
+}
+
+/* Old processes beside the workers stay for as long as somebody needs what they do. */
+static void retire_beside(struct master *master)
+{
+	struct crew_place *listener = &master->crew.places[crew_beside(&master->crew, LISTENER)];
+	bool is_late = master->alone_since_ms != 0 &&
+		       clock_ms() - master->alone_since_ms >= LISTENER_LATE_MS;
+
+	for (size_t i = 0; i < master->old_count; i++) {
+		struct crew *crew = &master->old[i];
+		size_t at = crew_beside(crew, LISTENER), folder = crew_beside(crew, FOLDER);
+		size_t reporter = crew_beside(crew, REPORTER);
+
+		if (master->alone_since_ms != 0)
+			crew_signal(crew, reporter, reporter + 1, SIGTERM);
+		if (crew->has_other_segment && master->alone_since_ms != 0)
+			crew_signal(crew, folder, crew->count, SIGTERM);
+		else if (!crew->has_other_segment && (listener->is_ready || is_late))
+			crew_signal(crew, at, at + 1, SIGTERM);
+	}
+}
+
+static void go_on_retiring(struct master *master)
+{
+	uint64_t now = clock_ms();
+
+	if (old_workers(master) == 0 && master->alone_since_ms == 0)
+		master->alone_since_ms = now;
+	retire_beside(master);
+	for (size_t i = 0; i < master->old_count && now >= master->phase_until_ms; i++) {
+		struct crew *crew = &master->old[i];
+		size_t late = crew_running(crew, 0, crew->capacity);
+
+		if (late > 0)
+			log_warn("shutdown_timeout is over: killing %zu workers of generation %u",
+				late, crew->number);
+		crew_signal(crew, 0, crew->capacity, SIGKILL);
+		if (late == 0 && now >= master->phase_until_ms + LISTENER_LATE_MS)
+			crew_signal(crew, 0, crew->count, SIGKILL);
+	}
+	for (size_t i = 0; i < master->old_count; i++)
+		if (crew_running(&master->old[i], 0, master->old[i].count) > 0)
+			return;
+	forget_old(master);
+	master->phase = SERVING;
+	log_info("the old generation has ended");
+}
+
+/* What the phase asks for now. */
+static void go_on(struct master *master)
+{
+	crew_look(&master->crew);
+	switch (master->phase) {
+	case STARTING:
+		if (crew_is_ready(&master->crew))
+			retire_old(master);
+		else if (clock_ms() >= master->phase_until_ms)
+			hold_old(master);
+		break;
+	case RETIRING:
+		go_on_retiring(master);
+		break;
+	case HELD:
+		replace_lost(master);
+		break;
+	case SERVING:
+		break;
+	}
+	begin_reload(master);
+}
+
+/* ---- Signals ---- */
+
+static void reopen_log(struct master *master)
 {
 	const char *why;
 
@@ -278,28 +530,32 @@ static void reopen_log(const struct master *master)
 		log_info("log reopened");
 	else
 		log_error("cannot reopen the log: %s", why);
-	signal_all(master, 0, master->count, SIGUSR1);
+	signal_all(master, false, SIGUSR1);
 }
 
-/* The next of `signals`, or 0 when none came within `wait_ms` (-1: wait as long as it takes). */
-static int next_signal(const sigset_t *signals, int64_t wait_ms)
+/* Until the next reload, which goes back to the configuration. */
+static void change_workers(struct master *master, int by)
 {
-	const struct timespec wait = { wait_ms / 1000, wait_ms % 1000 * 1000000 };
-	int number = sigtimedwait(signals, NULL, wait_ms < 0 ? NULL : &wait);
+	struct crew *crew = &master->crew;
+	size_t wanted = board_wanted(&crew->board);
 
-	return number < 0 ? 0 : number;
+	if (master->phase != SERVING || (by < 0 && wanted <= 1) ||
+		(by > 0 && wanted == crew->capacity)) {
+		log_warn("the number of workers stays at %zu", wanted);
+		return;
+	}
+	wanted = by > 0 ? wanted + 1 : wanted - 1;
+	board_want(&crew->board, wanted);
+	crew_signal(crew, wanted, crew->capacity, SIGTERM);
+	log_info("%zu workers from now on", wanted);
 }
 
-/* Serves until told to stop. */
-static void watch(struct master *master, const sigset_t *signals)
+static void take_signals(struct master *master)
 {
-	while (!master->is_draining) {
-		int64_t wait_ms = start_due(master);
+	struct signalfd_siginfo signal;
 
-		end_stuck_workers(master);
-		if (wait_ms < 0 || wait_ms > LOOK_MS)
-			wait_ms = LOOK_MS;
-		switch (next_signal(signals, wait_ms)) {
+	while (read(master->signal_fd, &signal, sizeof signal) == (ssize_t)sizeof signal) {
+		switch (signal.ssi_signo) {
 		case SIGCHLD:
 			reap(master);
 			break;
@@ -311,43 +567,195 @@ static void watch(struct master *master, const sigset_t *signals)
 			reopen_log(master);
 			break;
 		case SIGHUP:
-			log_warn("SIGHUP: this version does not reload; restart it to apply a "
-				 "changed configuration");
+			if (!master->is_draining)
+				ask_for_reload(master);
+			break;
+		case SIGTTIN:
+			change_workers(master, 1);
+			break;
+		case SIGTTOU:
+			change_workers(master, -1);
 			break;
 		}
 	}
 }
 
-/* Ends the processes at from..to - 1: kills those that take longer than that. */
-static void end_all(
-	struct master *master, size_t from, size_t to, int64_t within_ms, const sigset_t *signals)
+/* Waits for a signal, a client, or for at most wait_ms, and sees to it. */
+static void attend(struct master *master, int64_t wait_ms)
+{
+	struct pollfd set[CONTROL_CLIENTS + 3];
+	size_t count = 0;
+
+	set[count++] = (struct pollfd){ .fd = master->signal_fd, .events = POLLIN };
+	count += control_poll(&master->control, set + count);
+	(void)poll(set, count, (int)wait_ms);
+	rehearsal_look(&master->rehearsal);
+	take_signals(master);
+	control_serve(&master->control);
+}
+
+/* Serves until told to stop. */
+static void watch(struct master *master)
+{
+	while (!master->is_draining) {
+		int64_t wait_ms;
+		int64_t look_ms;
+
+		go_on(master);
+		wait_ms = start_due(master);
+		crew_end_stuck(&master->crew, master->metrics);
+		for (size_t i = 0; i < master->old_count; i++)
+			crew_end_stuck(&master->old[i], master->metrics);
+		look_ms = master->phase == STARTING || master->phase == RETIRING ? CHANGE_LOOK_MS
+										 : LOOK_MS;
+		attend(master, wait_ms < 0 || wait_ms > look_ms ? look_ms : wait_ms);
+	}
+}
+
+/* Ends all workers, or all processes: kills those that take longer than that. */
+static void end_all(struct master *master, bool workers_only, int64_t within_ms)
 {
 	uint64_t deadline = clock_ms() + (uint64_t)within_ms;
 	bool is_killed = false;
 
-	signal_all(master, from, to, SIGTERM);
-	while (running(master, from, to) > 0) {
-		uint64_t now = clock_ms();
-
-		if (now >= deadline && !is_killed) {
+	signal_all(master, workers_only, SIGTERM);
+	while (running(master, workers_only) > 0) {
+		if (clock_ms() >= deadline && !is_killed) {
 			log_warn("%lld ms are over: killing %zu processes", (long long)within_ms,
-				running(master, from, to));
-			signal_all(master, from, to, SIGKILL);
+				running(master, workers_only));
+			signal_all(master, workers_only, SIGKILL);
 			is_killed = true;
 		}
-		next_signal(signals, is_killed ? -1 : (int64_t)(deadline - now));
-		reap(master);
+		attend(master, CHANGE_LOOK_MS);
 	}
 }
 
 /* Lets the workers finish, and ends those that do not within shutdown_timeout. Until then they need
  * what the processes beside them do. */
-static void drain(struct master *master, const sigset_t *signals)
+static void drain(struct master *master)
 {
-	log_info("draining %zu workers", running(master, 0, master->workers));
-	end_all(master, 0, master->workers, master->settings->shutdown_timeout_ms, signals);
-	end_all(master, master->workers, master->count, BESIDE_END_MS, signals);
+	rehearsal_kill(&master->rehearsal);
+	log_info("draining %zu workers", running(master, true));
+	end_all(master, true, master->settings->shutdown_timeout_ms);
+	end_all(master, false, BESIDE_END_MS);
 }
+
+/* ---- What aregctl is told ---- */
+
+/* Memory that is a process's own, in bytes; 0 when it is gone. See proc(5), statm. */
+static uint64_t private_bytes(pid_t pid)
+{
+	unsigned long long resident = 0, shared = 0;
+	char path[64];
+	FILE *file;
+
+	snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+	file = fopen(path, "re");
+	if (file == NULL)
+		return 0;
+	if (fscanf(file, "%*u %llu %llu", &resident, &shared) != 2)
+		resident = shared = 0;
+	fclose(file);
+	return (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void print_worker(struct json_out *out, const struct crew *crew, size_t at)
+{
+	static const char *const states[] = { "starting", "starting", "idle", "busy" };
+	const struct crew_place *place = &crew->places[at];
+	const struct board_place *board = crew->board.head == NULL ? NULL : &crew->board.places[at];
+	int state = board == NULL ? BOARD_IDLE : __atomic_load_n(&board->state, __ATOMIC_ACQUIRE);
+	uint64_t now = clock_ms(), since_ms = place->started_ms;
+	char serving[BOARD_SERVING] = "";
+
+	if (board != NULL) {
+		since_ms = __atomic_load_n(&board->since_ms, __ATOMIC_RELAXED);
+		memcpy(serving, board->serving, sizeof serving - 1);
+	}
+	json_open_object(out);
+	json_integer(out, "worker", (int64_t)at + 1);
+	json_integer(out, "generation", crew->number);
+	json_integer(out, "pid", place->pid);
+	json_string(
+		out, "state", place->is_ending && state == BOARD_IDLE ? "ending" : states[state]);
+	json_string(out, "serving", state == BOARD_BUSY ? serving : NULL);
+	json_integer(out, "for_ms", since_ms < now ? (int64_t)(now - since_ms) : 0);
+	json_integer(out, "requests", board == NULL ? 0 : (int64_t)board->requests);
+	json_integer(out, "private_bytes", (int64_t)private_bytes(place->pid));
+	json_close_object(out);
+}
+
+static void print_workers(struct json_out *out, const struct crew *crew)
+{
+	for (size_t at = 0; at < crew->capacity; at++)
+		if (crew->places[at].pid != 0)
+			print_worker(out, crew, at);
+}
+
+static void print_crew(struct json_out *out, const struct crew *crew, const char *state)
+{
+	json_open_object(out);
+	json_integer(out, "generation", crew->number);
+	json_string(out, "version", crew->version);
+	json_string(out, "state", state);
+	json_integer(out, "workers", (int64_t)crew_running(crew, 0, crew->capacity));
+	json_close_object(out);
+}
+
+static void print_status(const struct master *master, struct json_out *out)
+{
+	static const char *const old_states[] = { "ended", "serving", "retiring", "serving" };
+	static const char *const new_states[] = { "serving", "starting", "serving", "replacing" };
+
+	json_open_object(out);
+	json_string(out, "version", PACKAGE_VERSION);
+	json_integer(out, "pid", getpid());
+	json_integer(out, "generation", master->crew.number);
+	json_string(out, "state", master->is_draining ? "draining" : phase_names[master->phase]);
+	json_integer(out, "uptime_ms", (int64_t)(clock_ms() - master->service_since_ms));
+	json_string(out, "configuration", master->settings->source);
+	json_key(out, "reloads");
+	json_open_object(out);
+	json_integer(out, "asked", master->reloads_asked);
+	json_integer(out, "done", master->reloads_done);
+	json_string(out, "last_failure",
+		master->reload_failure[0] == '\0' ? NULL : master->reload_failure);
+	json_close_object(out);
+	json_key(out, "generations");
+	json_open_array(out);
+	for (size_t i = 0; i < master->old_count; i++)
+		print_crew(out, &master->old[i], old_states[master->phase]);
+	print_crew(out, &master->crew, new_states[master->phase]);
+	json_close_array(out);
+	json_key(out, "workers");
+	json_open_array(out);
+	for (size_t i = 0; i < master->old_count; i++)
+		print_workers(out, &master->old[i]);
+	print_workers(out, &master->crew);
+	json_close_array(out);
+	json_close_object(out);
+}
+
+static void answer_control(void *arg, const char *request, struct buf *text)
+{
+	struct master *master = arg;
+	struct json_out out;
+
+	json_out_init(&out, text);
+	if (strcmp(request, "status") == 0) {
+		print_status(master, &out);
+		return;
+	}
+	json_open_object(&out);
+	if (strcmp(request, "reload") == 0 && !master->is_draining)
+		json_integer(&out, "reload", ask_for_reload(master));
+	else
+		json_string(&out, "error",
+			master->is_draining ? "areg is being stopped" : "there is no such request");
+	json_close_object(&out);
+}
+
+/* ---- Beginning ---- */
 
 static void log_backends(const struct settings *settings)
 {
@@ -364,14 +772,86 @@ static void log_backends(const struct settings *settings)
 	arena_free(arena);
 }
 
-int master_run(struct arena *arena, const struct settings *settings, int listen_fd)
+/* The socket that was handed over, if it is the one that is wanted; else a new one. */
+static int private_socket(
+	const char *path, const char **kept, int from_fd, const char *from_path, int like_fd)
 {
-	struct master master = { .settings = settings,
-		.listen_fd = listen_fd,
-		.hot = { .fd = -1 },
-		.workers = (size_t)settings->workers };
+	int fd = -1;
+
+	if (from_fd >= 0 && strcmp(path, from_path) == 0) {
+		keep_over_exec(from_fd, false);
+		fd = from_fd;
+	} else {
+		if (from_fd >= 0) {
+			close(from_fd);
+			unlink(from_path);
+		}
+		if (*path != '\0')
+			fd = control_listen(path, like_fd);
+	}
+	*kept = fd < 0 ? "" : path;
+	return fd;
+}
+
+static void open_sockets(struct master *master, const struct handover *from)
+{
+	const struct settings *settings = master->settings;
+	int control_fd;
+
+	control_fd = private_socket(settings->control_socket, &master->control_path,
+		from == NULL ? -1 : from->control_fd, from == NULL ? "" : from->control_path, -1);
+	master->stage.health_fd = private_socket(settings->health_socket, &master->health_path,
+		from == NULL ? -1 : from->health_fd, from == NULL ? "" : from->health_path,
+		master->stage.listen_fd);
+	control_init(&master->control, control_fd, answer_control, master);
+}
+
+/* The segment of before, or a new one with what was counted of limits. */
+static bool make_hot(struct master *master, const struct handover *from)
+{
+	size_t bytes = master->settings->hot_cache_bytes;
+	struct hot before = { .fd = -1 };
+
+	if (from != NULL && from->hot_layout == HOT_LAYOUT && from->hot_bytes == bytes)
+		return hot_adopt(&master->hot, from->hot_fd, bytes) == 0;
+	if (hot_new(&master->hot, bytes) != 0)
+		return false;
+	if (from == NULL)
+		return true;
+	if (from->hot_layout == HOT_LAYOUT &&
+		hot_adopt(&before, from->hot_fd, from->hot_bytes) == 0)
+		limiter_carry(master->hot.limiter, before.limiter, clock_unix_ms());
+	else
+		close(from->hot_fd);
+	hot_free(&before);
+	return true;
+}
+
+static bool adopt_crews(struct master *master, const struct handover *from)
+{
+	bool other = from->hot_layout != HOT_LAYOUT || from->hot_bytes != master->hot.bytes;
+
+	for (size_t i = 0; i < from->crew_count; i++) {
+		if (crew_adopt(&master->old[i], &from->crews[i], other) != 0)
+			return false;
+		master->old_count++;
+		if (!metrics_inherit(master->metrics, from->crews[i].metrics_fd))
+			log_warn("what generation %u counted is lost: %s", from->crews[i].number,
+				strerror(errno));
+	}
+	master->phase = STARTING;
+	master->phase_until_ms = clock_ms() + READY_MS;
+	master->service_since_ms = from->service_since_ms;
+	master->reloads_asked = from->reloads_asked;
+	master->reloads_begun = from->reloads_begun;
+	master->reloads_done = from->reloads_done;
+	memcpy(master->reload_failure, from->reload_failure, HANDOVER_REASON);
+	return true;
+}
+
+static void block_signals(struct master *master)
+{
 	sigset_t signals;
-	int exit_code = 1;
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGCHLD);
@@ -379,41 +859,96 @@ int master_run(struct arena *arena, const struct settings *settings, int listen_
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGHUP);
 	sigaddset(&signals, SIGUSR1);
+	sigaddset(&signals, SIGTTIN);
+	sigaddset(&signals, SIGTTOU);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	master->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+}
 
-	master.count = master.workers + BESIDE;
-	master.places = calloc(master.count, sizeof *master.places);
-	master.router = router_new(routes, route_count, sizeof routes[0]);
-	/* One slot more than processes: the master counts, too. */
-	master.metrics = metering_new(arena, settings, master.count + 1);
-	if (settings->sentry_dsn != NULL)
-		master.reports = reports_new();
-	if (master.places == NULL || master.metrics == NULL ||
-		(settings->sentry_dsn != NULL && master.reports == NULL) ||
-		hot_new(&master.hot, settings->hot_cache_bytes) != 0 ||
-		board_new(&master.board, master.workers) != 0) {
-		log_error("shared memory: %s", strerror(errno));
+static bool set_up(struct master *master, struct arena *arena, const struct handover *from)
+{
+	const struct settings *settings = master->settings;
+	unsigned number = from == NULL ? 1 : from->crews[from->crew_count - 1].number + 1;
+
+	block_signals(master);
+	master->service_since_ms = clock_ms();
+	master->stage.router = router_new(routes, route_count, sizeof routes[0]);
+	master->metrics = master->stage.metrics =
+		metering_new(arena, settings, crew_slots(settings));
+	if (master->signal_fd < 0 || master->metrics == NULL || !make_hot(master, from))
+		return false;
+	if (settings->sentry_dsn != NULL) {
+		master->stage.reports = reports_new();
+		if (master->stage.reports == NULL)
+			return false;
+	}
+	open_sockets(master, from);
+	if (crew_new(&master->crew, number, &master->stage) != 0 ||
+		(from != NULL && !adopt_crews(master, from)))
+		return false;
+	metrics_use_slot(master->metrics, crew_slots(settings) - 1);
+	return true;
+}
+
+static void tear_down(struct master *master)
+{
+	if (*master->control_path != '\0')
+		unlink(master->control_path);
+	if (*master->health_path != '\0')
+		unlink(master->health_path);
+	control_close(&master->control);
+	if (master->stage.health_fd >= 0)
+		close(master->stage.health_fd);
+	for (size_t i = 0; i < master->old_count; i++)
+		crew_free(&master->old[i]);
+	crew_free(&master->crew);
+	hot_free(&master->hot);
+	metrics_free(master->metrics);
+	reports_free(master->stage.reports);
+	router_free(master->stage.router);
+	if (master->signal_fd >= 0)
+		close(master->signal_fd);
+}
+
+int master_run(struct arena *arena, const struct settings *settings, int listen_fd,
+	const struct master_program *program)
+{
+	struct master master = { .settings = settings,
+		.program = program,
+		.control_path = "",
+		.health_path = "",
+		.hot = { .fd = -1 },
+		.crew = { .board = { .fd = -1 } } };
+	struct handover *from = NULL;
+	const char *why;
+	int exit_code = 1;
+
+	master.stage = (struct stage){ .settings = settings,
+		.hot = &master.hot,
+		.listen_fd = listen_fd,
+		.health_fd = -1,
+		.in_child = close_own,
+		.arg = &master };
+	control_init(&master.control, -1, answer_control, &master);
+	if (!handover_accept(&from, &why) && why != NULL)
+		log_error("what was handed over cannot be used: %s", why);
+	if (!set_up(&master, arena, from)) {
+		log_error("cannot start: %s", strerror(errno));
 		goto done;
 	}
-	metrics_use_slot(master.metrics, master.count);
-	/* With no memcached there is nothing to share limits by. */
-	master.places[master.workers + FOLDER].is_vacant = settings->memcached_servers[0] == '\0';
-	master.places[master.workers + REPORTER].is_vacant = settings->sentry_dsn == NULL;
-	log_backends(settings);
-	log_info("areg %s serves with %zu workers, configuration %s", PACKAGE_VERSION,
-		master.workers, settings->source);
+	if (from == NULL)
+		log_backends(settings);
+	log_info("areg %s serves with %d workers, generation %u, configuration %s", PACKAGE_VERSION,
+		settings->workers, master.crew.number, settings->source);
 	start_folder(&master);
-	watch(&master, &signals);
-	drain(&master, &signals);
+	reap(&master);
+	watch(&master);
+	drain(&master);
 	log_info("stopped");
 	exit_code = 0;
-	board_free(&master.board);
 done:
-	reports_free(master.reports);
-	hot_free(&master.hot);
-	metrics_free(master.metrics);
-	router_free(master.router);
-	free(master.places);
+	free(from);
+	tear_down(&master);
 	return exit_code;
 }

@@ -109,11 +109,30 @@ static void run(struct call *call)
 	cached_drop(call);
 }
 
+/* On the private socket, which knows operators' routes only and must not look up keys. */
+static void answer_operator(struct call *call)
+{
+	struct routed routed;
+
+	if (call->request->refused_status == 0 &&
+		router_match(call->worker->router, call->request, &routed) == ROUTE_FOUND &&
+		routes[routed.index].access == FOR_OPERATOR) {
+		call->route = &routes[routed.index];
+		call->route->serve(call);
+		return;
+	}
+	call_problem(call, 404, "not_found", "There is nothing at this address.");
+}
+
 static void answer(struct call *call)
 {
 	const struct http_request *request = call->request;
 	struct routed routed;
 
+	if (call->worker->watch != NULL) {
+		answer_operator(call);
+		return;
+	}
 	if (request->refused_status != 0) {
 		if (!authenticate(call, RATE_READ))
 			return;
@@ -126,6 +145,8 @@ static void answer(struct call *call)
 	case ROUTE_FOUND:
 		call->route = &routes[routed.index];
 		call->path_values = routed.values;
+		board_serving(call->worker->board, call->worker->place,
+			http_method_name(call->route->path.method), call->route->path.template);
 		run(call);
 		break;
 	case ROUTE_NO_PATH:

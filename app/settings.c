@@ -9,6 +9,7 @@
 #include <libpq-fe.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "lib/cache.h"
@@ -17,6 +18,10 @@
 
 #ifndef AREG_CONF_DEFAULT
 #error "the build must define AREG_CONF_DEFAULT, the path of the installed areg.conf"
+#endif
+
+#ifndef AREG_RUN_DIR
+#error "the build must define AREG_RUN_DIR, the folder of sockets"
 #endif
 
 #define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -246,6 +251,20 @@ static const char *check_rates(struct arena *arena, const char *text, const char
 	return rate_row_parse(text, row, &why) ? NULL : why;
 }
 
+static const char *check_socket(struct arena *arena, const char *text, const char **value)
+{
+	(void)arena;
+	if (*text == '\0' || strcmp(text, "none") == 0) {
+		*value = "";
+		return NULL;
+	}
+	if (*text != '/')
+		return "is neither none nor a path that begins with a slash";
+	return strlen(text) < sizeof((struct sockaddr_un){ 0 }).sun_path
+		       ? NULL
+		       : "is longer than the path of a socket may be";
+}
+
 static const char *check_log_file(struct arena *arena, const char *text, const char **value)
 {
 	(void)arena, (void)value;
@@ -332,6 +351,12 @@ static const struct conf_key top_keys[] = {
 		.check = check_rates, .help = "The same for signing in." },
 	{ "hot_cache_size", CONF_SIZE, AT(hot_cache_bytes), "64m", 1 * MIB, 64 * 1024 * MIB,
 		.help = "Memory shared by the processes of this host: callers, limits." },
+	{ "control_socket", CONF_TEXT, AT(control_socket), AREG_RUN_DIR "/control.sock",
+		.check = check_socket, .may_be_empty = true,
+		.help = "Where aregctl asks the master: a path, or none." },
+	{ "health_socket", CONF_TEXT, AT(health_socket), AREG_RUN_DIR "/health.sock",
+		.check = check_socket, .may_be_empty = true,
+		.help = "Where nginx asks for /health and /metrics: a path, or none." },
 	{ "auto_feedback", CONF_BOOL, AT(auto_feedback), "on",
 		.help = "Whether a payment that settles gives its agent feedback: on or off." },
 	{ "log_file", CONF_TEXT, AT(log_file), "stderr", .check = check_log_file,

@@ -45,6 +45,9 @@ struct settings {
 	const char *rate_texts[RATE_CLASSES]; /* the same as written: "120 1000 5000 50000" */
 	size_t hot_cache_bytes; /* of memory that the processes of a host share */
 
+	const char *control_socket; /* path, for aregctl; "" for none */
+	const char *health_socket; /* path, for nginx; "" for none */
+
 	bool auto_feedback; /* settled payments that are linked to an agent give it feedback */
 
 	const char *log_file; /* path, or "stderr" */

@@ -176,7 +176,8 @@ static int64_t last_request(const struct worker *worker)
 {
 	int64_t most = worker->settings->max_requests;
 
-	return most + most / 10 * (int64_t)worker->place / (int64_t)worker->board->count;
+	return most +
+	       most / 10 * (int64_t)worker->place / (int64_t)(board_wanted(worker->board) + 1);
 }
 
 void worker_open(struct worker *worker)

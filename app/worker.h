@@ -24,6 +24,8 @@ struct worker {
 	size_t place; /* on the board and in the metrics */
 	struct db_options db_options;
 	struct cache_options cache_options;
+	struct watch
+		*watch; /* of the process that answers health checks and nothing else; or NULL */
 	struct arena *arena; /* of the request being served */
 	struct db *db;
 	struct cache *cache;

@@ -108,7 +108,7 @@ static void start_listener(void)
 	assert_true(listener >= 0);
 	if (listener == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		_exit(listener_run(&settings, &hot));
+		_exit(listener_run(&settings, &hot, -1));
 	}
 }
 

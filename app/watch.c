@@ -1,0 +1,129 @@
+/* One lock for everything, never held while a backend is asked. */
+#include "app/watch.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "lib/cache.h"
+#include "lib/clock.h"
+#include "lib/db.h"
+#include "lib/log.h"
+
+enum { CONNECT_MS = 1000, STATEMENT_MS = 1000 };
+
+struct watch {
+	const struct settings *settings;
+	pthread_mutex_t lock;
+	pthread_cond_t asked, found;
+	uint64_t wanted, done; /* looks asked for; of which were begun after being asked for */
+	uint64_t found_ms; /* when the last look ended; 0: never */
+	struct health_report report; /* its text is malloc()ed */
+};
+
+static struct timespec in_ms(int ms)
+{
+	struct timespec at;
+
+	clock_gettime(CLOCK_MONOTONIC, &at);
+	at.tv_sec += ms / 1000;
+	at.tv_nsec += ms % 1000 * 1000000L;
+	at.tv_sec += at.tv_nsec / 1000000000;
+	at.tv_nsec %= 1000000000;
+	return at;
+}
+
+static void keep(struct watch *watch, const struct health_report *report, uint64_t asked)
+{
+	free((char *)watch->report.agents);
+	watch->report = *report;
+	watch->report.agents = report->agents == NULL ? NULL : strdup(report->agents);
+	watch->found_ms = clock_ms();
+	watch->done = asked;
+	pthread_cond_broadcast(&watch->found);
+}
+
+static void *look_on(void *arg)
+{
+	struct watch *watch = arg;
+	const struct settings *settings = watch->settings;
+	const struct db_options db_options = { settings->database_url, "areg health", CONNECT_MS,
+		STATEMENT_MS, NULL };
+	const struct cache_options cache_options = { settings->memcached_servers,
+		settings->cache_timeout_ms, settings->cache_retry_ms };
+	struct arena *arena = arena_new(16 * 1024, 16 * 1024 * 1024);
+	struct db *db = db_new(&db_options);
+	struct cache *cache = cache_new(&cache_options);
+
+	pthread_mutex_lock(&watch->lock);
+	for (;;) {
+		struct health_report report;
+		uint64_t asked = watch->wanted;
+		struct timespec until;
+
+		pthread_mutex_unlock(&watch->lock);
+		health_look(settings, db, cache, arena, &report);
+		pthread_mutex_lock(&watch->lock);
+		keep(watch, &report, asked);
+		arena_reset(arena);
+		until = in_ms(WATCH_EVERY_MS);
+		while (watch->wanted == watch->done &&
+			pthread_cond_timedwait(&watch->asked, &watch->lock, &until) != ETIMEDOUT)
+			;
+	}
+	return NULL;
+}
+
+struct watch *watch_start(const struct settings *settings)
+{
+	struct watch *watch = calloc(1, sizeof *watch);
+	pthread_condattr_t attributes;
+	pthread_t thread;
+	sigset_t all, before;
+	int error;
+
+	if (watch == NULL)
+		return NULL;
+	watch->settings = settings;
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_mutex_init(&watch->lock, NULL);
+	pthread_cond_init(&watch->asked, &attributes);
+	pthread_cond_init(&watch->found, &attributes);
+	pthread_condattr_destroy(&attributes);
+	/* Signals are for the thread that answers. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(&thread, NULL, look_on, watch);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (error == 0)
+		return watch;
+	log_error("the health process cannot start its thread: %s", strerror(error));
+	free(watch);
+	return NULL;
+}
+
+void watch_ask(struct watch *watch, struct arena *arena, struct health_report *report)
+{
+	struct timespec until = in_ms(WATCH_WAIT_MS);
+	uint64_t mine;
+
+	pthread_mutex_lock(&watch->lock);
+	mine = ++watch->wanted;
+	pthread_cond_signal(&watch->asked);
+	while (watch->done < mine &&
+		pthread_cond_timedwait(&watch->found, &watch->lock, &until) != ETIMEDOUT)
+		;
+	if (watch->found_ms != 0 && clock_ms() - watch->found_ms < WATCH_VALID_MS) {
+		*report = watch->report;
+		report->agents =
+			report->agents == NULL ? NULL : arena_strdup(arena, report->agents);
+	} else {
+		*report = (struct health_report){ .database = UNHEALTHY,
+			.cache = watch->found_ms == 0 ? UNHEALTHY : watch->report.cache };
+	}
+	pthread_mutex_unlock(&watch->lock);
+}

@@ -1,0 +1,26 @@
+/*
+ * Looks after the backends for the process that answers health checks: a thread of its own asks
+ * them, so that an answer never waits longer than WATCH_WAIT_MS for one that hangs.
+ */
+#ifndef AREG_WATCH_H
+#define AREG_WATCH_H
+
+#include "app/health.h"
+#include "app/settings.h"
+
+enum {
+	WATCH_WAIT_MS = 60, /* longest that an answer waits for a fresh look */
+	WATCH_EVERY_MS = 1000, /* the thread looks by itself */
+	WATCH_VALID_MS = 3000, /* a look that is older says nothing */
+};
+
+struct watch;
+
+/* Starts the thread. NULL with the reason logged when there is none to be had. */
+MUST_CHECK struct watch *watch_start(const struct settings *settings);
+
+/* What a look that began now found; or, if it takes too long, the last one; or, if that is too old,
+ * that the database is away. Texts are the arena's. */
+void watch_ask(struct watch *watch, struct arena *arena, struct health_report *report);
+
+#endif
