@@ -260,7 +260,7 @@ static const struct {
 		"areg.conf:2: request_timeout: \"30\" has no unit (ms, s, m or h)\n" },
 	{ "cache_timeout = 11s\n", "areg.conf:2: cache_timeout: 11s is not within 1ms..10s\n" },
 	{ "health_socket = run/health.sock\n",
-		"areg.conf:2: health_socket: run/health.sock is neither none nor a path that begins with a slash\n" },
+		"areg.conf:2: health_socket: \"run/health.sock\" is neither none nor a path that begins with a slash\n" },
 	{ "hot_cache_size = 1023k\n",
 		"areg.conf:2: hot_cache_size: 1023k is not within 1m..64g\n" },
 	{ "hot_cache_size = 64\n",
