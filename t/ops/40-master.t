@@ -99,10 +99,6 @@ my %process = map { ($_->{pid} => 1) } grep { ($_->{request_id} // '') =~ /^afte
 is(scalar keys %process, 3, 'every worker has written to it');
 
 my @pids = $areg->worker_pids;
-kill 'HUP', $master;
-ok(wait_until(2, sub { read_file($log) =~ /SIGHUP/ }), 'SIGHUP is answered in the log');
-is_deeply([$areg->worker_pids], \@pids, 'and changes nothing');
-is($areg->get('/health')->{status}, 200, 'the registry goes on');
 kill $_, @pids for qw(HUP INT QUIT);
 sleep 0.3;
 is_deeply([$areg->worker_pids], \@pids, 'keys pressed at a terminal do not end workers');
