@@ -116,7 +116,7 @@ is(join(' ', sort map { $_->[0] =~ /^(\w+\.\w+)$/ } table_of('events')),
 
 # ---- Pages ----
 
-my @pages = map { s{^\Q$docs\E/}{}r } glob("$docs/*.html $docs/errors/*.html");
+my @pages = map { s{^\Q$docs\E/}{}r } glob("$docs/*.html $docs/errors/*.html $docs/alerts/*.html");
 is(join(' ', grep { !-e "$docs/errors/$_.html" } sort keys %told), '', 'each code\'s page is built');
 is(fetch('')->{body}, fetch('index.html')->{body}, '/docs/ is the overview');
 
