@@ -348,8 +348,10 @@ fails(backups => 'there is no backup', qr/no \*\.dump is in/);
 my $stuck = IO::Socket::UNIX->new(Local => "$scratch/stuck", Listen => 5) or die "socket: $!\n";
 chmod 0777, "$scratch/stuck";
 with_location("= /api/v1/keys { fastcgi_pass unix:$scratch/stuck; include $scratch/nginx/fastcgi.conf; }");
+mkdir "$scratch/tmp";
 my $pid = fork // die "fork: $!\n";
 if ($pid == 0) {
+	$ENV{TMPDIR} = "$scratch/tmp";
 	setpgrp;
 	open STDOUT, '>', "$logs/interrupted";
 	exec @command, $URL, @outside, @inside or die "exec: $!\n";
@@ -369,7 +371,7 @@ kill 'TERM', -$pid;
 waitpid $pid, 0;
 is($? >> 8, 130, 'interrupted, it ends');
 is(live_keys(), 0, 'and takes its key along');
-is(join(' ', glob '/tmp/verify-deployment.*'), '', 'and its files');
+is(join(' ', glob "$scratch/tmp/*"), '', 'and its files');
 
 # ---- called wrongly ----
 
