@@ -257,7 +257,12 @@ SKIP: {
 	chmod 0755, "$sockets/pg";
 	chmod 0777, "$sockets/pg/.s.PGSQL.5432", "$sockets/memcached";
 	symlink "$stage$socket", "$sockets/aregd" or die "symlink: $!\n";
-	write_file($conf, text_of($areg->conf) =~ s{^log_file.*$}{log_file = "$log/areg.log"}mr);
+	my $settings = text_of($areg->conf) =~ s{^log_file.*$}{log_file = "$log/areg.log"}mr;
+	for my $name (qw(control health)) {
+		$settings =~ s{^${name}_socket.*$}{${name}_socket = "$run/$name.sock"}m;
+		symlink "$run/$name.sock", "$sockets/$name" or die "symlink: $!\n";
+	}
+	write_file($conf, $settings);
 	write_file("$work/filter", join '', filter_of($unit, text_of($numbers) =~ /^#define __NR_(\w+) (\d+)$/mg));
 
 	is((unit_values($unit, 'ProtectSystem'))[0], 'strict', 'the unit lets it write nowhere');

@@ -143,6 +143,7 @@ delete $ENV{AREG_API_KEY};
 sub verify
 {
 	my (@arguments) = @_;
+	delete local $ENV{AREG_BUILD}; # aregctl takes AREG_… for settings
 	my $run = Areg::Test::_run([@command, @arguments]);
 	my %checks;
 
@@ -265,7 +266,7 @@ SKIP: {
 }
 with('headers.conf', sub { s/^add_header X-Content-Type-Options.*//m });
 fails(headers => 'a header is missing', qr/X-Content-Type-Options is not nosniff/);
-with('http.conf', sub { s/server_tokens\s+off/server_tokens on/ });
+with('app.conf', sub { s/server_tokens\s+off/server_tokens on/ });
 fails(headers => 'nginx tells its version', qr/Server tells a version \(nginx\/1/);
 with('fastcgi.conf', sub { $_ .= "fastcgi_hide_header X-RateLimit-Limit;\n" });
 fails(limits => 'answers do not tell a limit', qr/without X-RateLimit-Limit/);

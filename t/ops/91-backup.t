@@ -56,7 +56,8 @@ sub shims
 			*) '$instance' "\$1-\$service" --dir '$dir' ;;
 			esac
 			END
-		aregctl => 'case " $* " in *" migrate "*) set -- "$@" --dir "' . root() . '/sql" ;; esac' . "\n"
+		# It takes AREG_… for settings.
+		aregctl => "unset AREG_BUILD\n" . 'case " $* " in *" migrate "*) set -- "$@" --dir "' . root() . '/sql" ;; esac' . "\n"
 			. 'exec "' . build_dir() . '/aregctl" "$@"',
 	);
 
