@@ -133,9 +133,10 @@ static void what_alerts_watch_prints_from_zero(void **state)
 static const char *const other_chains[] = { "chain=\"sepolia\"", "chain=\"new\"",
 	"chain=\"base\"" };
 static const struct metric other_table[] = {
-	{ "fresh_total", "Not there before.", METRIC_COUNTER, { { NULL, 0 } } },
-	{ "both_total", "Two labels.", METRIC_COUNTER, { { other_chains, 3 }, { outcomes, 3 } } },
-	{ "took_seconds", "A histogram.", METRIC_HISTOGRAM, { { other_chains, 3 } } },
+	{ "fresh_total", "Not there before.", METRIC_COUNTER, { { NULL, 0 } }, false },
+	{ "both_total", "Two labels.", METRIC_COUNTER, { { other_chains, 3 }, { outcomes, 3 } },
+		false },
+	{ "took_seconds", "A histogram.", METRIC_HISTOGRAM, { { other_chains, 3 } }, false },
 };
 
 static void a_program_goes_on_with_what_another_counted(void **state)
