@@ -2,13 +2,13 @@
 #include "app/apikey.h"
 
 #include <openssl/crypto.h>
-#include <openssl/sha.h>
 #include <stdint.h>
 #include <string.h>
 #include <zlib.h>
 
 #include "lib/eth.h"
 #include "lib/random.h"
+#include "lib/sha256.h"
 
 enum {
 	LEAD_LEN = 10,
@@ -51,9 +51,9 @@ bool apikey_well_formed(const char *text)
 
 void apikey_hash(const char *key, char hash[APIKEY_HASH_LEN + 1])
 {
-	uint8_t digest[SHA256_DIGEST_LENGTH];
+	uint8_t digest[SHA256_BYTES];
 
-	SHA256((const unsigned char *)key, strlen(key), digest);
+	sha256(key, strlen(key), digest);
 	hex_encode(digest, sizeof digest, hash);
 }
 

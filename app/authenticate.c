@@ -2,7 +2,6 @@
  * then by the database's index. */
 #include "app/authenticate.h"
 
-#include <openssl/sha.h>
 #include <string.h>
 #include <strings.h>
 
@@ -10,6 +9,8 @@
 #include "app/fold.h"
 #include "app/metering.h"
 #include "lib/clock.h"
+#include "lib/decimal.h"
+#include "lib/sha256.h"
 
 /* Scopes of a key count only while its user has them, too. */
 static const struct db_statement find_caller = {
@@ -38,24 +39,26 @@ static const char *key_of(const struct http_request *request)
 	return authorization + strspn(authorization, " ");
 }
 
+static void add_number(struct call *call, const char *name, uint64_t number)
+{
+	char *digits = arena_alloc(call->arena, DECIMAL_BYTES);
+
+	decimal(digits, (int64_t)number);
+	http_header_add(call->response, name, digits);
+}
+
 static void add_limit_headers(struct call *call, const struct limit_answer *answer)
 {
-	struct arena *arena = call->arena;
-
-	http_header_add(
-		call->response, "X-RateLimit-Limit", arena_printf(arena, "%u", answer->limit));
-	http_header_add(call->response, "X-RateLimit-Remaining",
-		arena_printf(arena, "%u", answer->remaining));
-	http_header_add(call->response, "X-RateLimit-Reset",
-		arena_printf(arena, "%llu", (unsigned long long)answer->reset_s));
+	add_number(call, "X-RateLimit-Limit", answer->limit);
+	add_number(call, "X-RateLimit-Remaining", answer->remaining);
+	add_number(call, "X-RateLimit-Reset", answer->reset_s);
 }
 
 static bool refuse_over_limit(
 	struct call *call, enum rate_class class, const struct limit_answer *answer)
 {
 	metrics_add(call->worker->metrics, METER_LIMIT_REFUSALS, class, 0, 1);
-	http_header_add(call->response, "Retry-After",
-		arena_printf(call->arena, "%u", answer->retry_after_s));
+	add_number(call, "Retry-After", answer->retry_after_s);
 	call_problem(call, 429, "rate_limit_exceeded",
 		arena_printf(call->arena,
 			"Over the limit of %u requests a minute for calls of class %s; one more fits "
@@ -209,11 +212,11 @@ static enum db_status find(struct call *call, const char *key, uint64_t now_ms,
 	struct callers *callers = call->worker->hot->callers;
 	bool is_hot, is_fresh = callers_are_fresh(callers, now_ms);
 	struct caller_record cached;
-	uint8_t hash[SHA256_DIGEST_LENGTH];
+	uint8_t hash[SHA256_BYTES];
 	uint64_t version = 0;
 	enum db_status status;
 
-	SHA256((const uint8_t *)key, strlen(key), hash);
+	sha256(key, strlen(key), hash);
 	is_hot = callers_find(callers, hash, (int64_t)(now_ms / 1000), &cached, &version);
 	metrics_add(call->worker->metrics,
 		is_hot && is_fresh ? METER_CALLER_HITS : METER_CALLER_MISSES, 0, 0, 1);

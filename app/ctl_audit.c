@@ -11,19 +11,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/sha.h>
-
 #include "app/table.h"
 #include "lib/clock.h"
 #include "lib/json_in.h"
 #include "lib/rfc3339.h"
+#include "lib/sha256.h"
 
 enum {
 	TIMEOUT_MS = 10 * 60 * 1000, /* of one statement: counting a long log takes a while */
 	LIST_DEFAULT = 50,
 	LIST_MOST = 10000,
 	FINDINGS_REPORTED = 1000, /* in the JSON report; people see them all */
-	HASH_HEX = 2 * SHA256_DIGEST_LENGTH,
+	HASH_HEX = 2 * SHA256_BYTES,
 	UUID_LEN = 36,
 };
 
@@ -360,7 +359,7 @@ struct hashed {
 static void hash_row(struct buf *buf, const char *previous, const struct db_rows *rows, size_t row,
 	const struct hashed *order, size_t count, char hash[HASH_HEX + 1])
 {
-	uint8_t digest[SHA256_DIGEST_LENGTH] = { 0 };
+	uint8_t digest[SHA256_BYTES] = { 0 };
 
 	buf->len = 0;
 	if (!hex_decode(previous, sizeof(digest), digest))
@@ -378,7 +377,7 @@ static void hash_row(struct buf *buf, const char *previous, const struct db_rows
 			json_put_raw(&out, text);
 	}
 	buf_putc(buf, ']');
-	SHA256((const unsigned char *)buf->data, buf->len, digest);
+	sha256(buf->data, buf->len, digest);
 	hex_encode(digest, sizeof(digest), hash);
 }
 
@@ -714,7 +713,7 @@ static void report_text(struct verification *v)
 static bool read_expected(struct verification *v, const char *text)
 {
 	const char *colon = strchr(text, ':');
-	uint8_t digest[SHA256_DIGEST_LENGTH];
+	uint8_t digest[SHA256_BYTES];
 	const char *position;
 
 	if (colon == NULL)

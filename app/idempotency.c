@@ -6,12 +6,12 @@
 #include "app/idempotency.h"
 
 #include <openssl/evp.h>
-#include <openssl/sha.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "app/routes.h"
 #include "lib/eth.h"
+#include "lib/sha256.h"
 
 static const struct db_statement claim_key = {
 	.name = "claim_idempotency_key",
@@ -44,7 +44,7 @@ struct attempt {
 	const struct http_response *before; /* the answer before any try */
 	const char *key;
 	const char *route;
-	char body_digest[2 * SHA256_DIGEST_LENGTH + 1];
+	char body_digest[2 * SHA256_BYTES + 1];
 };
 
 /* What the client sent as its API key, made into a key that is stored nowhere. */
@@ -58,7 +58,7 @@ static void seal_key(const struct attempt *attempt, uint8_t key[SEAL_KEY])
 	const char *text = arena_printf(attempt->call->arena, "areg idempotency\n%s\n%s",
 		shown == NULL ? "" : shown + (*shown == ' '), attempt->key);
 
-	SHA256((const uint8_t *)text, strlen(text), key);
+	sha256(text, strlen(text), key);
 }
 
 /* NULL when OpenSSL or the kernel's random source fails. */
@@ -257,7 +257,7 @@ void idempotent_serve(struct call *call, const char *key)
 	struct attempt attempt = {
 		.call = call, .before = &before, .key = key, .route = route_of(call)
 	};
-	uint8_t digest[SHA256_DIGEST_LENGTH];
+	uint8_t digest[SHA256_BYTES];
 	bool has_body = call->route->input != NULL && call->route->input->fields != NULL;
 	const char *bytes = "";
 	enum db_status status;
@@ -272,7 +272,7 @@ void idempotent_serve(struct call *call, const char *key)
 		call->route->serve(call); /* refuses it, and stores nothing */
 		return;
 	}
-	SHA256((const uint8_t *)bytes, len, digest);
+	sha256(bytes, len, digest);
 	hex_encode(digest, sizeof digest, attempt.body_digest);
 	call->in_transaction = true;
 	status = db_transact(call->worker->db, attempt_once, &attempt);

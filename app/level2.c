@@ -2,7 +2,6 @@
 #include "app/level2.h"
 
 #include <inttypes.h>
-#include <openssl/sha.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +9,7 @@
 #include "lib/eth.h"
 #include "lib/log.h"
 #include "lib/random.h"
+#include "lib/sha256.h"
 
 enum {
 	ANSWER_TTL_S = 24 * 3600,
@@ -22,9 +22,9 @@ enum {
 
 static void digest_hex(const struct buf *text, char hex[LEVEL2_SPACE])
 {
-	uint8_t digest[SHA256_DIGEST_LENGTH];
+	uint8_t digest[SHA256_BYTES];
 
-	SHA256((const uint8_t *)text->data, text->len, digest);
+	sha256(text->data, text->len, digest);
 	hex_encode(digest, (LEVEL2_SPACE - 1) / 2, hex);
 }
 
@@ -70,10 +70,10 @@ static void token_key(const struct level2 *level2, const char *agent_uuid, char 
 static void answer_key(
 	const struct level2 *level2, const char *text, size_t len, char key[KEY_BYTES])
 {
-	uint8_t digest[SHA256_DIGEST_LENGTH];
-	char hex[2 * SHA256_DIGEST_LENGTH + 1];
+	uint8_t digest[SHA256_BYTES];
+	char hex[2 * SHA256_BYTES + 1];
 
-	SHA256((const uint8_t *)text, len, digest);
+	sha256(text, len, digest);
 	hex_encode(digest, sizeof digest, hex);
 	snprintf(key, KEY_BYTES, "areg:%s:%s:%s", level2->space, level2->edition, hex);
 }

@@ -5,12 +5,12 @@
  */
 #include "app/regfile.h"
 
-#include <openssl/sha.h>
 #include <string.h>
 
 #include "lib/buf.h"
 #include "lib/eth.h"
 #include "lib/json_out.h"
+#include "lib/sha256.h"
 
 static const char registration_type[] = "https://eips.ethereum.org/EIPS/eip-8004#registration-v1";
 
@@ -440,12 +440,12 @@ static void find_nuls(
 
 static void digest_of(struct arena *arena, struct json_object *value, char digest[65])
 {
-	uint8_t sha256[SHA256_DIGEST_LENGTH];
+	uint8_t bytes[SHA256_BYTES];
 	size_t len;
 	const char *canonical = json_canonical(arena, value, &len);
 
-	SHA256((const unsigned char *)canonical, len, sha256);
-	hex_encode(sha256, sizeof sha256, digest);
+	sha256(canonical, len, bytes);
+	hex_encode(bytes, sizeof bytes, digest);
 }
 
 void regfile_read(struct arena *arena, const struct json_text *file, const char *base,

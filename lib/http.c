@@ -7,15 +7,16 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/random.h>
 
+#include "lib/decimal.h"
 #include "lib/eth.h"
 #include "lib/json_in.h"
 #include "lib/json_out.h"
+#include "lib/sha256.h"
 
 static const char *const method_names[HTTP_METHODS] = {
 	[HTTP_GET] = "GET",
@@ -396,13 +397,13 @@ static bool names_etag(const char *list, const char *etag)
 
 const char *http_etag(struct http_response *response)
 {
-	uint8_t digest[SHA256_DIGEST_LENGTH];
+	uint8_t digest[SHA256_BYTES];
 	char *etag;
 
 	if (response->etag != NULL)
 		return response->etag;
 	etag = arena_alloc(response->arena, 2 * 16 + 3);
-	SHA256((const uint8_t *)response->body.data, response->body.len, digest);
+	sha256(response->body.data, response->body.len, digest);
 	etag[0] = '"';
 	hex_encode(digest, 16, etag + 1);
 	etag[33] = '"';
@@ -430,6 +431,13 @@ static void drain(FCGX_Stream *in)
 		;
 }
 
+static void put_number(struct buf *to, int64_t number)
+{
+	char digits[DECIMAL_BYTES];
+
+	buf_put(to, digits, decimal(digits, number));
+}
+
 size_t http_response_send(struct http_response *response, const struct http_request *request)
 {
 	FCGX_Stream *out = request->fcgi->out;
@@ -442,16 +450,24 @@ size_t http_response_send(struct http_response *response, const struct http_requ
 		add_etag(response, request);
 	has_body = response->status != 204 && response->status != 304;
 	buf_init(&head, response->arena, 1024);
-	buf_printf(&head, "Status: %d %s\r\n", response->status, reason_phrase(response->status));
+	buf_puts(&head, "Status: ");
+	put_number(&head, (int64_t)response->status);
+	buf_puts(&head, " ");
+	buf_puts(&head, reason_phrase(response->status));
+	buf_puts(&head, "\r\n");
 	for (size_t i = 0; i < response->header_count; i++) {
 		buf_puts(&head, response->headers[i].name);
 		buf_puts(&head, ": ");
 		buf_puts(&head, response->headers[i].value);
 		buf_puts(&head, "\r\n");
 	}
-	if (has_body)
-		buf_printf(&head, "Content-Type: %s\r\nContent-Length: %zu\r\n",
-			response->content_type, response->body.len);
+	if (has_body) {
+		buf_puts(&head, "Content-Type: ");
+		buf_puts(&head, response->content_type);
+		buf_puts(&head, "\r\nContent-Length: ");
+		put_number(&head, (int64_t)response->body.len);
+		buf_puts(&head, "\r\n");
+	}
 	buf_puts(&head, "\r\n");
 	FCGX_PutStr(head.data, (int)head.len, out);
 	if (!has_body || request->method == HTTP_HEAD)

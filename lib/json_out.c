@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "lib/decimal.h"
+
 void json_out_init(struct json_out *out, struct buf *buf)
 {
 	out->buf = buf;
@@ -111,18 +113,11 @@ void json_put_string(struct json_out *out, const char *text)
 
 void json_put_integer(struct json_out *out, int64_t value)
 {
-	char digits[20]; /* "-9223372036854775808" */
-	char *first = digits + sizeof digits;
-	uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+	char digits[DECIMAL_BYTES];
+	size_t len = decimal(digits, value);
 
-	do {
-		*--first = (char)('0' + rest % 10);
-		rest /= 10;
-	} while (rest > 0);
-	if (value < 0)
-		*--first = '-';
 	separate(out);
-	buf_put(out->buf, first, (size_t)(digits + sizeof digits - first));
+	buf_put(out->buf, digits, len);
 }
 
 void json_put_bool(struct json_out *out, bool value)

@@ -11,10 +11,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/decimal.h"
 #include "lib/utf8.h"
 
 enum {
@@ -167,6 +169,16 @@ static void put_escape(struct line *line, const unsigned char *at, size_t size)
 	puts_line(line, escape);
 }
 
+/* How many bytes from here on are written as they are, however dressed: most texts, to their end. */
+static size_t plain_run(const char *text)
+{
+	size_t len = 0;
+
+	while (text[len] >= ' ' && text[len] <= '~' && text[len] != '"' && text[len] != '\\')
+		len++;
+	return len;
+}
+
 /* Writes the text, whatever its bytes are, up to where the line is cut; never half a character or
  * half an escape. */
 static void put_text(struct line *line, const char *text, enum dress dress)
@@ -176,6 +188,11 @@ static void put_text(struct line *line, const char *text, enum dress dress)
 	for (; left > 0 && !line->cut; text += size, left -= size) {
 		const unsigned char *at = (const unsigned char *)text;
 
+		size = plain_run(text);
+		if (size > 0 && line->len + size <= line->end) {
+			put(line, text, size);
+			continue;
+		}
 		size = utf8_sequence(text, left);
 		if (size == 0) {
 			size = 1;
@@ -210,17 +227,28 @@ static bool needs_quotes(const char *text)
 	return false;
 }
 
+/* With zeros before it, up to so many digits; at most 9. */
+static void put_padded(struct line *line, uint64_t number, size_t digits)
+{
+	char padded[9];
+
+	for (size_t i = digits; i-- > 0; number /= 10)
+		padded[i] = (char)('0' + number % 10);
+	put(line, padded, digits);
+}
+
 static void put_number(struct line *line, const struct log_field *field)
 {
-	char digits[32];
-	uint64_t size = field->number < 0 ? -(uint64_t)field->number : (uint64_t)field->number;
+	const bool is_ms = field->kind == LOG_MS;
+	char digits[DECIMAL_BYTES];
 
-	if (field->kind == LOG_MS)
-		snprintf(digits, sizeof digits, "%s%llu.%03u", field->number < 0 ? "-" : "",
-			(unsigned long long)(size / 1000), (unsigned)(size % 1000));
-	else
-		snprintf(digits, sizeof digits, "%lld", (long long)field->number);
-	puts_line(line, digits);
+	if (is_ms && field->number < 0 && field->number > -1000)
+		puts_line(line, "-"); /* which a whole part of 0 has not */
+	put(line, digits, decimal(digits, is_ms ? field->number / 1000 : field->number));
+	if (is_ms) {
+		puts_line(line, ".");
+		put_padded(line, (uint64_t)llabs(field->number % 1000), 3);
+	}
 }
 
 static void put_value(struct line *line, const struct log_field *field)
@@ -260,16 +288,20 @@ static void put_field(struct line *line, const struct log_field *field)
 
 static void put_time(struct line *line)
 {
+	static _Thread_local time_t second = -1; /* that the text is of */
+	static _Thread_local char text[32];
 	struct timespec now;
 	struct tm utc;
-	char seconds[32], fraction[16];
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &utc);
-	strftime(seconds, sizeof seconds, "%Y-%m-%dT%H:%M:%S", &utc);
-	snprintf(fraction, sizeof fraction, ".%06uZ", (unsigned)(now.tv_nsec / 1000) % 1000000);
-	puts_line(line, seconds);
-	puts_line(line, fraction);
+	if (now.tv_sec != second) {
+		gmtime_r(&now.tv_sec, &utc);
+		strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S.", &utc);
+		second = now.tv_sec;
+	}
+	puts_line(line, text);
+	put_padded(line, (uint64_t)now.tv_nsec / 1000, 6);
+	puts_line(line, "Z");
 }
 
 static void put_head(struct line *line, enum log_level level, const char *message)
