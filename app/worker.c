@@ -133,6 +133,20 @@ static bool read_request(FCGX_Request *fcgi, int connection)
 	return FCGX_Accept_r(fcgi) == 0;
 }
 
+/*
+ * FCGX_Finish_r() would wait for nginx to close its end first, lest bytes that nobody read undo the
+ * answer: a switch to nginx and back for each request. Here everything was read (http_response_send()),
+ * so the connection is kept from it and closed at once.
+ */
+static void finish(FCGX_Request *fcgi)
+{
+	fcgi->keepConnection = 1;
+	FCGX_Finish_r(fcgi);
+	if (fcgi->ipcFd >= 0)
+		close(fcgi->ipcFd);
+	fcgi->ipcFd = -1;
+}
+
 /* A request that needs more memory than any should: nginx answers 502, the master starts another
  * worker. */
 static void exhausted(void *arg)
@@ -242,7 +256,7 @@ int worker_run(struct worker *worker, int listen_fd)
 		if (!read_request(&fcgi, connection))
 			continue;
 		serve(worker, &fcgi);
-		FCGX_Finish_r(&fcgi);
+		finish(&fcgi);
 		count_database(worker, &counted);
 		count_log(worker, &counted_dropped);
 		arena_reset(worker->arena);
