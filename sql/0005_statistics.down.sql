@@ -17,6 +17,7 @@ DROP FUNCTION areg_stats_feedback_inserted();
 DROP FUNCTION areg_stats_agent_deleting();
 DROP FUNCTION areg_stats_agents_inserted();
 DROP TABLE erc8004_agent_stats;
+DROP FUNCTION areg_derive_stats();
 DROP TABLE erc8004_agent_tags;
 DROP TABLE erc8004_agent_clients;
 DROP FUNCTION areg_average(numeric, bigint);

@@ -11,7 +11,7 @@
 -- Division of numerics rounds; with 36 digits behind the point in the dividend it does so far from
 -- where the second rounding looks, so that a mean just under a tie is not rounded up twice.
 CREATE FUNCTION areg_average(sum numeric, count bigint) RETURNS numeric
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN round(round(sum, 36) / nullif(count, 0), 2);
 COMMENT ON FUNCTION areg_average(numeric, bigint) IS 'Mean with 2 decimals; null of none';
 
@@ -58,26 +58,14 @@ CREATE TABLE erc8004_agent_stats (
 	failed_payments bigint NOT NULL DEFAULT 0,
 	total_amount_usdc numeric(36, 6) NOT NULL DEFAULT 0,
 	last_payment_at timestamptz,
-	reputation_score numeric GENERATED ALWAYS AS
-		(trim_scale(areg_average(score_sum, scored_feedback))) STORED,
-	payment_success_rate numeric GENERATED ALWAYS AS (trim_scale(round(100.0 * successful_payments
-		/ nullif(successful_payments + failed_payments, 0), 2))) STORED,
-	trust_level text COLLATE "C" NOT NULL GENERATED ALWAYS AS (areg_trust_level(
-		areg_average(score_sum, scored_feedback),
-		round(100.0 * successful_payments / nullif(successful_payments + failed_payments, 0), 2),
-		total_payments, total_feedback)) STORED,
-	trust_score numeric GENERATED ALWAYS AS (areg_trust_score(
-		areg_average(score_sum, scored_feedback),
-		round(100.0 * successful_payments / nullif(successful_payments + failed_payments, 0), 2)))
-		STORED,
-	reputation_sort numeric NOT NULL GENERATED ALWAYS AS
-		(coalesce(areg_average(score_sum, scored_feedback), -1)) STORED,
-	direct_score numeric GENERATED ALWAYS AS (trim_scale(areg_average(
-		score_sum - automatic_score_sum, scored_feedback - automatic_scored))) STORED,
-	direct_sort numeric NOT NULL GENERATED ALWAYS AS (coalesce(areg_average(
-		score_sum - automatic_score_sum, scored_feedback - automatic_scored), -1)) STORED,
-	last_activity_at timestamptz NOT NULL GENERATED ALWAYS AS
-		(greatest(registered_at, last_feedback_at, last_payment_at)) STORED,
+	reputation_score numeric,
+	payment_success_rate numeric,
+	trust_level text COLLATE "C" NOT NULL,
+	trust_score numeric,
+	reputation_sort numeric NOT NULL,
+	direct_score numeric,
+	direct_sort numeric NOT NULL,
+	last_activity_at timestamptz NOT NULL,
 	CONSTRAINT erc8004_agent_stats_feedback_range CHECK (
 		positive_feedback >= 0 AND negative_feedback >= 0 AND revoked_feedback >= 0
 		AND positive_feedback + negative_feedback <= scored_feedback
@@ -109,6 +97,33 @@ CREATE INDEX erc8004_agent_stats_reputation ON erc8004_agent_stats (reputation_s
 CREATE INDEX erc8004_agent_stats_feedback ON erc8004_agent_stats (total_feedback, agent_uuid);
 CREATE INDEX erc8004_agent_stats_activity ON erc8004_agent_stats (last_activity_at, agent_uuid);
 
+-- Whatever a statement says of the columns that follow from others counts for nothing. By a trigger,
+-- because PostgreSQL plans the expressions of generated columns anew for every statement, and every
+-- feedback pays for it.
+CREATE FUNCTION areg_derive_stats() RETURNS trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+	score numeric := areg_average(NEW.score_sum, NEW.scored_feedback);
+	direct numeric := areg_average(NEW.score_sum - NEW.automatic_score_sum,
+		NEW.scored_feedback - NEW.automatic_scored);
+	success numeric := round(100.0 * NEW.successful_payments
+		/ nullif(NEW.successful_payments + NEW.failed_payments, 0), 2);
+BEGIN
+	NEW.reputation_score := trim_scale(score);
+	NEW.reputation_sort := coalesce(score, -1);
+	NEW.direct_score := trim_scale(direct);
+	NEW.direct_sort := coalesce(direct, -1);
+	NEW.payment_success_rate := trim_scale(success);
+	NEW.trust_level := areg_trust_level(score, success, NEW.total_payments, NEW.total_feedback);
+	NEW.trust_score := areg_trust_score(score, success);
+	NEW.last_activity_at := greatest(NEW.registered_at, NEW.last_feedback_at, NEW.last_payment_at);
+	RETURN NEW;
+END $$;
+CREATE TRIGGER erc8004_agent_stats_derived BEFORE INSERT OR UPDATE ON erc8004_agent_stats
+	FOR EACH ROW EXECUTE FUNCTION areg_derive_stats();
+-- Also in a session that loads with triggers off.
+ALTER TABLE erc8004_agent_stats ENABLE ALWAYS TRIGGER erc8004_agent_stats_derived;
+
 CREATE FUNCTION areg_stats_agents_inserted() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -138,9 +153,51 @@ END $$;
 CREATE TRIGGER erc8004_agents_stats_deleting BEFORE DELETE ON erc8004_agents
 	FOR EACH ROW EXECUTE FUNCTION areg_stats_agent_deleting();
 
+-- One feedback, as the API gives it, is counted by plain values, at half the price of what follows for
+-- many at once.
 CREATE FUNCTION areg_stats_feedback_inserted() RETURNS trigger
 LANGUAGE plpgsql AS $$
+DECLARE
+	given record;
+	points numeric;
+	scored integer;
+	automatic integer;
+	is_new_client integer;
 BEGIN
+	SELECT *, count(*) OVER () AS rows INTO given FROM new_rows LIMIT 1;
+	IF given.rows = 1 AND NOT given.is_revoked THEN
+		points := coalesce(given.score, 0);
+		scored := (given.score IS NOT NULL)::integer;
+		automatic := given.is_automatic::integer;
+
+		PERFORM FROM erc8004_agent_stats WHERE agent_uuid = given.agent_uuid FOR UPDATE;
+
+		INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index, active_feedback)
+		VALUES (given.agent_uuid, given.client_address, given.feedback_index, 1)
+		ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
+			last_index = greatest(c.last_index, EXCLUDED.last_index),
+			active_feedback = c.active_feedback + 1
+		RETURNING (active_feedback = 1)::integer INTO is_new_client;
+
+		INSERT INTO erc8004_agent_tags AS t (agent_uuid, tag1, feedback_count, value_sum)
+		VALUES (given.agent_uuid, given.tag1, 1, given.normalized)
+		ON CONFLICT (agent_uuid, tag1) DO UPDATE SET
+			feedback_count = t.feedback_count + 1, value_sum = t.value_sum + EXCLUDED.value_sum;
+
+		UPDATE erc8004_agent_stats s SET
+			total_feedback = s.total_feedback + 1,
+			scored_feedback = s.scored_feedback + scored,
+			score_sum = s.score_sum + points,
+			automatic_scored = s.automatic_scored + automatic * scored,
+			automatic_score_sum = s.automatic_score_sum + automatic * points,
+			positive_feedback = s.positive_feedback + (points >= 80)::integer,
+			negative_feedback = s.negative_feedback + scored * (points < 50)::integer,
+			unique_clients = s.unique_clients + is_new_client,
+			last_feedback_at = greatest(s.last_feedback_at, given.created_at)
+		WHERE s.agent_uuid = given.agent_uuid;
+		RETURN NULL;
+	END IF;
+
 	PERFORM FROM erc8004_agent_stats WHERE agent_uuid IN (SELECT agent_uuid FROM new_rows)
 	ORDER BY agent_uuid FOR UPDATE;
 

@@ -21,6 +21,7 @@ DROP FUNCTION areg_links_changed();
 DROP FUNCTION areg_payments_changed();
 DROP FUNCTION areg_feedback_responses_changed();
 DROP FUNCTION areg_feedback_changed();
+DROP FUNCTION areg_feedback_given();
 DROP FUNCTION areg_metadata_changed();
 DROP FUNCTION areg_agents_changed();
 DROP FUNCTION areg_resume_events();

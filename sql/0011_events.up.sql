@@ -122,13 +122,21 @@ CREATE TRIGGER erc8004_agent_metadata_events_deleted AFTER DELETE ON erc8004_age
 	REFERENCING OLD TABLE AS changed_rows
 	FOR EACH STATEMENT EXECUTE FUNCTION areg_metadata_changed();
 
+-- For each row: what is given comes one by one, but for imports, and this is the cheaper way then.
+CREATE FUNCTION areg_feedback_given() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO erc8004_events (place, type, agent_uuid, subject)
+	VALUES (areg_event_place(), 'feedback.given', NEW.agent_uuid, NEW.id);
+	RETURN NULL;
+END $$;
+CREATE TRIGGER erc8004_reputation_events_inserted AFTER INSERT ON erc8004_reputation
+	FOR EACH ROW EXECUTE FUNCTION areg_feedback_given();
+
 CREATE FUNCTION areg_feedback_changed() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-	IF TG_OP = 'INSERT' THEN
-		INSERT INTO erc8004_events (place, type, agent_uuid, subject)
-		SELECT (SELECT areg_event_place()), 'feedback.given', agent_uuid, id FROM new_rows ORDER BY id;
-	ELSIF TG_OP = 'UPDATE' THEN
+	IF TG_OP = 'UPDATE' THEN
 		INSERT INTO erc8004_events (place, type, agent_uuid, subject)
 		SELECT (SELECT areg_event_place()), CASE WHEN n.is_revoked THEN 'feedback.revoked'
 			ELSE 'feedback.restored' END, n.agent_uuid, id
@@ -139,9 +147,6 @@ BEGIN
 	END IF;
 	RETURN NULL;
 END $$;
-CREATE TRIGGER erc8004_reputation_events_inserted AFTER INSERT ON erc8004_reputation
-	REFERENCING NEW TABLE AS new_rows
-	FOR EACH STATEMENT EXECUTE FUNCTION areg_feedback_changed();
 CREATE TRIGGER erc8004_reputation_events_updated AFTER UPDATE ON erc8004_reputation
 	REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
 	FOR EACH STATEMENT EXECUTE FUNCTION areg_feedback_changed();
