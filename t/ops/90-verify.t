@@ -135,7 +135,8 @@ sub dump_to
 
 my @inside = ('--conf', $areg->conf, '--backups', $backups);
 my @outside = ('--cacert', "$scratch/right.pem", '--connect', "127.0.0.1:$port");
-my @command = (root() . '/scripts/verify-deployment');
+# aregctl takes AREG_… for settings, and this one is of the tests.
+my @command = ('env', '-u', 'AREG_BUILD', root() . '/scripts/verify-deployment');
 $ENV{PATH} = join ':', $bin, build_dir(), $ENV{PATH}, glob '/usr/lib/postgresql/*/bin';
 delete $ENV{AREG_API_KEY};
 
@@ -143,7 +144,6 @@ delete $ENV{AREG_API_KEY};
 sub verify
 {
 	my (@arguments) = @_;
-	delete local $ENV{AREG_BUILD}; # aregctl takes AREG_… for settings
 	my $run = Areg::Test::_run([@command, @arguments]);
 	my %checks;
 
