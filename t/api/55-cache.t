@@ -308,8 +308,26 @@ sub restart_aregd
 		or die "the listener does not listen\n";
 }
 
+# Empties shared memory, and nothing else: the listener does so when it was cut off.
+sub forget
+{
+	my $logged = length $areg->log_text('areg');
+
+	$areg->psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'areg listener'");
+	wait_until(10, sub { substr($areg->log_text('areg'), $logged) =~ /kept in memory are dropped/ })
+		or die "the listener does not listen\n";
+	wait_until(10, sub { my $grown = growth(sub { $areg->get("/api/v1/agents/$other/stats") }); !$grown->{bypasses} })
+		or die "the listener's word is not fresh\n";
+}
+
 # Fills memcached: whatever a token was missing for is there after the second time.
-sub fill { for my $read (@_) { truth($read) for 1 .. 2 } }
+sub fill
+{
+	for (1 .. 2) {
+		forget();
+		$areg->get($_) for @_;
+	}
+}
 
 subtest 'a restarted areg is warm: answers come from memcached in one trip' => sub {
 	my @rest = map { ("/api/v1/agents/$other$_") } '', '/reputation';
