@@ -26,6 +26,7 @@ enum {
 	CLAIMS = 512,
 	CELLS_MAX = 65536,
 	CLASSES = 5,
+	TURN_MOST_MS = 16,
 	PATIENCE = 1000, /* looks at a claim whose key is not written yet */
 };
 
@@ -432,8 +433,24 @@ static struct answer_claim *claimed(struct answer_claim *claim, struct answer_ke
 	return claim;
 }
 
-struct answer_claim *answers_claim(
-	struct answers *answers, struct answer_key key, unsigned wait_ms, bool *waited)
+/* As shm_mutex_wait(), with a look at what else there is to do after 1, 2, 4, … ms. */
+static bool wait_in_turns(pthread_mutex_t *mutex, unsigned wait_ms, struct kept *kept)
+{
+	unsigned turn_ms = 1;
+
+	while (kept != NULL && turn_ms < wait_ms) {
+		if (shm_mutex_wait(mutex, turn_ms))
+			return true;
+		kept_let_go(kept);
+		wait_ms -= turn_ms;
+		if (turn_ms < TURN_MOST_MS)
+			turn_ms *= 2;
+	}
+	return shm_mutex_wait(mutex, wait_ms);
+}
+
+struct answer_claim *answers_claim(struct answers *answers, struct answer_key key, unsigned wait_ms,
+	struct kept *kept, bool *waited)
 {
 	struct answer_claim *claim = &answers->claims[key.words[0] % CLAIMS];
 
@@ -449,7 +466,7 @@ struct answer_claim *answers_claim(
 	if (!has_key(claim, key))
 		return NULL;
 	*waited = true;
-	if (shm_mutex_wait(&claim->mutex, wait_ms))
+	if (wait_in_turns(&claim->mutex, wait_ms, kept))
 		shm_mutex_unlock(&claim->mutex);
 	return NULL;
 }

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "app/kept.h"
 #include "lib/arena.h"
 
 struct answers; /* lies in shared memory */
@@ -89,10 +90,10 @@ struct answer_claim;
 /*
  * Claims a key, so that others who miss it wait instead of asking, too. NULL when it cannot be had:
  * then, when another has claimed that very key, it was waited for until they let go, died, or wait_ms
- * were over, and *waited is set.
+ * were over, and *waited is set. `kept` is let go meanwhile; it may be NULL.
  */
-MUST_CHECK struct answer_claim *answers_claim(
-	struct answers *answers, struct answer_key key, unsigned wait_ms, bool *waited);
+MUST_CHECK struct answer_claim *answers_claim(struct answers *answers, struct answer_key key,
+	unsigned wait_ms, struct kept *kept, bool *waited);
 void answers_let_go(struct answer_claim *claim);
 
 /* ---- Whether memcached may be believed: see app/level2.h ---- */

@@ -61,8 +61,10 @@ void board_enter(struct board *board, size_t place, enum board_state state)
 
 	if (state == BOARD_BUSY)
 		__atomic_fetch_add(&mine->requests, 1, __ATOMIC_RELAXED);
-	else if (state == BOARD_STARTING)
+	if (state == BOARD_STARTING) {
 		__atomic_store_n(&mine->requests, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&mine->kept, 0, __ATOMIC_RELAXED);
+	}
 	__atomic_store_n(&mine->since_ms, clock_ms(), __ATOMIC_RELAXED);
 	__atomic_store_n(&mine->state, (int32_t)state, __ATOMIC_RELEASE);
 }
@@ -78,6 +80,24 @@ int board_is_ready(const struct board *board, size_t place)
 
 	return __atomic_load_n(&board->places[place].pid, __ATOMIC_RELAXED) != 0 &&
 	       (state == BOARD_IDLE || state == BOARD_BUSY);
+}
+
+void board_keeps(struct board *board, size_t place, size_t connections)
+{
+	__atomic_store_n(&board->places[place].kept, (uint32_t)connections, __ATOMIC_RELAXED);
+}
+
+int board_has_fewer(const struct board *board, size_t place, size_t fewer_than, int is_idle)
+{
+	for (size_t i = 0; i < board->count; i++) {
+		const struct board_place *one = &board->places[i];
+
+		if (i != place && board_is_ready(board, i) &&
+			__atomic_load_n(&one->kept, __ATOMIC_RELAXED) < fewer_than &&
+			(!is_idle || __atomic_load_n(&one->state, __ATOMIC_ACQUIRE) == BOARD_IDLE))
+			return 1;
+	}
+	return 0;
 }
 
 void board_count(const struct board *board, size_t *ready, size_t *busy)

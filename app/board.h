@@ -15,13 +15,14 @@
 enum board_state { BOARD_VACANT, BOARD_STARTING, BOARD_IDLE, BOARD_BUSY };
 
 enum {
-	BOARD_LAYOUT = 1, /* to be raised with any change of what lies in the shared memory */
+	BOARD_LAYOUT = 2, /* to be raised with any change of what lies in the shared memory */
 	BOARD_SERVING = 96, /* bytes of a method and a route template, cut off, with the NUL */
 };
 
 struct board_place {
 	_Alignas(64) int32_t pid;
 	int32_t state; /* enum board_state */
+	uint32_t kept; /* connections that it holds open */
 	uint64_t since_ms; /* when the state was entered, by clock_ms() */
 	uint64_t requests; /* served by this process */
 	char serving[BOARD_SERVING]; /* "GET /api/v1/agents/{id}", of the present or last request */
@@ -52,6 +53,13 @@ void board_enter(struct board *board, size_t place, enum board_state state);
 
 /* The calling process says what it serves. */
 void board_serving(struct board *board, size_t place, const char *method, const char *template);
+
+/* The calling process says how many connections it holds open. */
+void board_keeps(struct board *board, size_t place, size_t connections);
+
+/* Whether a worker that is ready, not that of this place, holds fewer than so many connections;
+ * `is_idle`: and serves nothing just now. */
+int board_has_fewer(const struct board *board, size_t place, size_t fewer_than, int is_idle);
 
 /* How many workers are there and past their start, and how many of those serve a request. */
 void board_count(const struct board *board, size_t *ready, size_t *busy);

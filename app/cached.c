@@ -298,7 +298,8 @@ static void answer_once(struct question *question)
 	struct answer_claim *claim;
 	bool waited;
 
-	claim = answers_claim(answers_of(call), question->key, wait_ms, &waited);
+	claim = answers_claim(
+		answers_of(call), question->key, wait_ms, call->worker->kept, &waited);
 	if (waited)
 		count(call, METER_CACHE_WAITS, 0);
 	/* Whoever held it before may have stored what is asked. */

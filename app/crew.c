@@ -164,16 +164,19 @@ static int run_worker(struct crew *crew, size_t at)
 
 	board_enter(&crew->board, at, BOARD_STARTING);
 	if (!is_health)
-		return worker_run(&worker, stage->listen_fd);
+		return worker_run(&worker, stage->listen_fd, stage->relay);
 	close(stage->listen_fd);
 	worker.watch = watch_start(stage->settings);
-	return worker.watch == NULL ? 1 : worker_run(&worker, stage->health_fd);
+	return worker.watch == NULL
+		       ? 1
+		       : worker_run(&worker, stage->health_fd, (struct relay){ -1, -1 });
 }
 
 /* In the child. */
 static _Noreturn void become(struct crew *crew, size_t at, pid_t parent, int ready_fd)
 {
 	const struct stage *stage = crew->stage;
+	struct relay relay = stage->relay;
 
 	/* A master that was killed leaves nobody behind on its socket. */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -181,6 +184,8 @@ static _Noreturn void become(struct crew *crew, size_t at, pid_t parent, int rea
 		_exit(0);
 	stage->in_child(stage->arg);
 	take_name(crew, at);
+	if (at >= crew->capacity)
+		relay_close(&relay);
 	if (at <= crew_beside(crew, HEALTH))
 		exit(run_worker(crew, at));
 	close(stage->listen_fd);

@@ -11,6 +11,7 @@
 #include "app/board.h"
 #include "app/handover.h"
 #include "app/hot.h"
+#include "app/kept.h"
 #include "app/report.h"
 #include "app/settings.h"
 #include "lib/metrics.h"
@@ -29,6 +30,7 @@ struct stage {
 	struct hot *hot;
 	struct reports *reports; /* of errors; NULL: none is wanted */
 	int listen_fd;
+	struct relay relay; /* between the workers on listen_fd */
 	int health_fd; /* -1: none */
 	void (*in_child)(void *arg); /* closes what is the master's own */
 	void *arg;

@@ -14,7 +14,7 @@
 #include "lib/must_check.h"
 
 enum {
-	HANDOVER_VERSION = 1, /* to be raised with any change below */
+	HANDOVER_VERSION = 2, /* to be raised with any change below */
 	HANDOVER_CREWS = 4, /* generations of which processes are left */
 	HANDOVER_PLACES = 1100, /* processes of a generation */
 	HANDOVER_PATH = 108, /* as sun_path */
@@ -45,6 +45,7 @@ struct handover {
 	uint32_t hot_layout;
 	uint64_t hot_bytes;
 	int32_t control_fd, health_fd; /* listening; -1: none */
+	int32_t relay_fds[2]; /* see app/kept.h: give, take */
 	char control_path[HANDOVER_PATH], health_path[HANDOVER_PATH];
 	uint32_t reloads_asked, reloads_begun, reloads_done;
 	char reload_failure[HANDOVER_REASON]; /* of the last that is done; "": it went well */

@@ -284,6 +284,8 @@ static void keep_all_over_exec(const struct handover *handover, bool keep)
 	keep_over_exec(handover->hot_fd, keep);
 	keep_over_exec(handover->control_fd, keep);
 	keep_over_exec(handover->health_fd, keep);
+	keep_over_exec(handover->relay_fds[0], keep);
+	keep_over_exec(handover->relay_fds[1], keep);
 	for (size_t i = 0; i < handover->crew_count; i++) {
 		keep_over_exec(handover->crews[i].board_fd, keep);
 		keep_over_exec(handover->crews[i].metrics_fd, keep);
@@ -305,6 +307,7 @@ static struct handover *write_handover(const struct master *master)
 		.hot_bytes = master->hot.bytes,
 		.control_fd = master->control.listen_fd,
 		.health_fd = master->stage.health_fd,
+		.relay_fds = { master->stage.relay.give, master->stage.relay.take },
 		.reloads_asked = master->reloads_asked,
 		.reloads_begun = master->reloads_begun,
 		.reloads_done = master->reloads_done };
@@ -636,6 +639,11 @@ static void drain(struct master *master)
 {
 	rehearsal_kill(&master->rehearsal);
 	log_info("draining %zu workers", running(master, true));
+	/* No worker is left to give a connection to. */
+	board_want(&master->crew.board, 0);
+	for (size_t i = 0; i < master->old_count; i++)
+		if (master->old[i].board.head != NULL)
+			board_want(&master->old[i].board, 0);
 	end_all(master, true, master->settings->shutdown_timeout_ms);
 	end_all(master, false, BESIDE_END_MS);
 }
@@ -806,6 +814,19 @@ static void open_sockets(struct master *master, const struct handover *from)
 	control_init(&master->control, control_fd, answer_control, master);
 }
 
+/* Workers of all generations share it: a reload closes no connection. */
+static bool make_relay(struct master *master, const struct handover *from)
+{
+	struct relay *relay = &master->stage.relay;
+
+	if (from == NULL)
+		return relay_new(relay) == 0;
+	*relay = (struct relay){ from->relay_fds[0], from->relay_fds[1] };
+	keep_over_exec(relay->give, false);
+	keep_over_exec(relay->take, false);
+	return true;
+}
+
 /* The segment of before, or a new one with what was counted of limits. */
 static bool make_hot(struct master *master, const struct handover *from)
 {
@@ -876,7 +897,8 @@ static bool set_up(struct master *master, struct arena *arena, const struct hand
 	master->stage.router = router_new(routes, route_count, sizeof routes[0]);
 	master->metrics = master->stage.metrics =
 		metering_new(arena, settings, crew_slots(settings));
-	if (master->signal_fd < 0 || master->metrics == NULL || !make_hot(master, from))
+	if (master->signal_fd < 0 || master->metrics == NULL || !make_hot(master, from) ||
+		!make_relay(master, from))
 		return false;
 	if (settings->sentry_dsn != NULL) {
 		master->stage.reports = reports_new();
@@ -900,6 +922,7 @@ static void tear_down(struct master *master)
 	control_close(&master->control);
 	if (master->stage.health_fd >= 0)
 		close(master->stage.health_fd);
+	relay_close(&master->stage.relay);
 	for (size_t i = 0; i < master->old_count; i++)
 		crew_free(&master->old[i]);
 	crew_free(&master->crew);
@@ -927,6 +950,7 @@ int master_run(struct arena *arena, const struct settings *settings, int listen_
 	master.stage = (struct stage){ .settings = settings,
 		.hot = &master.hot,
 		.listen_fd = listen_fd,
+		.relay = { -1, -1 },
 		.health_fd = -1,
 		.in_child = close_own,
 		.arg = &master };

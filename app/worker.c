@@ -1,20 +1,17 @@
 /*
- * The life of a worker. Signals are blocked except while it waits for a connection, so that no
- * system call of a request is ever interrupted; see wait_for_connection() for the one race that
- * leaves. Read beside this: accept(2), signal(7), fcgiapp.h.
+ * The life of a worker. Signals come as something to read, between requests: no system call of a
+ * request is ever interrupted. Read beside this: accept(2), signalfd(2), fcgiapp.h.
  */
 #include "app/worker.h"
 
 #include <errno.h>
 #include <fcgiapp.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "app/metering.h"
@@ -25,8 +22,7 @@
 enum {
 	ARENA_BLOCK = 64 * 1024,
 	ARENA_LIMIT = 64 * 1024 * 1024, /* far above what a request within its limits needs */
-	NUDGE_MS = 50,
-	QUEUE_MS = 1000, /* for which a draining worker takes what waits in the listen queue */
+	QUEUE_MS = 1000, /* for which a draining worker takes what waits */
 	EXIT_EXHAUSTED = 70, /* EX_SOFTWARE */
 };
 
@@ -37,75 +33,21 @@ static const char search_session[] =
 	"-c pg_trgm.word_similarity_threshold=0.4 -c random_page_cost=1.1 -c enable_seqscan=off"
 	" -c max_parallel_workers_per_gather=0 -c jit=off";
 
-static volatile sig_atomic_t must_drain, must_reopen_log;
-static timer_t nudge;
-
-static void on_signal(int number)
+/* A descriptor that tells of SIGTERM and SIGUSR1; -1 with errno set. */
+static int receive_signals(void)
 {
-	static const struct itimerspec every = { { 0, NUDGE_MS * 1000000 },
-		{ 0, NUDGE_MS * 1000000 } };
-	int saved = errno;
+	sigset_t signals;
 
-	if (number == SIGTERM) {
-		must_drain = 1;
-		timer_settime(nudge, 0, &every, NULL);
-	} else if (number == SIGUSR1) {
-		must_reopen_log = 1;
-	}
-	errno = saved;
-}
-
-static void set_up_signals(sigset_t *while_waiting)
-{
-	struct sigaction action = { .sa_handler = on_signal };
-	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM };
-
-	timer_create(CLOCK_MONOTONIC, &event, &nudge);
-	sigaction(SIGTERM, &action, NULL); /* without SA_RESTART: they must end accept() */
-	sigaction(SIGUSR1, &action, NULL);
-	sigaction(SIGALRM, &action, NULL);
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGUSR1);
+	sigprocmask(SIG_SETMASK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	/* Keys pressed at a terminal reach the whole group; what they mean is the master's. */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGQUIT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
-	sigemptyset(while_waiting);
-	sigaddset(while_waiting, SIGTERM);
-	sigaddset(while_waiting, SIGUSR1);
-	sigaddset(while_waiting, SIGALRM);
-	sigprocmask(SIG_SETMASK, while_waiting, NULL);
-}
-
-/*
- * A connection, or -1 with errno EINTR when a signal came instead. A SIGTERM that lands between
- * the look at must_drain and accept() would be slept through, so the handler starts a timer that
- * interrupts again every NUDGE_MS until the worker has ended.
- */
-static int wait_for_connection(int listen_fd, const sigset_t *while_waiting, bool is_draining)
-{
-	int connection = -1;
-
-	sigprocmask(SIG_UNBLOCK, while_waiting, NULL);
-	if (must_drain != is_draining || must_reopen_log)
-		errno = EINTR;
-	else
-		connection = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
-	sigprocmask(SIG_BLOCK, while_waiting, NULL);
-	return connection;
-}
-
-/*
- * Whether a draining worker is done. Whoever stands in the queue of a socket that is about to close
- * would get 502: they are served first, for QUEUE_MS at most, since under load the queue of a socket
- * that nginx goes on using is never empty.
- */
-static bool is_drained(int listen_fd, uint64_t *until_ms)
-{
-	struct pollfd queue = { .fd = listen_fd, .events = POLLIN };
-
-	if (*until_ms == 0)
-		*until_ms = clock_ms() + QUEUE_MS;
-	return clock_ms() >= *until_ms || poll(&queue, 1, 0) <= 0;
+	return signalfd(-1, &signals, SFD_CLOEXEC);
 }
 
 /*
@@ -134,24 +76,29 @@ static bool read_request(FCGX_Request *fcgi, int connection)
 }
 
 /*
- * FCGX_Finish_r() would wait for nginx to close its end first, lest bytes that nobody read undo the
- * answer: a switch to nginx and back for each request. Here everything was read (http_response_send()),
- * so the connection is kept from it and closed at once.
+ * Ends a request. FCGX_Finish_r() would close a connection that is not to be kept, and wait for nginx
+ * to close its end first, lest bytes that nobody read undo the answer: a switch to nginx and back.
+ * Here everything was read (http_response_send()), so it is told to keep each. After anything but a
+ * GET nginx does not use a connection again.
  */
-static void finish(FCGX_Request *fcgi)
+static void end_request(struct kept *kept, FCGX_Request *fcgi)
 {
+	const char *method =
+		fcgi->keepConnection ? FCGX_GetParam("REQUEST_METHOD", fcgi->envp) : NULL;
+	bool is_kept = method != NULL && strcmp(method, "GET") == 0;
+
 	fcgi->keepConnection = 1;
 	FCGX_Finish_r(fcgi);
-	if (fcgi->ipcFd >= 0)
-		close(fcgi->ipcFd);
+	kept_answered(kept, fcgi->ipcFd, is_kept);
 	fcgi->ipcFd = -1;
 }
 
 /* A request that needs more memory than any should: nginx answers 502, the master starts another
- * worker. */
+ * worker. The request is ended without an answer: were the connection just closed, nginx could try
+ * it on the next worker. */
 static void exhausted(void *arg)
 {
-	(void)arg;
+	FCGX_Finish_r(arg);
 	log_error("out of memory for a request; this worker ends");
 	_exit(EXIT_EXHAUSTED);
 }
@@ -179,9 +126,21 @@ static void reopen_log(void)
 {
 	const char *why;
 
-	must_reopen_log = 0;
 	if (!log_reopen(&why))
 		log_error("cannot reopen the log: %s", why);
+}
+
+/* Takes one signal. */
+static void heed_signal(int signal_fd, struct kept *kept)
+{
+	struct signalfd_siginfo signal;
+
+	if (read(signal_fd, &signal, sizeof signal) != sizeof signal)
+		return;
+	if (signal.ssi_signo == SIGUSR1)
+		reopen_log();
+	else
+		kept_drain(kept, QUEUE_MS);
 }
 
 /* The last request of this worker: spread over the workers, so that they do not all recycle at
@@ -218,50 +177,72 @@ void worker_close(struct worker *worker)
 	arena_free(worker->arena);
 }
 
-int worker_run(struct worker *worker, int listen_fd)
+/* The next request that can be read, or false when the worker is done. */
+static bool next_request(struct worker *worker, FCGX_Request *fcgi, int *exit_code)
+{
+	struct kept *kept = worker->kept;
+
+	for (;;) {
+		int connection = -1;
+
+		switch (kept_next(kept, &connection)) {
+		case KEPT_NEW_REQUEST:
+			bound_waiting(connection, worker->settings->request_timeout_ms);
+			break;
+		case KEPT_REQUEST:
+			break;
+		case KEPT_SIGNAL:
+			heed_signal(kept->signal_fd, kept);
+			continue;
+		case KEPT_DRAINED:
+			return false;
+		case KEPT_FAILED:
+			log_error("accept: %s", strerror(errno));
+			*exit_code = 1;
+			return false;
+		}
+		board_enter(worker->board, worker->place, BOARD_BUSY);
+		if (read_request(fcgi, connection))
+			return true;
+		kept_answered(kept, -1, false);
+		board_enter(worker->board, worker->place, BOARD_IDLE);
+	}
+}
+
+int worker_run(struct worker *worker, int listen_fd, struct relay relay)
 {
 	const struct settings *settings = worker->settings;
 	struct db_meter counted = { 0 };
 	uint64_t counted_dropped = log_dropped();
-	sigset_t while_waiting;
-	FCGX_Request fcgi;
 	int64_t served = 0;
-	uint64_t drain_until_ms = 0;
-	int connection, exit_code = 0;
+	int exit_code = 0, signal_fd = receive_signals();
+	FCGX_Request fcgi;
+	struct kept kept;
 
-	set_up_signals(&while_waiting);
+	if (signal_fd < 0 ||
+		kept_open(&kept, listen_fd, relay, signal_fd, worker->board, worker->place) != 0) {
+		log_error("cannot wait for requests: %s", strerror(errno));
+		return 1;
+	}
+	worker->kept = &kept;
 	metrics_use_slot(worker->metrics, worker->place);
 	worker_open(worker);
-	arena_on_exhaustion(worker->arena, exhausted, NULL);
+	db_wait_with(worker->db, kept_wait, &kept);
+	arena_on_exhaustion(worker->arena, exhausted, &fcgi);
 	FCGX_Init();
 	FCGX_InitRequest(&fcgi, -1, 0);
-	while (settings->max_requests == 0 || served < last_request(worker)) {
-		bool is_draining = must_drain;
-
-		if (is_draining && is_drained(listen_fd, &drain_until_ms))
-			break;
-		board_enter(worker->board, worker->place, BOARD_IDLE);
-		connection = wait_for_connection(listen_fd, &while_waiting, is_draining);
-		if (must_reopen_log)
-			reopen_log();
-		if (connection < 0) {
-			if (errno == EINTR || errno == ECONNABORTED || errno == EAGAIN)
-				continue;
-			log_error("accept: %s", strerror(errno));
-			exit_code = 1;
-			break;
-		}
-		board_enter(worker->board, worker->place, BOARD_BUSY);
-		bound_waiting(connection, settings->request_timeout_ms);
-		if (!read_request(&fcgi, connection))
-			continue;
+	board_enter(worker->board, worker->place, BOARD_IDLE);
+	while ((settings->max_requests == 0 || served < last_request(worker)) &&
+		next_request(worker, &fcgi, &exit_code)) {
 		serve(worker, &fcgi);
-		finish(&fcgi);
+		end_request(&kept, &fcgi);
 		count_database(worker, &counted);
 		count_log(worker, &counted_dropped);
 		arena_reset(worker->arena);
 		served++;
+		board_enter(worker->board, worker->place, BOARD_IDLE);
 	}
+	kept_close(&kept);
 	worker_close(worker);
 	log_info("worker ends after %lld requests", (long long)served);
 	return exit_code;

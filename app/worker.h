@@ -6,6 +6,7 @@
 
 #include "app/board.h"
 #include "app/hot.h"
+#include "app/kept.h"
 #include "app/level2.h"
 #include "app/settings.h"
 #include "lib/cache.h"
@@ -26,6 +27,7 @@ struct worker {
 	struct cache_options cache_options;
 	struct watch
 		*watch; /* of the process that answers health checks and nothing else; or NULL */
+	struct kept *kept; /* connections that wait while a request is served; or NULL */
 	struct arena *arena; /* of the request being served */
 	struct db *db;
 	struct cache *cache;
@@ -38,10 +40,10 @@ void worker_open(struct worker *worker);
 void worker_close(struct worker *worker);
 
 /*
- * Serves the listening socket `listen_fd` until SIGTERM, until max_requests are served, or until
+ * Serves the listening socket `listen_fd`, together with those that share `relay`, until SIGTERM, until max_requests are served, or until
  * the master is gone; a request that is being served is finished first. Expects a process that was
  * just forked. Returns the process's exit code: 0 for a planned end.
  */
-int worker_run(struct worker *worker, int listen_fd);
+int worker_run(struct worker *worker, int listen_fd, struct relay relay);
 
 #endif

@@ -58,6 +58,8 @@ struct db {
 	struct db_error error;
 	struct db_meter meter;
 	uint64_t random;
+	db_wait *wait; /* see db_wait_with() */
+	void *wait_arg;
 };
 
 /* How an exchange with the server went, whatever it answered. */
@@ -101,12 +103,13 @@ static uint64_t next_random(struct db *db)
 static void pause_before_retry(struct db *db, int failed_tries)
 {
 	const uint64_t us = (5000 + next_random(db) % 15000) * (uint64_t)failed_tries;
-	struct timespec left = { (time_t)(us / 1000000), (long)(us % 1000000) * 1000 };
+	const int64_t until_us = now_us() + (int64_t)us;
+	struct pollfd none = { .fd = -1 };
 
 	db->meter.retries++;
 	db->meter.waited_us += us;
-	while (nanosleep(&left, &left) < 0 && errno == EINTR)
-		;
+	for (int64_t left_us = (int64_t)us; left_us > 0; left_us = until_us - now_us())
+		(void)db->wait(db->wait_arg, &none, (int)((left_us + 999) / 1000));
 }
 
 static void copy_line(char *to, size_t size, const char *from)
@@ -183,6 +186,12 @@ static void take_notice(void *arg, const PGresult *result)
 	log_debug("postgresql: %s: %s", severity ? severity : "notice", message ? message : "");
 }
 
+static int just_poll(void *arg, struct pollfd *fd, int timeout_ms)
+{
+	(void)arg;
+	return poll(fd, 1, timeout_ms);
+}
+
 struct db *db_new(const struct db_options *options)
 {
 	struct db *db = calloc(1, sizeof(*db));
@@ -192,7 +201,14 @@ struct db *db_new(const struct db_options *options)
 	db->options = options;
 	db->error.statement = "";
 	db->random = ((uint64_t)now_us() << 16 ^ (uint64_t)getpid()) | 1;
+	db->wait = just_poll;
 	return db;
+}
+
+void db_wait_with(struct db *db, db_wait *wait, void *arg)
+{
+	db->wait = wait;
+	db->wait_arg = arg;
 }
 
 static void disconnect(struct db *db)
@@ -215,16 +231,17 @@ void db_free(struct db *db)
 }
 
 /* Waits until the socket is ready or the deadline (0: none). Returns revents, 0 when late. */
-static short wait_until(const PGconn *conn, short events, int64_t deadline_us)
+static short wait_until(const struct db *db, short events, int64_t deadline_us)
 {
 	for (;;) {
-		struct pollfd fd = { .fd = PQsocket(conn), .events = events };
+		struct pollfd fd = { .fd = PQsocket(db->conn), .events = events };
 		const int64_t left_us = deadline_us ? deadline_us - now_us() : 0;
 		int ready;
 
 		if (deadline_us && left_us <= 0)
 			return 0;
-		ready = poll(&fd, 1, deadline_us ? (int)((left_us + 999) / 1000) : -1);
+		ready = db->wait(
+			db->wait_arg, &fd, deadline_us ? (int)((left_us + 999) / 1000) : -1);
 		if (ready > 0)
 			return fd.revents;
 		if (ready < 0 && errno != EINTR)
@@ -279,8 +296,8 @@ static bool connect_once(struct db *db)
 	if (PQstatus(db->conn) == CONNECTION_BAD)
 		state = PGRES_POLLING_FAILED;
 	while (state != PGRES_POLLING_OK && state != PGRES_POLLING_FAILED) {
-		if (!wait_until(db->conn, state == PGRES_POLLING_READING ? POLLIN : POLLOUT,
-			    deadline_us)) {
+		if (!wait_until(
+			    db, state == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline_us)) {
 			fail(db, DB_UNAVAILABLE, "no answer to the attempt to connect in time");
 			disconnect(db);
 			return false;
@@ -408,7 +425,7 @@ static enum flow next_result(struct db *db, int64_t deadline_us, PGresult **resu
 			return FLOW_LOST;
 		if (!unsent && !PQisBusy(db->conn))
 			break;
-		ready = wait_until(db->conn, (short)(POLLIN | (unsent ? POLLOUT : 0)), deadline_us);
+		ready = wait_until(db, (short)(POLLIN | (unsent ? POLLOUT : 0)), deadline_us);
 		if (!ready)
 			return FLOW_LATE;
 		if ((ready & ~POLLOUT) && !PQconsumeInput(db->conn))
@@ -759,7 +776,7 @@ static enum flow flush_copy(struct db *db)
 	int unsent;
 
 	while ((unsent = PQflush(db->conn)) > 0) {
-		const short ready = wait_until(db->conn, POLLIN | POLLOUT, deadline_us);
+		const short ready = wait_until(db, POLLIN | POLLOUT, deadline_us);
 
 		if (!ready)
 			return FLOW_LATE;
@@ -854,7 +871,7 @@ enum db_status db_wait_notify(struct db *db, int timeout_ms, char *payload, size
 		/* What still_connected() has just read from the socket poll() cannot see. */
 		if ((notify = PQnotifies(db->conn)))
 			break;
-		if (!wait_until(db->conn, POLLIN, deadline_us))
+		if (!wait_until(db, POLLIN, deadline_us))
 			return DB_OK;
 	}
 	copy_line(payload, size, notify->extra);

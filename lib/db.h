@@ -8,6 +8,7 @@
 #ifndef AREG_DB_H
 #define AREG_DB_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -80,6 +81,11 @@ struct db *db_new(const struct db_options *options);
 /* Closes the connection; NULL is allowed. In a forked child use db_new() afresh: a connection
  * must never be shared. */
 void db_free(struct db *db);
+
+/* Waits with this instead of poll() for one descriptor, whenever the server keeps us waiting: who has
+ * something else to look after does it there. As poll(): ready, 0 when late, -1 with errno. */
+typedef int db_wait(void *arg, struct pollfd *fd, int timeout_ms);
+void db_wait_with(struct db *db, db_wait *wait, void *arg);
 
 /* Connects if there is no connection. DB_OK or DB_UNAVAILABLE; while backing off after a failed
  * attempt (100 ms, doubling, at most 2 s) answers DB_UNAVAILABLE at once. */

@@ -498,7 +498,8 @@ subtest 'when the one who asks is killed the others ask' => sub {
 	my $asking = fork // die "fork: $!\n";
 	if ($asking == 0) {
 		my @statuses = in_parallel(6, sub { $areg->get($cold)->{status} });
-		POSIX::_exit((grep { $_ == 502 } @statuses) == 1 && (grep { $_ == 200 } @statuses) == 5 ? 0 : 1);
+		# Over a connection that was kept, nginx asks another worker.
+		POSIX::_exit((grep { $_ == 502 } @statuses) <= 1 && !(grep { $_ !~ /^(?:200|502)$/ } @statuses) ? 0 : 1);
 	}
 	ok(wait_until(5, sub { waiting_for_lock() }), 'one asks');
 	sleep 0.3;
@@ -507,7 +508,7 @@ subtest 'when the one who asks is killed the others ask' => sub {
 	kill 'KILL', $victim;
 	print $lock "ROLLBACK;\n";
 	waitpid $asking, 0;
-	is($?, 0, 'its client gets 502, and all others the answer');
+	is($?, 0, 'its client gets 502 at worst, and all others the answer');
 };
 
 sub wchan

@@ -34,6 +34,13 @@ sub read_file
 	return scalar <$in> // '';
 }
 
+# Whether a process has that file open.
+sub has_open
+{
+	my ($pid, $path) = @_;
+	return (grep { (readlink // '') eq $path } glob "/proc/$pid/fd/*") ? 1 : 0;
+}
+
 # ---- workers ----
 
 is(scalar $areg->worker_pids, 3, 'there are as many workers as configured');
@@ -95,8 +102,8 @@ ok(wait_until(2, sub { read_file($log) =~ /log reopened/ }), 'after SIGUSR1 the 
 in_parallel(6, sub { $areg->get($agents, { 'X-Request-ID' => "after-usr1-$_[0]-$_" }) for 1 .. 20; 1 });
 is(scalar(() = read_file($log) =~ /"after-usr1-/g), 120, 'so do all workers');
 unlike(read_file("$log.1"), qr/after-usr1/, 'and nothing goes to the old one');
-my %process = map { ($_->{pid} => 1) } grep { ($_->{request_id} // '') =~ /^after/ } log_lines();
-is(scalar keys %process, 3, 'every worker has written to it');
+is_deeply([map { has_open($_, $log) . has_open($_, "$log.1") } $areg->worker_pids], [(10) x 3],
+	'every worker has the new one open, and no longer the old one');
 
 my @pids = $areg->worker_pids;
 kill $_, @pids for qw(HUP INT QUIT);

@@ -282,7 +282,7 @@ static pid_t fork_to(void (*work)(unsigned seed), unsigned seed)
 static void claim_and_nap(unsigned ms)
 {
 	bool waited;
-	struct answer_claim *claim = answers_claim(answers, key_of(1), 0, &waited);
+	struct answer_claim *claim = answers_claim(answers, key_of(1), 0, NULL, &waited);
 
 	__atomic_store_n(&tally->hits, claim != NULL, __ATOMIC_SEQ_CST);
 	usleep(ms * 1000);
@@ -307,10 +307,10 @@ static void who_misses_what_another_asks_for_waits_until_that_lets_go(void **sta
 	pid_t pid = fork_claimant(300);
 
 	(void)state;
-	assert_null(answers_claim(answers, key_of(1), 60000, &waited));
+	assert_null(answers_claim(answers, key_of(1), 60000, NULL, &waited));
 	assert_true(waited);
 	waitpid(pid, NULL, 0);
-	claim = answers_claim(answers, key_of(1), 60000, &waited);
+	claim = answers_claim(answers, key_of(1), 60000, NULL, &waited);
 	assert_non_null(claim);
 	assert_false(waited);
 	answers_let_go(claim);
@@ -324,12 +324,12 @@ static void nobody_waits_for_the_dead_nor_longer_than_they_wish(void **state)
 	uint64_t began = clock_ms();
 
 	(void)state;
-	assert_null(answers_claim(answers, key_of(1), 50, &waited));
+	assert_null(answers_claim(answers, key_of(1), 50, NULL, &waited));
 	assert_true(waited);
 	assert_true(clock_ms() - began >= 50);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
-	claim = answers_claim(answers, key_of(1), 60000, &waited);
+	claim = answers_claim(answers, key_of(1), 60000, NULL, &waited);
 	assert_non_null(claim);
 	answers_let_go(claim);
 }
