@@ -249,8 +249,9 @@ bool authenticate(struct call *call, enum rate_class class)
 	enum db_status status;
 	bool is_known;
 
-	if (key == NULL)
-		return count(call, class, now_ms);
+	if (key == NULL) /* nginx has counted what is shared */
+		return call->is_shared || count(call, class, now_ms);
+	call->is_shared = false;
 	if (!apikey_well_formed(key))
 		return refuse_key(call, now_ms);
 	caller = arena_alloc(call->arena, sizeof *caller);

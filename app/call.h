@@ -36,6 +36,7 @@ struct call {
 	const char *changed_agents[CALL_CHANGES_MAX]; /* see call_changed() */
 	size_t change_count;
 	bool changed_all; /* more than could be named */
+	bool is_shared; /* others are told the same answer: nothing in it is the caller's own */
 	bool in_transaction; /* the handler runs within one: see idempotency.h */
 	enum db_status db_status; /* of the failure that call_db_failed() answered, else DB_OK */
 };

@@ -17,14 +17,18 @@
  * any origin may read (Fetch standard, section 3.2). */
 static void add_common_headers(const struct call *call)
 {
-	http_header_add(call->response, "X-Request-ID", call->request->id);
+	bool may_be_kept = call->route != NULL && call->route->caching >= REVALIDATE;
+
+	if (!call->is_shared)
+		http_header_add(call->response, "X-Request-ID", call->request->id);
+	else if (may_be_kept &&
+		 call->response->status == 200) /* before Cache-Control, to outdo it */
+		http_header_add(call->response, "X-Accel-Expires", "1");
 	http_header_add(call->response, "Access-Control-Allow-Origin", "*");
 	http_header_add(call->response, "Access-Control-Expose-Headers",
 		"ETag, Idempotency-Replayed, Location, Retry-After, X-RateLimit-Limit, "
 		"X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-ID");
-	http_header_add(call->response, "Cache-Control",
-		call->route != NULL && call->route->caching >= REVALIDATE ? "no-cache"
-									  : "no-store");
+	http_header_add(call->response, "Cache-Control", may_be_kept ? "no-cache" : "no-store");
 }
 
 static void answer_options(struct call *call, const char *allow)
@@ -265,6 +269,7 @@ void serve(struct worker *worker, FCGX_Request *fcgi)
 	if (worker->settings->database_request_ids && worker->db != NULL)
 		db_tag(worker->db, arena_printf(worker->arena, "areg %s", request.id));
 	http_response_init(&response, worker->arena);
+	call.is_shared = http_header(&request, "AREG_SHARED") != NULL;
 	answer(&call);
 	add_common_headers(&call);
 	sent = http_response_send(&response, &request);
