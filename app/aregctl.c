@@ -33,6 +33,7 @@ static const struct group groups[] = {
 	{ "import", "load agents, feedback and payments from JSON Lines", ctl_import_commands },
 	{ "audit", "show, export and verify the log of changes", ctl_audit_commands },
 	{ "cache", "fill the cache of answers, and empty it", ctl_cache_commands },
+	{ "sweep", "remove what has expired from the database", ctl_sweep_commands },
 	{ "status", "say how the running aregd is", ctl_status_commands },
 	{ "workers", "show what each worker of the running aregd does", ctl_workers_commands },
 	{ "reload", "reload configuration and program of the running aregd", ctl_reload_commands },

@@ -70,6 +70,7 @@ extern const struct ctl_command ctl_agent_commands[];
 extern const struct ctl_command ctl_import_commands[];
 extern const struct ctl_command ctl_audit_commands[];
 extern const struct ctl_command ctl_cache_commands[];
+extern const struct ctl_command ctl_sweep_commands[];
 extern const struct ctl_command ctl_status_commands[];
 extern const struct ctl_command ctl_workers_commands[];
 extern const struct ctl_command ctl_reload_commands[];

@@ -16,6 +16,7 @@
 
 #include "app/beside.h"
 #include "app/level2.h"
+#include "app/sweep.h"
 #include "lib/buf.h"
 #include "lib/clock.h"
 #include "lib/db.h"
@@ -27,8 +28,6 @@ enum {
 	PAUSE_MS = 50, /* between looks at a database that is away; lib/db.c backs off by itself */
 	STATEMENT_MS = 1000, /* a chore that takes longer would keep the listener from listening */
 	PAYLOAD_BYTES = 64,
-	SWEEP_ROWS = 1000, /* as the statements say */
-	FOLD_ROWS = 10000, /* as areg_fold_totals() says */
 	USES_A_STATEMENT = 5000,
 	NUMBER_BYTES = 21,
 	MISSED_MAX = 5000, /* changes that are caught up with; more are as good as all */
@@ -62,33 +61,10 @@ static const struct db_statement write_uses = {
 	       "AND coalesce(last_used_at < to_timestamp(use.at_s), true)",
 };
 
-static const struct db_statement sweep_idempotency_keys = {
-	.name = "listener_sweep_idempotency_keys",
-	.effect = DB_CHANGES,
-	.sql = "DELETE FROM idempotency_keys WHERE (user_id, key) IN ("
-	       "SELECT user_id, key FROM idempotency_keys "
-	       "WHERE created_at < now() - interval '24 hours' "
-	       "ORDER BY created_at LIMIT 1000 FOR UPDATE SKIP LOCKED)",
-};
-
-static const struct db_statement sweep_nonces = {
-	.name = "listener_sweep_nonces",
-	.effect = DB_CHANGES,
-	.sql = "DELETE FROM auth_nonces WHERE nonce IN ("
-	       "SELECT nonce FROM auth_nonces WHERE expires_at < now() "
-	       "ORDER BY expires_at LIMIT 1000 FOR UPDATE SKIP LOCKED)",
-};
-
 static const struct db_statement seal_audit = {
 	.name = "listener_seal_audit",
 	.effect = DB_CHANGES,
 	.sql = "SELECT areg_seal_audit()",
-};
-
-static const struct db_statement fold_totals = {
-	.name = "listener_fold_totals",
-	.effect = DB_CHANGES,
-	.sql = "SELECT areg_fold_totals()",
 };
 
 static const struct db_statement resume_events = {
@@ -192,24 +168,26 @@ static enum db_status tell_uses(struct listener *listener, bool *more)
 	return uses->status;
 }
 
-static enum db_status sweep(
-	struct listener *listener, const struct db_statement *statement, bool *more)
+static enum db_status sweep(struct listener *listener, enum sweep what, bool *more)
 {
-	struct db_rows rows;
-	enum db_status status = db_run(listener->db, statement, NULL, 0, listener->arena, &rows);
+	uint64_t removed;
 
-	*more = status == DB_OK && rows.count == SWEEP_ROWS;
-	return status;
+	return sweep_batch(listener->db, what, listener->arena, &removed, more);
 }
 
-static enum db_status sweep_old_answers(struct listener *listener, bool *more)
+static enum db_status sweep_retries(struct listener *listener, bool *more)
 {
-	return sweep(listener, &sweep_idempotency_keys, more);
+	return sweep(listener, SWEEP_RETRIES, more);
 }
 
-static enum db_status sweep_old_nonces(struct listener *listener, bool *more)
+static enum db_status sweep_challenges(struct listener *listener, bool *more)
 {
-	return sweep(listener, &sweep_nonces, more);
+	return sweep(listener, SWEEP_CHALLENGES, more);
+}
+
+static enum db_status fold(struct listener *listener, bool *more)
+{
+	return sweep(listener, SWEEP_TOTALS, more);
 }
 
 static enum db_status seal(struct listener *listener, bool *more)
@@ -218,15 +196,6 @@ static enum db_status seal(struct listener *listener, bool *more)
 
 	*more = false;
 	return db_run(listener->db, &seal_audit, NULL, 0, listener->arena, &rows);
-}
-
-static enum db_status fold(struct listener *listener, bool *more)
-{
-	struct db_rows rows;
-	enum db_status status = db_run(listener->db, &fold_totals, NULL, 0, listener->arena, &rows);
-
-	*more = status == DB_OK && db_int(&rows, 0, 0) == FOLD_ROWS;
-	return status;
 }
 
 /* The database may have been restored from another cluster. */
@@ -533,10 +502,10 @@ int listener_run(const struct settings *settings, struct hot *hot, int ready_fd)
 			.run = tell_hottest },
 		{ .name = "sweeping answers kept for retries",
 			.every_ms = 60000,
-			.run = sweep_old_answers },
+			.run = sweep_retries },
 		{ .name = "sweeping sign-in challenges",
 			.every_ms = 60000,
-			.run = sweep_old_nonces },
+			.run = sweep_challenges },
 		{ .name = "logging the head of the audit log", .every_ms = 60000, .run = log_head },
 	};
 	const struct cache_options cache_options = { settings->memcached_servers,

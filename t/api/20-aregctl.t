@@ -424,10 +424,46 @@ subtest 'the agents of mainnet' => sub {
 	is_deeply([@{ $report->{agents} }{qw(stored already_there differs)}], [0, 18412, 0], 'and there the second time');
 };
 
+subtest 'a sweep removes what has expired, without a running aregd' => sub {
+	my $old = "now() - CASE n WHEN 0 THEN interval '23 h 50 min' ELSE interval '24 h 1 s' END";
+	$areg->psql("INSERT INTO idempotency_keys (user_id, key, route, body_digest, created_at)
+		SELECT (SELECT min(id::text)::uuid FROM users), 'key' || n, 'POST /', sha256(''), $old
+		FROM generate_series(0, 1500) AS n");
+	$areg->psql("INSERT INTO auth_nonces (nonce, address, chain_id, message, expires_at)
+		SELECT 'nonce' || lpad(n::text, 8, '0'), '0x' || repeat('0', 40), 1, 'm',
+			now() + CASE n WHEN 0 THEN interval '10 min' ELSE interval '-1 s' END
+		FROM generate_series(0, 1000) AS n");
+	$areg->psql('INSERT INTO erc8004_total_changes (feedback) SELECT 1 FROM generate_series(1, 200)');
+	my $rows = $areg->psql_value('SELECT count(*) FROM erc8004_total_changes');
+	my $totals = $areg->psql_value('SELECT feedback FROM v_erc8004_totals');
+
+	# Somebody else is at one of them; who sweeps does not wait.
+	my $holder = fork // die "fork: $!\n";
+	if ($holder == 0) {
+		open STDERR, '>', '/dev/null'; # its session is ended
+		eval { $areg->psql(q{BEGIN; SELECT FROM idempotency_keys WHERE key = 'key7' FOR UPDATE;
+			SELECT pg_advisory_lock(7); SELECT pg_sleep(60)}) };
+		POSIX::_exit(0);
+	}
+	my $held = q{SELECT min(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7};
+	ok(wait_until(20, sub { $areg->psql_value($held) }), 'one row is held');
+	ctl_is(0, qr/\Aremoved 1,499 answers kept for retries\nremoved 1,000 sign-in challenges\nremoved $rows rows /,
+		'sweep');
+	$areg->psql("SELECT pg_terminate_backend(($held))");
+	waitpid $holder, 0;
+	is_deeply([map { @$_ } $areg->psql('SELECT key FROM idempotency_keys ORDER BY key')], ['key0', 'key7'],
+		'what is held, or kept for less than a day, stays');
+	is($areg->psql_value('SELECT count(*) FROM auth_nonces'), 1, 'so does a challenge that holds');
+	is($areg->psql_value('SELECT feedback FROM v_erc8004_totals'), $totals, 'totals are what they were');
+	is_deeply(ctl_json('sweep'), { retries => 1, challenges => 0, totals => 0 }, 'for programs');
+	ctl_is(0, qr/\Aremoved 0 .*\nremoved 0 .*\nremoved 0 /, 'sweep');
+};
+
 subtest 'without a database' => sub {
 	$areg->stop_server('postgres');
 	ctl_is(1, qr/check that PostgreSQL runs and that database_url/, qw(user list));
 	ctl_is(1, qr/check that PostgreSQL runs/, 'import', "$scratch/good.jsonl");
+	ctl_is(1, qr/check that PostgreSQL runs/, 'sweep');
 };
 
 done_testing();
