@@ -43,8 +43,9 @@ static void check_database(
 			goto failed;
 		version = db_int(&rows, 0, 0);
 	}
-	if (version == AREG_SCHEMA_VERSION)
-		report->state = BACKEND_OK;
+	/* A release leaves what the program of before uses. */
+	if (version >= AREG_SCHEMA_VERSION)
+		report->state = version == AREG_SCHEMA_VERSION ? BACKEND_OK : BACKEND_USABLE;
 	report->detail = arena_printf(arena,
 		report->state == BACKEND_OK ? "%s, schema version %lld"
 		: version < AREG_SCHEMA_VERSION
@@ -79,7 +80,7 @@ static void check_memcached(
 	if (cache_check(cache, version) == CACHE_HIT) {
 		report->detail = arena_printf(arena, "memcached %s", version);
 	} else {
-		report->state = BACKEND_IMPAIRED;
+		report->state = BACKEND_USABLE;
 		report->detail = "a server does not answer: everything works without, only slower; "
 				 "check memcached_servers, and that memcached runs";
 	}

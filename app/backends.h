@@ -8,7 +8,8 @@
 
 enum backend_state {
 	BACKEND_OK,
-	BACKEND_IMPAIRED, /* areg runs, but slower or not everything works */
+	BACKEND_USABLE, /* everything works: slower, or the schema is of a newer release */
+	BACKEND_IMPAIRED, /* areg runs, but not everything works */
 	BACKEND_AWAY,
 };
 

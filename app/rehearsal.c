@@ -260,10 +260,7 @@ int rehearsal_perform(struct arena *arena, const struct settings *settings)
 	}
 	backends_check(arena, settings, reports);
 	for (size_t i = 0; i < BACKENDS; i++) {
-		/* Without memcached everything works; without the right schema, nothing. */
-		if (reports[i].state == BACKEND_OK ||
-			(reports[i].state == BACKEND_IMPAIRED &&
-				strcmp(reports[i].name, "memcached") == 0))
+		if (reports[i].state == BACKEND_OK || reports[i].state == BACKEND_USABLE)
 			continue;
 		fprintf(stderr, "%s: %s\n", reports[i].name, reports[i].detail);
 		return 1;

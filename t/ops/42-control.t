@@ -132,6 +132,18 @@ is($areg->worker_pids, 2, 'and goes back to the configured number of workers')
 is($areg->pid('aregd'), status()->{pid}, 'the master has the same pid');
 cmp_ok(status()->{uptime_ms}, '>=', $status->{uptime_ms}, 'and is up for as long');
 
+# ---- schemas of other releases ----
+
+my $newest = 'version = (SELECT max(version) FROM schema_migrations)';
+$areg->psql("UPDATE schema_migrations SET version = version + 1 WHERE $newest");
+$reload = $areg->aregctl('reload');
+is($reload->{exit}, 0, 'a schema of a later release is no reason to refuse a reload') or diag $reload->{stderr};
+ok(wait_until(20, sub { status()->{state} eq 'serving' }), 'the old generation ends');
+$areg->psql("DELETE FROM schema_migrations WHERE $newest");
+$reload = $areg->aregctl('reload');
+is($reload->{exit}, 3, 'one that misses a migration is');
+like($reload->{stderr}, qr/schema version \d+ where this program needs \d+: run aregctl migrate/, 'and what to do is said');
+
 $areg->stop_server('postgres');
 $reload = $areg->aregctl('reload');
 is($reload->{exit}, 3, 'a reload that is refused has exit code 3');
