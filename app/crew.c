@@ -194,7 +194,7 @@ static _Noreturn void become(struct crew *crew, size_t at, pid_t parent, int rea
 		exit(folder_run(stage->settings, stage->hot->limiter, ready_fd));
 	if (at == crew_beside(crew, REPORTER))
 		exit(reporter_run(stage->settings, stage->reports, stage->metrics));
-	exit(listener_run(stage->settings, stage->hot, ready_fd));
+	exit(listener_run(stage->settings, stage->hot, stage->reports, ready_fd));
 }
 
 bool crew_start(struct crew *crew, size_t at)

@@ -100,6 +100,7 @@ struct heard {
 
 struct listener {
 	struct hot *hot;
+	struct reports *reports; /* of errors; NULL: none is wanted */
 	int ready_fd; /* -1: nobody waits for it to listen, or no more */
 	struct db *db;
 	struct level2 level2;
@@ -109,6 +110,7 @@ struct listener {
 	struct arena *arena; /* of a turn */
 	bool listens;
 	bool has_listened;
+	bool is_deaf; /* could not ask what changed: says so once */
 };
 
 /* What is to be done now and then. Returns whether there is more to do at once. */
@@ -119,6 +121,34 @@ struct chore {
 	uint64_t due_ms;
 	bool fails; /* it did last time: says so once */
 };
+
+/* Says what could not be done, once until it can be; `fails` remembers. What is neither the
+ * connection's fault nor that of who has the database now is ours: operators must hear of it. */
+static void tell_failure(
+	const struct listener *listener, const char *chore, enum db_status status, bool *fails)
+{
+	const struct db_error *error = db_last_error(listener->db);
+	struct report report = { .level = REPORT_ERROR, .place = "listener" };
+
+	if (!*fails)
+		log_event(LOG_LEVEL_WARN, "could not be done; it is tried again",
+			LOG_TEXT("chore", chore), LOG_TEXT("status", db_status_name(status)),
+			LOG_TEXT("sqlstate", error->sqlstate), LOG_TEXT("reason", error->message));
+	*fails = true;
+	if (status != DB_OURS)
+		return;
+	snprintf(report.code, sizeof report.code, "%s",
+		error->sqlstate[0] != '\0' ? error->sqlstate : db_status_name(status));
+	snprintf(report.statement, sizeof report.statement, "%s", error->statement);
+	reports_put(listener->reports, &report);
+}
+
+static void tell_success(const char *chore, bool *fails)
+{
+	if (*fails)
+		log_event(LOG_LEVEL_INFO, "works again", LOG_TEXT("chore", chore));
+	*fails = false;
+}
 
 /* ---- Chores ---- */
 
@@ -276,23 +306,14 @@ static enum db_status tell_hottest(struct listener *listener, bool *more)
 
 static void run_chore(struct listener *listener, struct chore *chore)
 {
-	const struct db_error *error;
 	bool more = false;
 	enum db_status status = chore->run(listener, &more);
 
 	chore->due_ms = clock_ms() + (more ? 0 : chore->every_ms);
-	if (status == DB_OK) {
-		if (chore->fails)
-			log_event(LOG_LEVEL_INFO, "works again", LOG_TEXT("chore", chore->name));
-		chore->fails = false;
-		return;
-	}
-	error = db_last_error(listener->db);
-	if (!chore->fails)
-		log_event(LOG_LEVEL_WARN, "could not be done; it is tried again",
-			LOG_TEXT("chore", chore->name), LOG_TEXT("status", db_status_name(status)),
-			LOG_TEXT("sqlstate", error->sqlstate), LOG_TEXT("reason", error->message));
-	chore->fails = true;
+	if (status == DB_OK)
+		tell_success(chore->name, &chore->fails);
+	else
+		tell_failure(listener, chore->name, status, &chore->fails);
 }
 
 /* The one that is due for longest: one a turn, so that what is heard never waits for several. */
@@ -363,12 +384,17 @@ static bool catch_up(struct listener *listener)
 /* Takes what was committed since it was last asked for. False when the database cannot be asked. */
 static bool hear_changes(struct listener *listener)
 {
+	static const char chore[] = "hearing what changed";
 	const char *params[] = { listener->snapshot == NULL ? NULL : listener->horizon,
 		listener->snapshot };
 	struct db_rows rows;
+	enum db_status status = db_run(listener->db, &changes, params, 2, listener->arena, &rows);
 
-	if (db_run(listener->db, &changes, params, 2, listener->arena, &rows) != DB_OK)
+	if (status != DB_OK) {
+		tell_failure(listener, chore, status, &listener->is_deaf);
 		return false;
+	}
+	tell_success(chore, &listener->is_deaf);
 	listener->heard.all = listener->heard.all || rows.count > MISSED_MAX;
 	for (size_t row = 0; row < rows.count && !listener->heard.all; row++) {
 		const char *type = db_text(&rows, row, 2);
@@ -481,7 +507,8 @@ static void take_turn(struct listener *listener, struct chore *chores, size_t co
 	listener->listens = hear(listener, next_due(chores, count) != NULL ? 0 : TURN_MS);
 }
 
-int listener_run(const struct settings *settings, struct hot *hot, int ready_fd)
+int listener_run(
+	const struct settings *settings, struct hot *hot, struct reports *reports, int ready_fd)
 {
 	const struct db_options options = { settings->database_url, "areg listener",
 		settings->database_connect_timeout_ms,
@@ -510,7 +537,7 @@ int listener_run(const struct settings *settings, struct hot *hot, int ready_fd)
 	};
 	const struct cache_options cache_options = { settings->memcached_servers,
 		settings->cache_timeout_ms, settings->cache_retry_ms };
-	struct listener listener = { .hot = hot, .ready_fd = ready_fd };
+	struct listener listener = { .hot = hot, .reports = reports, .ready_fd = ready_fd };
 
 	listener.db = db_new(&options);
 	listener.arena = arena_new(64 * 1024, 256 * 1024 * 1024);

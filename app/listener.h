@@ -9,10 +9,13 @@
 #define AREG_LISTENER_H
 
 #include "app/hot.h"
+#include "app/report.h"
 #include "app/settings.h"
 
-/* Until SIGTERM or until the master is gone. Writes a byte to ready_fd and closes it once it listens
- * for the first time; -1: nobody wants to know. Returns the process's exit code. */
-int listener_run(const struct settings *settings, struct hot *hot, int ready_fd);
+/* Until SIGTERM or until the master is gone. What it cannot do for a fault of ours it puts into
+ * `reports` (NULL: nobody wants any). Writes a byte to ready_fd and closes it once it listens for the
+ * first time; -1: nobody wants to know. Returns the process's exit code. */
+int listener_run(
+	const struct settings *settings, struct hot *hot, struct reports *reports, int ready_fd);
 
 #endif

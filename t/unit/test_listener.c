@@ -33,6 +33,7 @@ static struct db_options options;
 static struct arena *arena;
 static struct db *db;
 static struct hot hot;
+static struct reports *reports;
 static pid_t listener;
 
 static void run(const char *sql)
@@ -108,7 +109,7 @@ static void start_listener(void)
 	assert_true(listener >= 0);
 	if (listener == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		_exit(listener_run(&settings, &hot, -1));
+		_exit(listener_run(&settings, &hot, reports, -1));
 	}
 }
 
@@ -116,7 +117,8 @@ static int set_up(void **state)
 {
 	(void)state;
 	listener = 0;
-	return hot_new(&hot, 1 << 20);
+	reports = reports_new();
+	return reports == NULL ? -1 : hot_new(&hot, 1 << 20);
 }
 
 static int tear_down(void **state)
@@ -131,6 +133,7 @@ static int tear_down(void **state)
 			;
 	}
 	hot_free(&hot);
+	reports_free(reports);
 	return status; /* it ends as told, with 0 */
 }
 
@@ -341,6 +344,55 @@ static void new_events_are_shown_after_restored_ones(void **state)
 		number("SELECT count(*) FROM erc8004_events WHERE place > 1000000000000"), 1);
 }
 
+/* Takes out what was reported until it is a fault of that statement. */
+static bool is_reported(const char *statement)
+{
+	struct report report;
+
+	while (reports_take(reports, &report)) {
+		assert_string_equal(report.place, "listener");
+		assert_string_equal(report.code, "42P01");
+		assert_int_equal(report.level, REPORT_ERROR);
+		if (strcmp(report.statement, statement) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool broken_chore_is_reported(void)
+{
+	return is_reported("listener_sweep_nonces");
+}
+
+static bool deafness_is_reported(void)
+{
+	return is_reported("listener_changes");
+}
+
+static void what_it_cannot_do_by_our_own_fault_is_reported(void **state)
+{
+	struct report report;
+
+	(void)state;
+	run("ALTER TABLE auth_nonces RENAME TO gone");
+	start_listener();
+	assert_true(comes_true(broken_chore_is_reported, 15000));
+	run("ALTER TABLE gone RENAME TO auth_nonces");
+	run("ALTER TABLE erc8004_events RENAME TO gone");
+	assert_true(comes_true(deafness_is_reported, 15000));
+	assert_true(comes_true(is_stale, 4000));
+	run("ALTER TABLE gone RENAME TO erc8004_events");
+	assert_true(comes_true(is_fresh, 15000));
+
+	while (reports_take(reports, &report))
+		;
+	test_postgres_stop(&server, SIGQUIT);
+	assert_true(comes_true(is_stale, 4000));
+	test_postgres_restart(&server);
+	assert_true(comes_true(is_fresh, 15000));
+	assert_false(reports_take(reports, &report)); /* a database that is away is nobody's bug */
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -354,6 +406,7 @@ int main(void)
 		TEST(audit_log_is_sealed),
 		TEST(totals_are_folded_and_stay_what_they_are),
 		TEST(new_events_are_shown_after_restored_ones),
+		TEST(what_it_cannot_do_by_our_own_fault_is_reported),
 	};
 	const char *why;
 
