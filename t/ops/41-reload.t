@@ -4,97 +4,34 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
-use File::Copy qw(copy);
-use File::Temp qw(tempdir);
-use IO::Select;
-use IO::Socket::UNIX;
 use POSIX ();
 use List::Util qw(sum0);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(alive build_dir from_json in_parallel wait_until);
+use Areg::Reload qw(write_file);
+use Areg::Test qw(alive in_parallel wait_until);
 
 my $full = $ENV{AREG_TEST_FULL};
 use constant { CLIENTS => 4, LIMIT => 50, AGENTS => '/api/v1/agents' };
-my ($good, $bad, $pause) = $full ? (50, 20, 3) : (10, 5, 0.3);
+my ($good, $bad, $pause) = $full ? (50, 20, 5) : (10, 5, 0.3);
 
-# A build folder of our own, in which the program can be replaced.
-my $build = tempdir('areg-build-XXXXXX', TMPDIR => 1, CLEANUP => 1);
-chmod 0755, $build;
-symlink build_dir() . "/$_", "$build/$_" or die "$_: $!\n" for qw(aregctl docs);
-install(build_dir() . '/aregd');
-my %program = (old => read_file("$build/aregd"));
-my ($version) = `$build/aregd -V` =~ /^areg (\S+)$/ or die "no version\n";
-($program{new} = $program{old}) =~ s/\Q$version\E(?=[\0 \n])/other_version()/ge;
-($program{unlinked} = $program{old}) =~ s/libfcgi\.so\.0/libfcgj.so.0/;
-$program{crashing} = "#!/bin/sh\nkill -SEGV \$\$\n";
-$program{silent} = "#!/bin/sh\nexit 0\n";
-
-my $areg = do {
-	local $ENV{AREG_BUILD} = $build;
-	Areg::Test->start(workers => 3, set => { shutdown_timeout => '10s',
-		limit_search => LIMIT . ' 250000 250000 250000' });
-};
+my $areg = Areg::Reload->start(workers => 3, set => { shutdown_timeout => '10s',
+	limit_search => LIMIT . ' 250000 250000 250000' });
 my $master = $areg->pid('aregd');
-my $conf = read_file($areg->conf);
+my $built = $areg->program;
+my ($version) = `@{[$areg->build]}/aregd -V` =~ /^areg (\S+)$/ or die "no version\n";
+my %program = (
+	new => $built =~ s/\Q$version\E(?=[\0 \n])/other_version()/ger,
+	unlinked => $built =~ s/libfcgi\.so\.0/libfcgj.so.0/r,
+	crashing => "#!/bin/sh\nkill -SEGV \$\$\n",
+	silent => "#!/bin/sh\nexit 0\n",
+);
 my @users = map { $areg->make_user(tier => 'enterprise') } 1 .. CLIENTS;
 
 # As long as the version is.
 sub other_version { return 'N' . substr $version, 1 }
-
-sub read_file
-{
-	my ($path) = @_;
-	open my $in, '<:raw', $path or die "$path: $!\n";
-	local $/;
-	return scalar <$in>;
-}
-
-# In one step, as package managers do.
-sub write_file
-{
-	my ($path, $bytes, $mode) = @_;
-	open my $out, '>:raw', "$path.new" or die "$path.new: $!\n";
-	print $out $bytes;
-	close $out or die "$path.new: $!\n";
-	chmod $mode, "$path.new";
-	rename "$path.new", $path or die "$path: $!\n";
-}
-
-sub install { write_file("$build/aregd", read_file($_[0]), 0755) }
-
-# The master's own words; aregctl would stumble over a broken configuration.
-sub status
-{
-	my $client = IO::Socket::UNIX->new(Peer => $areg->socket_path('control')) or return {};
-	my $answer = '';
-	syswrite $client, "status\n";
-	while (IO::Select->new($client)->can_read(5)) {
-		sysread $client, $answer, 65536, length $answer or last;
-	}
-	return from_json($answer) || {};
-}
-
-# Reloads and waits for its end. Returns why it was refused, '' when it went well.
-sub reload
-{
-	my $before = status()->{reloads}{done};
-	my $now;
-	kill 'HUP', $master;
-	wait_until(60, sub { $now = status(); ($now->{reloads}{done} // 0) > $before && $now->{state} ne 'retiring' })
-		or die "a reload has no end\n";
-	return $now->{reloads}{last_failure} // '';
-}
-
-sub configure
-{
-	my ($edit) = @_;
-	local $_ = $conf;
-	$edit->();
-	write_file($areg->conf, $_, 0600);
-}
 
 # Answered requests by the metrics, without those for operators.
 sub counted
@@ -115,7 +52,7 @@ sub agent
 		registration_file => { name => $name, description => 'made while the registry reloads' } };
 }
 
-my $stop = "$build/stop";
+my $stop = $areg->dir . '/stop';
 
 # Registers, edits and reads until told to stop: what it says must be there at once.
 sub client
@@ -155,7 +92,7 @@ sub client
 my @changes = (
 	['the same again', sub { }],
 	['more workers', sub { s/^workers = .*/workers = 5/m }],
-	['another program', sub { write_file("$build/aregd", $program{new}, 0755) }],
+	['another program', sub { $areg->install($program{new}) }],
 	['another size of the shared memory', sub { s/^workers/hot_cache_size = 32m\nworkers/m }],
 	['one more chain', sub { $_ .= "\n[chain extra]\nchain_id = 77\nidentity_registry = "
 		. '0x' . '77' x 20 . "\n" }],
@@ -164,12 +101,12 @@ my @mistakes = (
 	['a broken configuration', sub { s/^workers = .*/workers = many/m }, qr/areg\.conf:\d+: workers: /],
 	['a database that is away', sub { s{^database_url = .*}{database_url = postgresql:///areg?host=/nowhere}m },
 		qr/^database: .*check database_url/],
-	['a missing library', sub { write_file("$build/aregd", $program{unlinked}, 0755) }, qr/libfcgj\.so\.0/],
-	['a program that crashes', sub { write_file("$build/aregd", $program{crashing}, 0755) },
+	['a missing library', sub { $areg->install($program{unlinked}) }, qr/libfcgj\.so\.0/],
+	['a program that crashes', sub { $areg->install($program{crashing}) },
 		qr/killed by signal 11/],
-	['one that ends and says nothing', sub { write_file("$build/aregd", $program{silent}, 0755) },
+	['one that ends and says nothing', sub { $areg->install($program{silent}) },
 		qr/did not say that it could serve/],
-	['no program', sub { unlink "$build/aregd" }, qr/No such file/],
+	['no program', sub { unlink $areg->build . '/aregd' }, qr/No such file/],
 );
 my (%went, %refused, @wrong_reason, @back, $last_count);
 
@@ -185,9 +122,9 @@ sub reload_with
 {
 	my ($change, $went, $reason) = @_;
 	my ($name, $edit) = @$change;
-	write_file("$build/aregd", $program{old}, 0755);
-	configure($edit);
-	my $failure = reload();
+	$areg->install;
+	$areg->configure($edit);
+	my $failure = $areg->reload;
 	if (defined $reason ? $failure =~ $reason : $failure eq '') {
 		$went->{$name}++;
 	} else {
@@ -201,7 +138,7 @@ sub all_reloads
 {
 	my @order = ((map { [$changes[$_ % @changes]] } 0 .. $good - 1),
 		(map { [$mistakes[$_ % @mistakes], 1] } 0 .. $bad - 1));
-	my $generation = status()->{generation};
+	my $generation = $areg->status->{generation};
 
 	srand;
 	@order = sort { $a->[2] <=> $b->[2] } map { [@$_[0, 1], rand] } @order;
@@ -211,7 +148,7 @@ sub all_reloads
 		reload_with($change, $is_bad ? (\%refused, $change->[2]) : (\%went));
 	}
 	sleep 1 while time < $until;
-	my $now = status();
+	my $now = $areg->status;
 	return { went => \%went, refused => \%refused, wrong => \@wrong_reason, back => \@back,
 		generations => $now->{generation} - $generation };
 }
@@ -226,7 +163,8 @@ my ($reloads, @done) = in_parallel(CLIENTS + 1, sub {
 });
 my $requests = sum0(map { $_->{requests} } @done);
 my @failed = map { @{ $_->{failed} } } @done;
-diag("$requests requests; reloads: ", join ', ', map { "$_ $reloads->{went}{$_} times" } sort keys %{ $reloads->{went} });
+my %agents = map { %{ $_->{agents} } } @done;
+diag("$requests requests, " . keys(%agents) . ' agents registered and edited; reloads: ', join ', ', map { "$_ $reloads->{went}{$_} times" } sort keys %{ $reloads->{went} });
 
 is_deeply($reloads->{wrong}, [], 'every reload ended as it should');
 is(sum0(values %{ $reloads->{went} }), $good, "$good reloads went well");
@@ -238,7 +176,6 @@ cmp_ok($requests, '>', 100, 'the registry was used meanwhile');
 is(scalar @failed, 0, 'no request failed, and none was answered with what was no longer true')
 	or diag(join "\n", grep { defined } @failed[0 .. 4]);
 unlike($areg->log_text('nginx-error'), qr/connect\(\) to|upstream prematurely/, 'nginx was never refused or hung up on');
-my %agents = map { %{ $_->{agents} } } @done;
 my %stored = map { ($_->[0] => $_->[1]) } $areg->psql('SELECT agent_uuid, name FROM erc8004_agents');
 is_deeply(\%stored, \%agents, 'every acknowledged write is there, and nothing else');
 is_deeply($reloads->{back}, [], 'counters never went back');
@@ -251,9 +188,9 @@ is($errors, '', 'the log has no errors but those of refused reloads');
 
 # ---- a new program ----
 
-write_file("$build/aregd", $program{new}, 0755);
-configure(sub { });
-is(reload(), '', 'a new program takes over');
+$areg->install($program{new});
+$areg->configure(sub { });
+is($areg->reload, '', 'a new program takes over');
 is($areg->get('/health')->{json}{version}, other_version(), 'health tells its version');
 is($areg->get("/api/v1/nothing")->{status}, 404, 'it serves');
 
@@ -271,8 +208,8 @@ sub limit_holds
 	my ($from, $edit, $name) = @_;
 	my $start = time;
 	my $sum = passed($from, 30);
-	configure($edit);
-	is(reload(), '', "a reload between requests of one caller, $name");
+	$areg->configure($edit);
+	is($areg->reload, '', "a reload between requests of one caller, $name");
 	$sum += passed($from, 40);
 	# Within a minute's window a little comes free with time.
 	my $most = LIMIT + (time - $start) + 1;
@@ -295,58 +232,19 @@ wait_until(5, sub { $areg->psql_value("SELECT count(*) FROM pg_locks WHERE mode 
 my ($answer, $state) = in_parallel(2, sub {
 	return $areg->api(POST => AGENTS . '/register', agent(0, 'slow'), { key => $users[0]{key} })->{status}
 		if $_[0] == 0;
-	wait_until(3, sub { grep { $_->{state} eq 'busy' } @{ status()->{workers} } }) or return 'nobody is busy';
-	my $before = status()->{reloads}{done};
+	wait_until(3, sub { grep { $_->{state} eq 'busy' } @{ $areg->status->{workers} } }) or return 'nobody is busy';
+	my $before = $areg->status->{reloads}{done};
 	kill 'HUP', $master;
-	wait_until(5, sub { (status()->{state} // '') eq 'retiring' }) or return 'nobody retires';
-	my $now = status();
+	wait_until(5, sub { ($areg->status->{state} // '') eq 'retiring' }) or return 'nobody retires';
+	my $now = $areg->status;
 	return join ' ', map { $_->{state} } @{ $now->{generations} };
 });
 is($state, 'retiring serving', 'while one is at a request, the old generation retires and the new one serves');
 is($answer, 201, 'and the request is finished');
 waitpid $lock, 0;
-ok(wait_until(15, sub { (status()->{state} // '') eq 'serving' }), 'then the old generation ends');
+ok(wait_until(15, sub { ($areg->status->{state} // '') eq 'serving' }), 'then the old generation ends');
 
-# ---- a new program that does not come up after all ----
-
-# It passes the rehearsal, and then its workers hang before they are ready.
-sub hanging_program
-{
-	my $source = "$build/hang.c";
-	write_file($source, <<'END', 0600);
-#include <stdlib.h>
-#include <unistd.h>
-__attribute__((constructor)) static void once(void) { unsetenv("LD_PRELOAD"); }
-int FCGX_Init(void) { for (;;) pause(); }
-END
-	system('cc', '-shared', '-fPIC', '-o', "$build/hang.so", $source) == 0 or return;
-	write_file("$build/aregd.real", $program{old}, 0755);
-	return <<"END";
-#!/bin/sh
-[ -z "\$AREGD_HANDOVER" ] || export LD_PRELOAD="$build/hang.so" ASAN_OPTIONS=verify_asan_link_order=0
-exec "$build/aregd.real" "\$@"
-END
-}
-
-SKIP: {
-	my $hanging = hanging_program() or skip 'no C compiler here', 8;
-	my @before = $areg->worker_pids;
-	my $generation = status()->{generation};
-
-	write_file("$build/aregd", $hanging, 0755);
-	is(reload(), 'the new generation was not ready in time', 'workers that do not come up are noticed');
-	is(status()->{state}, 'held', 'the old generation is held');
-	is_deeply([sort $areg->worker_pids], [sort @before], 'its workers are the ones that were there, and no others are');
-	is($areg->get(AGENTS . '?limit=1', { key => $users[0]{key} })->{status}, 200, 'they serve');
-	is($areg->get('/health')->{json}{status}, 'healthy', 'and the registry is healthy');
-	write_file("$build/aregd", $program{old}, 0755);
-	is(reload(), '', 'the next reload goes well');
-	is(status()->{generation}, $generation + 2, 'with a generation of its own');
-	is((grep { alive($_) } @before), 0, 'and the old workers are gone');
-}
-
-kill 'KILL', $areg->pids_named('aregd health');
-ok(wait_until(3, sub { $areg->get('/health')->{status} == 200 }), 'a killed health process is replaced');
+# ---- the end ----
 
 kill 'TERM', $master;
 ok(wait_until(10, sub { !alive($master) }), 'SIGTERM ends it all');
