@@ -361,7 +361,7 @@ static bool is_reported(const char *statement)
 
 static bool broken_chore_is_reported(void)
 {
-	return is_reported("listener_sweep_nonces");
+	return is_reported("sweep_challenges");
 }
 
 static bool deafness_is_reported(void)
