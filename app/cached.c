@@ -348,6 +348,13 @@ static bool changes_answers(const struct route *route)
 	       strncmp(route->audits, "user.", 5) != 0;
 }
 
+/* As call_db_failed() tells the caller. What is kept is all that can be answered then. */
+static bool changed_nothing(const struct call *call)
+{
+	return call->db_status == DB_UNAVAILABLE || call->db_status == DB_TIMEOUT ||
+	       call->db_status == DB_CONFLICT;
+}
+
 static void drop_all(struct call *call)
 {
 	level2_drop_all(&call->worker->level2);
@@ -358,6 +365,8 @@ void cached_drop(struct call *call)
 {
 	const int status = call->response->status;
 
+	if (changed_nothing(call))
+		return;
 	if (call->changed_all || (call->change_count == 0 && changes_answers(call->route) &&
 					 (status < 400 || status >= 500))) {
 		/* It does not say what: anything. */

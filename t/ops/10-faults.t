@@ -139,6 +139,7 @@ sub registry_is_back
 		or diag(connections());
 }
 
+is($areg->get("/api/v1/agents/$id")->{status}, 200, 'a read that is kept from now on');
 $areg->stop_server('postgres');
 for my $method (qw(GET HEAD)) {
 	my $answer = $areg->api($method, uncached());
@@ -150,6 +151,7 @@ problem_ok($areg->get('/api/v1/agents?q=x'), 503, 'unavailable');
 my $failed = register('while it is away');
 problem_ok($failed, 503, 'unavailable');
 unlike($failed->{json}{detail}, qr{PostgreSQL|libpq|socket|/}i, 'without a word on what lies behind');
+is($areg->get("/api/v1/agents/$id")->{status}, 200, 'what is kept is answered all the while, failed writes or not');
 my $health = $areg->get('/health');
 is($health->{status}, 503, 'health: 503');
 is($health->{json}{status}, 'unhealthy', 'unhealthy');
