@@ -1,6 +1,7 @@
 /* Connections of its own, closed again: it runs before workers are forked. */
 #include "app/backends.h"
 
+#include "lib/buf.h"
 #include "lib/cache.h"
 #include "lib/db.h"
 
@@ -67,23 +68,31 @@ static void check_memcached(
 	struct arena *arena, const struct settings *settings, struct backend_report *report)
 {
 	const struct cache_options options = { settings->memcached_servers,
-		settings->cache_timeout_ms, settings->cache_retry_ms };
-	struct cache *cache;
-	char version[32];
+		settings->cache_timeout_ms, settings->cache_retry_ms, NULL };
+	struct cache *cache = cache_new(&options);
+	const size_t count = cache_server_count(cache);
+	struct buf detail;
 
 	*report = (struct backend_report){ .name = "memcached" };
-	if (settings->memcached_servers[0] == '\0') {
-		report->detail = "none configured";
-		return;
+	buf_init(&detail, arena, 256);
+	if (count == 0)
+		buf_puts(&detail, "none configured");
+	for (size_t i = 0; i < count; i++) {
+		const char *name = cache_server_name(cache, i);
+		char version[32];
+
+		buf_puts(&detail, i == 0 ? "" : "; ");
+		if (cache_check_server(cache, i, version) == CACHE_HIT) {
+			buf_printf(&detail, "memcached %s at %s", version, name);
+		} else {
+			buf_printf(&detail, "%s does not answer", name);
+			report->state = BACKEND_IMPAIRED;
+		}
 	}
-	cache = cache_new(&options);
-	if (cache_check(cache, version) == CACHE_HIT) {
-		report->detail = arena_printf(arena, "memcached %s", version);
-	} else {
-		report->state = BACKEND_USABLE;
-		report->detail = "a server does not answer: everything works without, only slower; "
-				 "check memcached_servers, and that memcached runs";
-	}
+	if (report->state == BACKEND_IMPAIRED)
+		buf_puts(&detail, ": everything works without, only slower; check "
+				  "memcached_servers, and that memcached runs");
+	report->detail = arena_strdup(arena, detail.data);
 	cache_free(cache);
 }
 

@@ -195,9 +195,8 @@ static bool find_in_memcached(struct question *question, struct answer *answer)
 	struct level2 *level2 = &call->worker->level2;
 
 	question->label = answers_label(answers_of(call), question->agent_uuid);
-	return level2_is_trusted(level2) &&
-	       level2_find(level2, question->agent_uuid, question->text.data, question->text.len,
-		       call->arena, answer, &question->ticket);
+	return level2_find(level2, question->agent_uuid, question->text.data, question->text.len,
+		call->arena, answer, &question->ticket);
 }
 
 static void keep_in_memory(const struct question *question, struct answer *answer)
@@ -263,8 +262,8 @@ static void answer_anew(struct question *question, bool may_be_kept)
 	if (question->keeps && is_plain(call->response, before.header_count)) {
 		answer = kept_form(call->response);
 		keep_in_memory(question, &answer);
-		(void)level2_store(&call->worker->level2, &question->ticket, question->text.data,
-			question->text.len, call->arena, &answer);
+		(void)level2_store(&call->worker->level2, &question->ticket, question->agent_uuid,
+			question->text.data, question->text.len, call->arena, &answer);
 	}
 	if (call->response->status != 503 || call->db_status == DB_OK || !may_be_kept)
 		return;
@@ -413,8 +412,8 @@ enum warmth cached_warm(struct worker *worker, const char *target)
 	http_response_init(&response, arena);
 	if (!put_target(&call, &routed, &question))
 		return WARM_NOTHING;
-	/* Where a token is missing, the first look makes it. */
-	for (int looks = 0; looks < 2 && !question.ticket.is_valid; looks++)
+	/* Where a server fails, the first look finds out; where a token is missing, the next makes it. */
+	for (int looks = 0; looks < 3 && !question.ticket.is_valid; looks++)
 		if (level2_find(&worker->level2, question.agent_uuid, question.text.data,
 			    question.text.len, arena, &answer, &question.ticket))
 			return WARM_ALREADY;
@@ -424,8 +423,8 @@ enum warmth cached_warm(struct worker *worker, const char *target)
 	if (!is_plain(&response, 0))
 		return WARM_NOTHING;
 	answer = kept_form(&response);
-	return level2_store(&worker->level2, &question.ticket, question.text.data,
-		       question.text.len, arena, &answer)
+	return level2_store(&worker->level2, &question.ticket, question.agent_uuid,
+		       question.text.data, question.text.len, arena, &answer)
 		       ? WARM_STORED
 		       : WARM_FAILED;
 }

@@ -166,7 +166,7 @@ static int run_worker(struct crew *crew, size_t at)
 	if (!is_health)
 		return worker_run(&worker, stage->listen_fd, stage->relay);
 	close(stage->listen_fd);
-	worker.watch = watch_start(stage->settings);
+	worker.watch = watch_start(stage->settings, stage->hot->view);
 	return worker.watch == NULL
 		       ? 1
 		       : worker_run(&worker, stage->health_fd, (struct relay){ -1, -1 });
@@ -191,7 +191,7 @@ static _Noreturn void become(struct crew *crew, size_t at, pid_t parent, int rea
 	close(stage->listen_fd);
 	metrics_use_slot(stage->metrics, at);
 	if (at == crew_beside(crew, FOLDER))
-		exit(folder_run(stage->settings, stage->hot->limiter, ready_fd));
+		exit(folder_run(stage->settings, stage->hot->limiter, stage->hot->view, ready_fd));
 	if (at == crew_beside(crew, REPORTER))
 		exit(reporter_run(stage->settings, stage->reports, stage->metrics));
 	exit(listener_run(stage->settings, stage->hot, stage->reports, ready_fd));

@@ -101,7 +101,7 @@ static bool warm_all(struct ctl *ctl, struct worker *worker, const struct target
 	}
 	ctl_clear_bar(ctl);
 	/* It does what it is sent in order: when it answers this, it has taken the rest. */
-	return cache_check(worker->cache, NULL) == CACHE_HIT;
+	return cache_check(worker->cache) > 0;
 }
 
 static enum ctl_exit warm(struct ctl *ctl, struct worker *worker, size_t top)
@@ -110,7 +110,7 @@ static enum ctl_exit warm(struct ctl *ctl, struct worker *worker, size_t top)
 	struct targets targets = { 0 };
 	enum ctl_exit code;
 
-	if (cache_check(worker->cache, NULL) != CACHE_HIT) {
+	if (cache_check(worker->cache) == 0) {
 		ctl_error(
 			"cache warm: no memcached answers: see memcached_servers in areg.conf(5)");
 		return CTL_FAILED;
@@ -163,7 +163,7 @@ static enum ctl_exit cache_warm(struct ctl *ctl, const void *arg)
 static enum ctl_exit cache_flush(struct ctl *ctl, const void *arg)
 {
 	const struct cache_options options = { ctl->settings.memcached_servers,
-		ctl->settings.cache_timeout_ms, ctl->settings.cache_retry_ms };
+		ctl->settings.cache_timeout_ms, ctl->settings.cache_retry_ms, NULL };
 	struct cache *cache = cache_new(&options);
 	struct level2 level2;
 	struct db_rows rows;

@@ -35,9 +35,12 @@ enum {
 	BATCHES = 8, /* a batch is what is left, over this and over the hosts */
 	SUBJECTS_A_ROUND = 500,
 	SEEN = 4096,
-	KEY_BYTES = 64,
+	KEY_BYTES = 96,
 	ID_BYTES = 17, /* 16 hex digits */
 };
+
+/* All on one server: a look at them is one question. */
+#define PLACES "{areg:host}"
 
 /* What the ledger says of a subject. */
 struct ledger {
@@ -48,10 +51,10 @@ struct ledger {
 
 static void ledger_keys(const struct limit_share *share, struct ledger *ledger)
 {
-	snprintf(ledger->key, KEY_BYTES, "areg:rl:%016" PRIx64 ":%" PRIu64, share->tag,
-		share->minute);
-	snprintf(ledger->key_before, KEY_BYTES, "areg:rl:%016" PRIx64 ":%" PRIu64, share->tag,
-		share->minute - 1);
+	snprintf(ledger->key, KEY_BYTES, "{%016" PRIx64 "}areg:rl:%016" PRIx64 ":%" PRIu64,
+		share->tag, share->tag, share->minute);
+	snprintf(ledger->key_before, KEY_BYTES, "{%016" PRIx64 "}areg:rl:%016" PRIx64 ":%" PRIu64,
+		share->tag, share->tag, share->minute - 1);
 }
 
 static uint64_t number(const struct cache_value *value)
@@ -196,6 +199,7 @@ struct folder {
 	unsigned hosts; /* as last logged */
 	uint64_t valid_until_ms; /* Unix time until which the count of hosts holds */
 	bool lost; /* memcached has forgotten this host, and so the ledger */
+	uint64_t view, new_view; /* of memcached servers, in the last round and in this one */
 
 	uint64_t now_ms; /* Unix time of the round */
 	struct limit_share *needy;
@@ -210,7 +214,7 @@ struct folder {
 
 static void host_key(unsigned place, char key[KEY_BYTES])
 {
-	snprintf(key, KEY_BYTES, "areg:host:%u", place);
+	snprintf(key, KEY_BYTES, PLACES "areg:host:%u", place);
 }
 
 static bool is_mine(const struct folder *folder, const struct cache_value *value)
@@ -299,6 +303,17 @@ static void log_hosts(struct folder *folder, unsigned hosts)
 	folder->hosts = hosts;
 }
 
+/* Whether what was entered under the key is to be entered again: it belongs on another server than
+ * in the last round, or its server was started again, as far as this host's own place tells. */
+static bool is_lost(const struct folder *folder, const char *key)
+{
+	const uint64_t view = folder->new_view;
+	const size_t server = cache_server_of(folder->cache, view, key);
+
+	return server != cache_server_of(folder->cache, folder->view, key) ||
+	       (folder->lost && server == cache_server_of(folder->cache, view, PLACES));
+}
+
 /* Enters again what this host has reserved in this minute. A worker may have begun to do so: then it
  * counts twice, which errs on the safe side, but never beyond the limit. */
 static void restore(const struct limit_share *share, void *arg)
@@ -308,11 +323,10 @@ static void restore(const struct limit_share *share, void *arg)
 	uint64_t total;
 	uint32_t excess;
 
-	if (share->reserved == 0)
-		return;
 	ledger_keys(share, &ledger);
-	if (cache_add_count(folder->cache, ledger.key, share->reserved, share->reserved,
-		    LEDGER_TTL_S, &total) != CACHE_HIT ||
+	if (share->reserved == 0 || !is_lost(folder, ledger.key) ||
+		cache_add_count(folder->cache, ledger.key, share->reserved, share->reserved,
+			LEDGER_TTL_S, &total) != CACHE_HIT ||
 		total <= share->limit)
 		return;
 	excess = total - share->limit < share->reserved ? (uint32_t)(total - share->limit)
@@ -408,8 +422,12 @@ static void make_round(struct folder *folder)
 	log_hosts(folder, hosts);
 	folder->valid_until_ms = folder->now_ms + VALID_MS;
 	limiter_set_hosts(folder->limiter, hosts, folder->valid_until_ms);
-	if (folder->lost)
+	folder->new_view = cache_view(folder->cache);
+	/* With another view, what says so is where a key belongs. */
+	folder->lost = folder->lost && folder->new_view == folder->view;
+	if (folder->lost || folder->new_view != folder->view)
 		limiter_each(folder->limiter, folder->now_ms, restore, folder);
+	folder->view = folder->new_view;
 	folder->lost = false;
 	if (hosts == 1)
 		return;
@@ -426,11 +444,12 @@ static bool join(struct folder *folder)
 	return folder->hosts <= 1 || beside_wait(NOTICE_MS);
 }
 
-int folder_run(const struct settings *settings, struct limiter *limiter, int ready_fd)
+int folder_run(const struct settings *settings, struct limiter *limiter, struct cache_view *view,
+	int ready_fd)
 {
 	const struct cache_options options = { settings->memcached_servers,
 		settings->cache_timeout_ms > TIMEOUT_MS ? settings->cache_timeout_ms : TIMEOUT_MS,
-		RETRY_MS };
+		RETRY_MS, view };
 	struct folder *folder = calloc(1, sizeof *folder);
 	uint64_t random, next_ms;
 	bool goes_on;
@@ -446,6 +465,7 @@ int folder_run(const struct settings *settings, struct limiter *limiter, int rea
 	folder->place = -1;
 	folder->hosts = 1;
 	folder->cache = cache_new(&options);
+	folder->view = cache_view(folder->cache);
 	folder->arena = arena_new(64 * 1024, 64 * 1024 * 1024);
 	goes_on = join(folder);
 	close(ready_fd);

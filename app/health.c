@@ -30,8 +30,13 @@ static const char *agents_text(const struct db_rows *rows, struct arena *arena)
 	return arena_strdup(arena, out.data);
 }
 
-void health_look(const struct settings *settings, struct db *db, struct cache *cache,
-	struct arena *arena, struct health_report *report)
+static size_t servers_in(const struct health_report *report)
+{
+	return (size_t)__builtin_popcount(report->cache_servers);
+}
+
+void health_look(
+	struct db *db, struct cache *cache, struct arena *arena, struct health_report *report)
 {
 	struct db_rows rows;
 
@@ -41,7 +46,8 @@ void health_look(const struct settings *settings, struct db *db, struct cache *c
 		report->agents = agents_text(&rows, arena);
 	}
 	/* None may be wanted. */
-	if (settings->memcached_servers[0] != '\0' && cache_check(cache, NULL) != CACHE_HIT)
+	report->cache_servers = cache_check(cache);
+	if (servers_in(report) < cache_server_count(cache))
 		report->cache = DEGRADED;
 }
 
@@ -52,15 +58,15 @@ static void look(struct call *call, struct health_report *report)
 	if (worker->watch != NULL)
 		watch_ask(worker->watch, call->arena, report);
 	else
-		health_look(worker->settings, worker->db, worker->cache, call->arena, report);
+		health_look(worker->db, worker->cache, call->arena, report);
 	if (report->cache == UNHEALTHY)
 		report->cache = DEGRADED; /* at worst: everything works without */
 }
 
 /* Whether what a caller used on other hosts counts here, too. */
-static bool limits_are_shared(const struct call *call, const struct health_report *report)
+static bool limits_are_shared(const struct health_report *report)
 {
-	return call->worker->settings->memcached_servers[0] != '\0' && report->cache == HEALTHY;
+	return report->cache_servers != 0;
 }
 
 static enum health check_workers(struct call *call)
@@ -105,7 +111,13 @@ void health_get(struct call *call)
 	json_string(&out, "cache", names[report.cache]);
 	json_string(&out, "workers", names[workers]);
 	json_close_object(&out);
-	json_string(&out, "limits", limits_are_shared(call, &report) ? "shared" : "per_host");
+	json_key(&out, "cache_servers");
+	json_open_object(&out);
+	json_integer(&out, "in", (long long)servers_in(&report));
+	json_integer(&out, "out",
+		(long long)(cache_server_count(call->worker->cache) - servers_in(&report)));
+	json_close_object(&out);
+	json_string(&out, "limits", limits_are_shared(&report) ? "shared" : "per_host");
 	json_string(&out, "version", PACKAGE_VERSION);
 	json_string(&out, "timestamp", now_text(call->arena));
 	json_close_object(&out);
@@ -186,11 +198,35 @@ static void print_limiter(
 		limiter_hosts(call->worker->hot->limiter, clock_unix_ms()));
 	print_gauge(out, "areg_limiter_shared",
 		"Whether rate limits count over all hosts: 0 without memcached.");
-	buf_printf(out, "areg_limiter_shared %d\n", limits_are_shared(call, report));
+	buf_printf(out, "areg_limiter_shared %d\n", limits_are_shared(report));
 }
 
-static void print_cache(const struct call *call, struct buf *out)
+/* A text between quotes, as the exposition format wants it. */
+static void print_label(struct buf *out, const char *text)
 {
+	for (; *text != '\0'; text++)
+		buf_printf(out, *text == '"' || *text == '\\' ? "\\%c" : "%c", *text);
+}
+
+static void print_cache_servers(
+	const struct cache *cache, const struct health_report *report, struct buf *out)
+{
+	static const char in[] = "areg_cache_server_in";
+
+	if (!cache_has_servers(cache))
+		return;
+	print_gauge(out, in, "Whether a memcached server is used: 0 while it does not answer.");
+	for (size_t i = 0; i < cache_server_count(cache); i++) {
+		buf_printf(out, "%s{server=\"", in);
+		print_label(out, cache_server_name(cache, i));
+		buf_printf(out, "\"} %u\n", report->cache_servers >> i & 1);
+	}
+}
+
+static void print_cache(
+	const struct call *call, const struct health_report *report, struct buf *out)
+{
+	print_cache_servers(call->worker->cache, report, out);
 	print_gauge(out, "areg_cache_memcached_trusted",
 		"Whether answers in memcached are used: 0 after changes that it was not told.");
 	buf_printf(
@@ -224,6 +260,6 @@ void metrics_get(struct call *call)
 	print_workers(out, call->worker->board);
 	print_memory(out, call->worker->board);
 	print_limiter(call, &report, out);
-	print_cache(call, out);
+	print_cache(call, &report, out);
 	print_agents(&report, out);
 }

@@ -1,4 +1,4 @@
-/* Lays out the host's shared memory: callers, limits and answers. */
+/* Lays out the host's shared memory: view, callers, limits and answers. */
 #include "app/hot.h"
 
 #include <errno.h>
@@ -6,6 +6,7 @@
 #include "lib/shm.h"
 
 enum { HOT_LEAST = 1024 * 1024, CACHE_LINE = 64 };
+enum { VIEW_BYTES = (sizeof(struct cache_view) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE };
 
 /* The most items whose table fits that many bytes. */
 static size_t fitting(size_t bytes, size_t (*bytes_for)(size_t items))
@@ -23,9 +24,22 @@ static size_t fitting(size_t bytes, size_t (*bytes_for)(size_t items))
 	return fits;
 }
 
+/* Where everything is, in memory that is there. Returns the bytes of each part but the last. */
+static size_t lay_out(struct hot *hot)
+{
+	const size_t part = (hot->bytes - VIEW_BYTES) / 8 / CACHE_LINE * CACHE_LINE;
+	char *at = (char *)hot->memory + VIEW_BYTES;
+
+	hot->view = hot->memory;
+	hot->callers = (struct callers *)at;
+	hot->limiter = (struct limiter *)(at + part);
+	hot->answers = (struct answers *)(at + 2 * part);
+	return part;
+}
+
 int hot_new(struct hot *hot, size_t bytes)
 {
-	size_t part = bytes / 8 / CACHE_LINE * CACHE_LINE;
+	size_t part;
 
 	if (bytes < HOT_LEAST) {
 		errno = EINVAL;
@@ -35,10 +49,10 @@ int hot_new(struct hot *hot, size_t bytes)
 	hot->memory = shm_new("areg-hot", bytes, &hot->fd);
 	if (hot->memory == NULL)
 		return -1;
-	hot->callers = callers_init(hot->memory, fitting(part, callers_bytes));
-	hot->limiter = limiter_init((char *)hot->memory + part, fitting(part, limiter_bytes));
-	hot->answers = answers_init((char *)hot->memory + 2 * part, bytes - 2 * part);
-	if (hot->answers != NULL)
+	part = lay_out(hot);
+	callers_init(hot->callers, fitting(part, callers_bytes));
+	limiter_init(hot->limiter, fitting(part, limiter_bytes));
+	if (answers_init(hot->answers, bytes - VIEW_BYTES - 2 * part) != NULL)
 		return 0;
 	hot_free(hot);
 	return -1;
@@ -46,17 +60,14 @@ int hot_new(struct hot *hot, size_t bytes)
 
 int hot_adopt(struct hot *hot, int fd, size_t bytes)
 {
-	size_t part = bytes / 8 / CACHE_LINE * CACHE_LINE;
-	char *memory = shm_adopt(fd, bytes);
+	void *memory = shm_adopt(fd, bytes);
 
 	if (memory == NULL)
 		return -1;
 	hot->bytes = bytes;
 	hot->fd = fd;
 	hot->memory = memory;
-	hot->callers = (struct callers *)memory;
-	hot->limiter = (struct limiter *)(memory + part);
-	hot->answers = (struct answers *)(memory + 2 * part);
+	lay_out(hot);
 	return 0;
 }
 

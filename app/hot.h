@@ -6,14 +6,16 @@
 
 #include "app/answers.h"
 #include "app/callers.h"
+#include "lib/cache.h"
 #include "lib/limiter.h"
 
-/* To be raised with any change of what lies in the segment, in app/callers.c, app/answers.c and
- * lib/limiter.c, too:
- * programs that share a segment over a reload must agree about it. */
-enum { HOT_LAYOUT = 1 };
+/* To be raised with any change of what lies in the segment, in app/callers.c, app/answers.c,
+ * lib/limiter.c and lib/cache.h, too: programs that share a segment over a reload must agree about
+ * it. */
+enum { HOT_LAYOUT = 2 };
 
 struct hot {
+	struct cache_view *view; /* of memcached servers */
 	struct callers *callers;
 	struct limiter *limiter;
 	struct answers *answers;
@@ -22,7 +24,7 @@ struct hot {
 	int fd; /* to hand over an exec */
 };
 
-/* Lays the segment out within `bytes` (at least 1 MiB): an eighth each for callers and limits, the
+/* Lays the segment out within `bytes` (at least 1 MiB): a view, an eighth each for callers and limits, the
  * rest for answers. 0, or -1 with errno set when the system refuses the memory or random bytes. */
 MUST_CHECK int hot_new(struct hot *hot, size_t bytes);
 /* Maps the segment that the program before an exec made, with layout HOT_LAYOUT. As hot_new(). */

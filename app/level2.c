@@ -14,7 +14,7 @@
 enum {
 	ANSWER_TTL_S = 24 * 3600,
 	TOKEN_TTL_S = 30 * 24 * 3600,
-	KEY_BYTES = 128,
+	KEY_BYTES = 160,
 	HEAD_BYTES = 2 * LEVEL2_TOKEN + ANSWER_ETAG_LEN,
 };
 
@@ -52,30 +52,42 @@ void level2_init(struct level2 *level2, struct arena *arena, const struct settin
 	digest_hex(&text, level2->edition);
 }
 
-static void name_key(const struct level2 *level2, const char *name, char key[KEY_BYTES])
+/* `place` says on which server it lies; NULL: the name itself does. */
+static void name_key(
+	const struct level2 *level2, const char *place, const char *name, char key[KEY_BYTES])
 {
-	snprintf(key, KEY_BYTES, "areg:%s:%s", level2->space, name);
+	snprintf(key, KEY_BYTES, "%s%s%sareg:%s:%s", place == NULL ? "" : "{",
+		place == NULL ? "" : place, place == NULL ? "" : "}", level2->space, name);
 }
 
-/* Of the token that answers about the agent, or (NULL) the registry, depend on. */
+static const char registry[] = "registry";
+
+/* Where the token lies that answers about the agent, or (NULL) the registry, depend on. */
+static const char *token_place(const char *agent_uuid)
+{
+	return agent_uuid == NULL ? registry : agent_uuid;
+}
+
 static void token_key(const struct level2 *level2, const char *agent_uuid, char key[KEY_BYTES])
 {
 	char name[64];
 
 	snprintf(name, sizeof name, "agent:%.36s", agent_uuid == NULL ? "" : agent_uuid);
-	name_key(level2, agent_uuid == NULL ? "registry" : name, key);
+	name_key(level2, token_place(agent_uuid), agent_uuid == NULL ? registry : name, key);
 }
 
-/* SHA-256 whole: nobody finds two requests that share an answer. */
-static void answer_key(
-	const struct level2 *level2, const char *text, size_t len, char key[KEY_BYTES])
+/* SHA-256 whole: nobody finds two requests that share an answer. It lies where the agent's token
+ * does; those of the registry are spread. */
+static void answer_key(const struct level2 *level2, const char *agent_uuid, const char *text,
+	size_t len, char key[KEY_BYTES])
 {
 	uint8_t digest[SHA256_BYTES];
-	char hex[2 * SHA256_BYTES + 1];
+	char hex[2 * SHA256_BYTES + 1], name[sizeof hex + LEVEL2_SPACE];
 
 	sha256(text, len, digest);
 	hex_encode(digest, sizeof digest, hex);
-	snprintf(key, KEY_BYTES, "areg:%s:%s:%s", level2->space, level2->edition, hex);
+	snprintf(name, sizeof name, "%s:%s", level2->edition, hex);
+	name_key(level2, agent_uuid, name, key);
 }
 
 /* ---- Trust ---- */
@@ -83,7 +95,8 @@ static void answer_key(
 bool level2_is_trusted(const struct level2 *level2)
 {
 	return level2->cache != NULL && cache_has_servers(level2->cache) &&
-	       (level2->answers == NULL || answers_is_trusted(level2->answers));
+	       (level2->answers == NULL ||
+		       (answers_is_trusted(level2->answers) && cache_is_settled(level2->cache)));
 }
 
 static bool distrust(struct level2 *level2)
@@ -97,19 +110,29 @@ static bool distrust(struct level2 *level2)
 	return false;
 }
 
+/* A new token of everything, on each server. */
+static bool void_all(struct level2 *level2, uint64_t *view)
+{
+	char key[KEY_BYTES];
+
+	name_key(level2, NULL, "all", key);
+	return cache_set_everywhere(level2->cache, key, random_text, LEVEL2_TOKEN, TOKEN_TTL_S,
+		       view) == CACHE_HIT;
+}
+
 void level2_recover(struct level2 *level2)
 {
 	const uint64_t distrusts = answers_distrusts(level2->answers);
-	char key[KEY_BYTES], token[LEVEL2_TOKEN];
+	uint64_t view;
 
-	if (!cache_has_servers(level2->cache) || answers_is_trusted(level2->answers))
+	if (!cache_has_servers(level2->cache))
 		return;
-	name_key(level2, "all", key);
-	if (!random_text(token, sizeof token) ||
-		cache_set(level2->cache, key, token, sizeof token, TOKEN_TTL_S) != CACHE_HIT)
+	cache_probe(level2->cache);
+	if (level2_is_trusted(level2) || !void_all(level2, &view))
 		return;
 	answers_trust(level2->answers, distrusts);
-	if (answers_is_trusted(level2->answers))
+	cache_settle(level2->cache, view);
+	if (level2_is_trusted(level2))
 		log_info("answers in memcached are void, and it is used again");
 }
 
@@ -143,15 +166,19 @@ static bool read_answer(
 bool level2_find(struct level2 *level2, const char *agent_uuid, const char *text, size_t len,
 	struct arena *arena, struct answer *answer, struct level2_ticket *ticket)
 {
+	const uint64_t view = cache_view(level2->cache);
 	char all[KEY_BYTES], dependency[KEY_BYTES], key[KEY_BYTES];
 	const char *const keys[] = { all, dependency, key };
 	struct cache_value values[3];
 
 	ticket->is_valid = false;
-	name_key(level2, "all", all);
+	if (!level2_is_trusted(level2))
+		return false;
+	name_key(level2, token_place(agent_uuid), "all", all);
 	token_key(level2, agent_uuid, dependency);
-	answer_key(level2, text, len, key);
-	if (cache_get_many(level2->cache, keys, 3, arena, values) == CACHE_AWAY)
+	answer_key(level2, agent_uuid, text, len, key);
+	if (cache_get_many(level2->cache, keys, 3, arena, values) == CACHE_AWAY ||
+		cache_view(level2->cache) != view)
 		return false;
 	ticket->is_valid = true;
 	for (size_t i = 0; i < 2; i++) {
@@ -165,15 +192,15 @@ bool level2_find(struct level2 *level2, const char *agent_uuid, const char *text
 	return read_answer(&values[2], ticket, answer);
 }
 
-bool level2_store(struct level2 *level2, const struct level2_ticket *ticket, const char *text,
-	size_t len, struct arena *arena, const struct answer *answer)
+bool level2_store(struct level2 *level2, const struct level2_ticket *ticket, const char *agent_uuid,
+	const char *text, size_t len, struct arena *arena, const struct answer *answer)
 {
 	char key[KEY_BYTES];
 	struct buf value;
 
 	if (!ticket->is_valid || !level2_is_trusted(level2))
 		return false;
-	answer_key(level2, text, len, key);
+	answer_key(level2, agent_uuid, text, len, key);
 	buf_init(&value, arena, HEAD_BYTES + answer->len + 1);
 	buf_put(&value, ticket->tokens, sizeof ticket->tokens);
 	buf_put(&value, answer->etag, ANSWER_ETAG_LEN);
@@ -183,11 +210,31 @@ bool level2_store(struct level2 *level2, const struct level2_ticket *ticket, con
 
 /* ---- Changes ---- */
 
+/* Sets a new token where it is not known of the one before that it was stored: it may be there after
+ * all, hidden by a later one, and must not come back. */
+static enum cache_status set_anew(
+	struct level2 *level2, const struct cache_item *items, const bool *known, size_t count)
+{
+	enum cache_status status = CACHE_HIT;
+	char token[LEVEL2_TOKEN];
+
+	for (size_t i = 0; i < count && status == CACHE_HIT; i++)
+		if (!known[i])
+			status = !random_text(token, sizeof token)
+					 ? CACHE_AWAY
+					 : cache_set(level2->cache, items[i].key, token,
+						   sizeof token, TOKEN_TTL_S);
+	return status;
+}
+
 bool level2_changed(
 	struct level2 *level2, const char *const *agent_uuids, size_t count, struct arena *arena)
 {
 	char keys[CACHE_ITEMS_MAX][KEY_BYTES], tokens[CACHE_ITEMS_MAX][LEVEL2_TOKEN];
 	struct cache_item items[CACHE_ITEMS_MAX];
+	bool known[CACHE_ITEMS_MAX];
+	const uint64_t view = cache_view(level2->cache);
+	enum cache_status status;
 	size_t used = 1;
 
 	if (!cache_has_servers(level2->cache))
@@ -201,22 +248,22 @@ bool level2_changed(
 			return distrust(level2);
 		items[i] = (struct cache_item){ keys[i], tokens[i], LEVEL2_TOKEN };
 	}
-	if (cache_set_many(level2->cache, items, used, TOKEN_TTL_S, arena) != CACHE_HIT)
-		return distrust(level2);
-	return true;
+	status = cache_set_many(level2->cache, items, used, TOKEN_TTL_S, arena, known);
+	if (status == CACHE_MISS)
+		status = set_anew(level2, items, known, used);
+	/* Another view is void until it is settled, which is after this change. */
+	if (status == CACHE_HIT || cache_view(level2->cache) != view)
+		return true;
+	return distrust(level2);
 }
 
 bool level2_drop_all(struct level2 *level2)
 {
-	char key[KEY_BYTES], token[LEVEL2_TOKEN];
+	uint64_t view;
 
 	if (!cache_has_servers(level2->cache))
 		return true;
-	name_key(level2, "all", key);
-	if (!random_text(token, sizeof token) ||
-		cache_set(level2->cache, key, token, sizeof token, TOKEN_TTL_S) != CACHE_HIT)
-		return distrust(level2);
-	return true;
+	return void_all(level2, &view) || distrust(level2);
 }
 
 /* ---- Notes of the listener ---- */
@@ -226,7 +273,7 @@ static const char *note(struct level2 *level2, const char *name, struct arena *a
 	struct cache_value value;
 	char key[KEY_BYTES];
 
-	name_key(level2, name, key);
+	name_key(level2, NULL, name, key);
 	return cache_get(level2->cache, key, arena, &value) == CACHE_HIT
 		       ? arena_strndup(arena, value.bytes, value.len)
 		       : "";
@@ -236,19 +283,37 @@ static void set_note(struct level2 *level2, const char *name, const char *bytes,
 {
 	char key[KEY_BYTES];
 
-	name_key(level2, name, key);
+	name_key(level2, NULL, name, key);
 	if (cache_set(level2->cache, key, bytes, len, TOKEN_TTL_S) == CACHE_AWAY)
 		log_debug("memcached went away while \"%s\" was noted", name);
 }
 
-const char *level2_heard(struct level2 *level2, struct arena *arena)
+/* " SERVERS", which a note of what was heard ends with. */
+static const char *members_text(const struct level2 *level2, uint64_t view, struct arena *arena)
 {
-	return note(level2, "heard", arena);
+	return arena_printf(arena, " %016" PRIx64, cache_members(level2->cache, view));
 }
 
-void level2_set_heard(struct level2 *level2, const char *place)
+const char *level2_heard(struct level2 *level2, struct arena *arena)
 {
-	set_note(level2, "heard", place, strlen(place));
+	const uint64_t view = cache_view(level2->cache);
+	const char *heard = note(level2, "heard", arena);
+	const size_t place_len = strcspn(heard, " ");
+
+	return strcmp(heard + place_len, members_text(level2, view, arena)) == 0
+		       ? arena_strndup(arena, heard, place_len)
+		       : "";
+}
+
+void level2_set_heard(struct level2 *level2, const char *place, struct arena *arena)
+{
+	const uint64_t view = cache_view(level2->cache);
+	const char *heard;
+
+	if (!level2_is_trusted(level2))
+		return;
+	heard = arena_printf(arena, "%s%s", place, members_text(level2, view, arena));
+	set_note(level2, "heard", heard, strlen(heard));
 }
 
 const char *level2_hottest(struct level2 *level2, struct arena *arena)

@@ -254,8 +254,7 @@ static enum db_status log_head(struct listener *listener, bool *more)
 static enum db_status note_heard(struct listener *listener, bool *more)
 {
 	*more = false;
-	if (level2_is_trusted(&listener->level2))
-		level2_set_heard(&listener->level2, listener->horizon);
+	level2_set_heard(&listener->level2, listener->horizon, listener->arena);
 	return DB_OK;
 }
 
@@ -536,13 +535,14 @@ int listener_run(
 		{ .name = "logging the head of the audit log", .every_ms = 60000, .run = log_head },
 	};
 	const struct cache_options cache_options = { settings->memcached_servers,
-		settings->cache_timeout_ms, settings->cache_retry_ms };
+		settings->cache_timeout_ms, settings->cache_retry_ms, hot->view };
 	struct listener listener = { .hot = hot, .reports = reports, .ready_fd = ready_fd };
 
 	listener.db = db_new(&options);
 	listener.arena = arena_new(64 * 1024, 256 * 1024 * 1024);
 	level2_init(&listener.level2, listener.arena, settings, cache_new(&cache_options),
 		hot->answers);
+	cache_claim(listener.level2.cache);
 	while (beside_wait(listener.listens ? 0 : PAUSE_MS)) {
 		take_turn(&listener, chores, sizeof chores / sizeof chores[0]);
 		arena_reset(listener.arena);

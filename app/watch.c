@@ -17,6 +17,7 @@ enum { CONNECT_MS = 1000, STATEMENT_MS = 1000 };
 
 struct watch {
 	const struct settings *settings;
+	struct cache_view *view;
 	pthread_mutex_t lock;
 	pthread_cond_t asked, found;
 	uint64_t wanted, done; /* looks asked for; of which were begun after being asked for */
@@ -53,7 +54,7 @@ static void *look_on(void *arg)
 	const struct db_options db_options = { settings->database_url, "areg health", CONNECT_MS,
 		STATEMENT_MS, NULL };
 	const struct cache_options cache_options = { settings->memcached_servers,
-		settings->cache_timeout_ms, settings->cache_retry_ms };
+		settings->cache_timeout_ms, settings->cache_retry_ms, watch->view };
 	struct arena *arena = arena_new(16 * 1024, 16 * 1024 * 1024);
 	struct db *db = db_new(&db_options);
 	struct cache *cache = cache_new(&cache_options);
@@ -65,7 +66,7 @@ static void *look_on(void *arg)
 		struct timespec until;
 
 		pthread_mutex_unlock(&watch->lock);
-		health_look(settings, db, cache, arena, &report);
+		health_look(db, cache, arena, &report);
 		pthread_mutex_lock(&watch->lock);
 		keep(watch, &report, asked);
 		arena_reset(arena);
@@ -77,7 +78,7 @@ static void *look_on(void *arg)
 	return NULL;
 }
 
-struct watch *watch_start(const struct settings *settings)
+struct watch *watch_start(const struct settings *settings, struct cache_view *view)
 {
 	struct watch *watch = calloc(1, sizeof *watch);
 	pthread_condattr_t attributes;
@@ -88,6 +89,7 @@ struct watch *watch_start(const struct settings *settings)
 	if (watch == NULL)
 		return NULL;
 	watch->settings = settings;
+	watch->view = view;
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_mutex_init(&watch->lock, NULL);
@@ -123,7 +125,8 @@ void watch_ask(struct watch *watch, struct arena *arena, struct health_report *r
 			report->agents == NULL ? NULL : arena_strdup(arena, report->agents);
 	} else {
 		*report = (struct health_report){ .database = UNHEALTHY,
-			.cache = watch->found_ms == 0 ? UNHEALTHY : watch->report.cache };
+			.cache = watch->found_ms == 0 ? UNHEALTHY : watch->report.cache,
+			.cache_servers = watch->report.cache_servers };
 	}
 	pthread_mutex_unlock(&watch->lock);
 }

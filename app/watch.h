@@ -16,8 +16,8 @@ enum {
 
 struct watch;
 
-/* Starts the thread. NULL with the reason logged when there is none to be had. */
-MUST_CHECK struct watch *watch_start(const struct settings *settings);
+/* Starts the thread, which has the host's view of memcached servers. NULL with the reason logged when there is none to be had. */
+MUST_CHECK struct watch *watch_start(const struct settings *settings, struct cache_view *view);
 
 /* What a look that began now found; or, if it takes too long, the last one; or, if that is too old,
  * that the database is away. Texts are the arena's. */

@@ -1,7 +1,8 @@
 /*
- * memcached over libmemcached, in the text protocol: one "get" line asks for many keys. libmemcached
- * leaves a failed server alone in whole seconds only and asks it again in the middle of a request,
- * so each server has a circuit breaker of ours: while it is open, calls for its keys cost nothing.
+ * memcached over libmemcached, in the text protocol: one "get" line asks for many keys. Each server
+ * has a handle of its own, so that it is ours to say which one a key belongs to. libmemcached leaves
+ * a failed server alone in whole seconds only and asks it again in the middle of a request: an only
+ * server has a circuit breaker of ours instead, and of several the failed one leaves the view.
  */
 #include "lib/cache.h"
 
@@ -15,20 +16,38 @@
 
 #include "lib/clock.h"
 #include "lib/log.h"
+#include "lib/siphash.h"
 
 enum {
 	VALUE_MAX = 1024 * 1024, /* memcached's own default limit */
 	POST_MAX = 1000 * 1000, /* room for what memcached keeps beside a value */
 	TTL_MAX_S = 30 * 24 * 3600, /* past that memcached takes it for a date */
-	SERVERS_MAX = 64,
+	PAUSES_MAX = 8, /* times retry_ms: longest that a server is left alone that fails again */
+	STEADY_MS = 60 * 1000, /* a server that was in for so long is as good as any */
+};
+
+struct node {
+	char *name; /* as it stands in the list */
+	uint64_t hash; /* of that */
+	memcached_st *handle;
+	memcached_result_st result; /* reused by every fetch */
+	int64_t closed_until_ms; /* breaker, of an only server: 0 while it is well */
+	uint32_t joined; /* the generation in which it came back, of our connection to it */
+	/* For who probes. */
+	int64_t probe_at_ms; /* 0: it was in when last looked at */
+	int64_t pause_ms; /* before the next probe */
+	int64_t back_at_ms; /* when it was last put in */
 };
 
 struct cache {
 	const struct cache_options *options;
-	memcached_st *handle; /* NULL: no servers */
-	memcached_result_st result; /* reused by every fetch */
-	uint32_t server_count;
-	int64_t closed_until_ms[SERVERS_MAX]; /* breaker: 0 while the server is well */
+	struct cache_view *view;
+	struct cache_view own; /* where the options give none */
+	uint64_t list; /* of the names in their order: says what the bits of the view mean */
+	uint64_t state; /* of the view, at the beginning of the exchange at hand */
+	uint32_t in; /* the servers that are in by that, a bit each */
+	struct node nodes[CACHE_SERVERS_MAX];
+	uint32_t node_count;
 	uint64_t asked_at_us; /* when the exchange at hand began */
 	uint64_t waited_us;
 };
@@ -38,6 +57,8 @@ struct server {
 	const char *host; /* or the path of a socket */
 	size_t host_len;
 	in_port_t port; /* 0: a Unix socket */
+	const char *name; /* the whole entry */
+	size_t name_len;
 };
 
 static int64_t now_ms(void)
@@ -60,7 +81,7 @@ static bool next_server(const char **list, struct server *server, const char **w
 	while (len && strchr(" \t", start[len - 1]))
 		len--;
 	if (len > 5 && strncmp(start, "unix:", 5) == 0) {
-		*server = (struct server){ start + 5, len - 5, 0 };
+		*server = (struct server){ start + 5, len - 5, 0, start, len };
 		*why = start[5] != '/' ? "the path of a socket must begin with /"
 		       : len - 5 >= sizeof(((struct sockaddr_un *)0)->sun_path)
 			       ? "the path of a socket is too long"
@@ -77,7 +98,7 @@ static bool next_server(const char **list, struct server *server, const char **w
 			return false;
 		port = port * 10 + (unsigned long)(*c - '0');
 	}
-	*server = (struct server){ start, (size_t)(colon - start), (in_port_t)port };
+	*server = (struct server){ start, (size_t)(colon - start), (in_port_t)port, start, len };
 	if (start[0] == '[') {
 		if (server->host_len < 4 || colon[-1] != ']')
 			return false;
@@ -113,15 +134,15 @@ bool cache_servers_check(struct arena *arena, const char *servers, const char **
 				arena, "%.*s: %s", (int)strcspn(entry, ","), entry, fault);
 			return false;
 		}
-		if (++count > SERVERS_MAX) {
-			*why = arena_printf(arena, "more than %d servers", SERVERS_MAX);
+		if (++count > CACHE_SERVERS_MAX) {
+			*why = arena_printf(arena, "more than %d servers", CACHE_SERVERS_MAX);
 			return false;
 		}
 	}
 	return true;
 }
 
-static void set_behaviors(struct cache *cache)
+static void set_behaviors(const struct cache *cache, memcached_st *handle)
 {
 	const uint64_t ms = (uint64_t)cache->options->timeout_ms;
 	const struct {
@@ -134,14 +155,47 @@ static void set_behaviors(struct cache *cache)
 		{ MEMCACHED_BEHAVIOR_POLL_TIMEOUT, ms },
 		{ MEMCACHED_BEHAVIOR_SND_TIMEOUT, ms * 1000 },
 		{ MEMCACHED_BEHAVIOR_RCV_TIMEOUT, ms * 1000 },
-		{ MEMCACHED_BEHAVIOR_RETRY_TIMEOUT, 0 }, /* the breaker's work */
+		{ MEMCACHED_BEHAVIOR_RETRY_TIMEOUT, 0 }, /* the breaker's and the view's work */
 		{ MEMCACHED_BEHAVIOR_DEAD_TIMEOUT, 0 },
-		/* The same key on the same server from every host, whatever the order of the list. */
-		{ MEMCACHED_BEHAVIOR_KETAMA, cache->server_count > 1 },
 	};
 
 	for (size_t i = 0; i < sizeof(behaviors) / sizeof(behaviors[0]); i++)
-		memcached_behavior_set(cache->handle, behaviors[i].behavior, behaviors[i].value);
+		memcached_behavior_set(handle, behaviors[i].behavior, behaviors[i].value);
+}
+
+/* The same on every host, so that all of them find a key in the same place. */
+static uint64_t hash_of(const char *text, size_t len)
+{
+	static const uint8_t no_secret[16];
+
+	return siphash(no_secret, text, len);
+}
+
+/* Every bit of the sum decides about every bit of the result (the finalizer of MurmurHash3). */
+static uint64_t mixed(uint64_t sum)
+{
+	sum = (sum ^ sum >> 33) * UINT64_C(0xff51afd7ed558ccd);
+	sum = (sum ^ sum >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
+	return sum ^ sum >> 33;
+}
+
+static void open_node(struct cache *cache, const struct server *server)
+{
+	struct node *node = &cache->nodes[cache->node_count++];
+	char *host = strndup(server->host, server->host_len);
+
+	node->name = strndup(server->name, server->name_len);
+	node->handle = memcached_create(NULL);
+	if (!host || !node->name || !node->handle ||
+		memcached_failed(server->port
+					 ? memcached_server_add(node->handle, host, server->port)
+					 : memcached_server_add_unix_socket(node->handle, host)) ||
+		!memcached_result_create(node->handle, &node->result))
+		abort();
+	set_behaviors(cache, node->handle);
+	node->hash = hash_of(node->name, server->name_len);
+	cache->list = mixed(cache->list ^ node->hash);
+	free(host);
 }
 
 struct cache *cache_new(const struct cache_options *options)
@@ -153,25 +207,9 @@ struct cache *cache_new(const struct cache_options *options)
 	if (!cache)
 		abort();
 	cache->options = options;
-	while (!is_blank(list) && next_server(&list, &server, &why)) {
-		char *host = strndup(server.host, server.host_len);
-
-		if (!cache->handle)
-			cache->handle = memcached_create(NULL);
-		if (!host || !cache->handle ||
-			memcached_failed(
-				server.port
-					? memcached_server_add(cache->handle, host, server.port)
-					: memcached_server_add_unix_socket(cache->handle, host)))
-			abort();
-		free(host);
-		cache->server_count++;
-	}
-	if (cache->handle) {
-		set_behaviors(cache);
-		if (!memcached_result_create(cache->handle, &cache->result))
-			abort();
-	}
+	cache->view = options->view ? options->view : &cache->own;
+	while (!is_blank(list) && next_server(&list, &server, &why))
+		open_node(cache, &server);
 	return cache;
 }
 
@@ -179,16 +217,17 @@ void cache_free(struct cache *cache)
 {
 	if (!cache)
 		return;
-	if (cache->handle) {
-		memcached_result_free(&cache->result);
-		memcached_free(cache->handle);
+	for (uint32_t i = 0; i < cache->node_count; i++) {
+		memcached_result_free(&cache->nodes[i].result);
+		memcached_free(cache->nodes[i].handle);
+		free(cache->nodes[i].name);
 	}
 	free(cache);
 }
 
 bool cache_has_servers(const struct cache *cache)
 {
-	return cache->handle != NULL;
+	return cache->node_count > 0;
 }
 
 uint64_t cache_waited_us(const struct cache *cache)
@@ -196,34 +235,124 @@ uint64_t cache_waited_us(const struct cache *cache)
 	return cache->waited_us;
 }
 
-/* A key that memcached cannot hold: nothing is there, nothing can be put there. */
-static bool key_valid(const char *key, size_t len)
+/* ---- The view ---- */
+
+/* In a state, the servers that are out are the lower half and the generation is the upper one. */
+static uint64_t next_state(uint64_t state, uint32_t out)
 {
-	if (len == 0 || len > CACHE_KEY_MAX)
-		return false;
-	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)key[i] <= ' ' || key[i] == 0x7f)
-			return false;
-	return true;
+	return ((state >> 32) + 1) << 32 | out;
 }
 
-static uint32_t server_of(struct cache *cache, const char *key, size_t len)
+static uint64_t load(const uint64_t *word)
 {
-	return cache->server_count > 1 ? memcached_generate_hash(cache->handle, key, len) : 0;
+	return __atomic_load_n(word, __ATOMIC_SEQ_CST);
 }
 
-static bool is_away(const struct cache *cache, uint32_t server)
+static bool change_state(struct cache *cache, uint64_t *state, uint64_t next)
 {
-	return cache->closed_until_ms[server] && now_ms() < cache->closed_until_ms[server];
+	return __atomic_compare_exchange_n(
+		&cache->view->state, state, next, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
-/* Whether the server was reached; minds the breaker and the time that it took. */
-static bool reached(struct cache *cache, uint32_t server, memcached_return_t result)
+/* Whether the bits of the view are of another list: that of a program before or after a reload. */
+static bool is_foreign(const struct cache *cache)
 {
-	const uint64_t now_us = clock_us();
+	const uint64_t list = load(&cache->view->list);
 
-	cache->waited_us += now_us - cache->asked_at_us;
-	cache->asked_at_us = now_us;
+	return list != 0 && list != cache->list;
+}
+
+static uint32_t servers_in(const struct cache *cache, uint64_t state)
+{
+	return ~(uint32_t)state & (uint32_t)((UINT64_C(1) << cache->node_count) - 1);
+}
+
+/* What has come back may have been cut off: our connection to it may be dead and not know it. */
+static void connect_anew(struct cache *cache)
+{
+	for (uint32_t i = 0; i < cache->node_count; i++) {
+		const uint32_t joined = __atomic_load_n(&cache->view->joined[i], __ATOMIC_SEQ_CST);
+
+		if (joined != cache->nodes[i].joined)
+			memcached_quit(cache->nodes[i].handle);
+		cache->nodes[i].joined = joined;
+	}
+}
+
+/* Begins an exchange: by the view as it is now. */
+static void begin(struct cache *cache)
+{
+	const uint64_t state = load(&cache->view->state);
+
+	if (state != cache->state)
+		connect_anew(cache);
+	cache->state = state;
+	cache->in = is_foreign(cache) ? 0 : servers_in(cache, state);
+	cache->asked_at_us = clock_us();
+}
+
+uint64_t cache_view(const struct cache *cache)
+{
+	return load(&cache->view->state);
+}
+
+bool cache_is_settled(const struct cache *cache)
+{
+	return load(&cache->view->settled) == load(&cache->view->state) && !is_foreign(cache);
+}
+
+void cache_settle(struct cache *cache, uint64_t view)
+{
+	__atomic_store_n(&cache->view->settled, view, __ATOMIC_SEQ_CST);
+}
+
+uint64_t cache_members(const struct cache *cache, uint64_t view)
+{
+	const uint32_t in = servers_in(cache, view);
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < cache->node_count; i++)
+		if (in >> i & 1)
+			sum += cache->nodes[i].hash;
+	return sum;
+}
+
+void cache_claim(struct cache *cache)
+{
+	uint64_t state = load(&cache->view->state);
+	const uint64_t list = load(&cache->view->list);
+
+	if (list == cache->list)
+		return;
+	/* Whoever meets the new list is to meet a view that is not settled. */
+	while (list != 0 && !change_state(cache, &state, next_state(state, 0)))
+		;
+	__atomic_store_n(&cache->view->list, cache->list, __ATOMIC_SEQ_CST);
+}
+
+static void take_out(struct cache *cache, uint32_t at, memcached_return_t result)
+{
+	uint64_t state = cache->state;
+	const uint64_t next = next_state(state, (uint32_t)state | UINT32_C(1) << at);
+
+	/* Else the view is another one already: whether this server fails in that, the next exchange
+	 * will show. */
+	if (!change_state(cache, &state, next))
+		return;
+	cache->state = next;
+	log_event(LOG_LEVEL_WARN, "cache server taken out",
+		LOG_TEXT("server", cache->nodes[at].name),
+		LOG_TEXT("reason", memcached_strerror(cache->nodes[at].handle, result)));
+}
+
+/* Asks one server for a key, whether it is there or not. */
+static memcached_return_t knock(struct node *node)
+{
+	return memcached_exist(node->handle, "areg:check", strlen("areg:check"));
+}
+
+static bool is_answer(memcached_return_t result)
+{
 	switch (result) {
 	case MEMCACHED_SUCCESS:
 	case MEMCACHED_STORED:
@@ -233,18 +362,158 @@ static bool reached(struct cache *cache, uint32_t server, memcached_return_t res
 	case MEMCACHED_NOTSTORED:
 	case MEMCACHED_E2BIG:
 	case MEMCACHED_SERVER_MEMORY_ALLOCATION_FAILURE:
-		if (cache->closed_until_ms[server])
-			log_event(LOG_LEVEL_INFO, "cache reached again",
-				LOG_NUMBER("server", server));
-		cache->closed_until_ms[server] = 0;
 		return true;
 	default:
-		if (!cache->closed_until_ms[server])
-			log_event(LOG_LEVEL_WARN, "cache not reached", LOG_NUMBER("server", server),
-				LOG_TEXT("reason", memcached_strerror(cache->handle, result)));
-		cache->closed_until_ms[server] = now_ms() + cache->options->retry_ms;
 		return false;
 	}
+}
+
+static void put_in(struct cache *cache, uint32_t at)
+{
+	uint64_t state = load(&cache->view->state), next;
+
+	do {
+		next = next_state(state, (uint32_t)state & ~(UINT32_C(1) << at));
+		__atomic_store_n(
+			&cache->view->joined[at], (uint32_t)(next >> 32), __ATOMIC_SEQ_CST);
+	} while (!change_state(cache, &state, next));
+	log_event(LOG_LEVEL_INFO, "cache server put in again",
+		LOG_TEXT("server", cache->nodes[at].name));
+}
+
+/* When to knock at a server that is out: what fails soon after it was put in is left alone for
+ * twice as long as before. */
+static void plan_probe(const struct cache *cache, struct node *node, int64_t now)
+{
+	const int64_t least = cache->options->retry_ms;
+
+	node->pause_ms *= 2;
+	if (node->pause_ms < least ||
+		(node->probe_at_ms == 0 && now - node->back_at_ms > STEADY_MS))
+		node->pause_ms = least;
+	if (node->pause_ms > PAUSES_MAX * least)
+		node->pause_ms = PAUSES_MAX * least;
+	node->probe_at_ms = now + node->pause_ms;
+}
+
+void cache_probe(struct cache *cache)
+{
+	begin(cache);
+	for (uint32_t i = 0; i < cache->node_count && !is_foreign(cache); i++) {
+		struct node *node = &cache->nodes[i];
+		const int64_t now = now_ms();
+
+		if (cache->in >> i & 1) {
+			node->probe_at_ms = 0;
+		} else if (node->probe_at_ms == 0) {
+			plan_probe(cache, node, now);
+		} else if (now >= node->probe_at_ms && is_answer(knock(node))) {
+			put_in(cache, i);
+			node->probe_at_ms = 0;
+			node->back_at_ms = now;
+		} else if (now >= node->probe_at_ms) {
+			plan_probe(cache, node, now);
+		}
+	}
+}
+
+/* ---- Keys ---- */
+
+/* A key without what says where it belongs. */
+struct key {
+	const char *text;
+	size_t len;
+	uint64_t place; /* a hash of what decides that */
+};
+
+static struct key read_key(const char *key)
+{
+	const char *end = *key == '{' ? strchr(key, '}') : NULL;
+	const char *text = end ? end + 1 : key;
+	const size_t len = strlen(text);
+
+	return (struct key){ text, len,
+		end ? hash_of(key + 1, (size_t)(end - key - 1)) : hash_of(text, len) };
+}
+
+/* A key that memcached cannot hold: nothing is there, nothing can be put there. */
+static bool key_valid(const struct key *key)
+{
+	if (key->len == 0 || key->len > CACHE_KEY_MAX)
+		return false;
+	for (size_t i = 0; i < key->len; i++)
+		if ((unsigned char)key->text[i] <= ' ' || key->text[i] == 0x7f)
+			return false;
+	return true;
+}
+
+/* Which of the servers in `in` a place belongs to: the one that draws the highest number for it
+ * (rendezvous hashing: Thaler and Ravishankar, 1998). node_count when there is none. */
+static uint32_t owner_of(const struct cache *cache, uint32_t in, uint64_t place)
+{
+	uint32_t owner = cache->node_count;
+	uint64_t highest = 0;
+
+	if (cache->node_count == 1)
+		return in ? 0 : 1;
+	for (uint32_t i = 0; i < cache->node_count; i++) {
+		const uint64_t drawn = mixed(place ^ cache->nodes[i].hash);
+
+		if ((in >> i & 1) && (owner == cache->node_count || drawn > highest)) {
+			owner = i;
+			highest = drawn;
+		}
+	}
+	return owner;
+}
+
+size_t cache_server_of(const struct cache *cache, uint64_t view, const char *key)
+{
+	return owner_of(cache, servers_in(cache, view), read_key(key).place);
+}
+
+/* ---- Exchanges ---- */
+
+static bool is_closed(const struct node *node)
+{
+	return node->closed_until_ms && now_ms() < node->closed_until_ms;
+}
+
+static void close_breaker(struct cache *cache, struct node *node, memcached_return_t result)
+{
+	if (!node->closed_until_ms)
+		log_event(LOG_LEVEL_WARN, "cache not reached", LOG_TEXT("server", node->name),
+			LOG_TEXT("reason", memcached_strerror(node->handle, result)));
+	node->closed_until_ms = now_ms() + cache->options->retry_ms;
+}
+
+/* A connection may have died of age, or with a server that was started again since: what answers at
+ * once on another one stays. */
+static bool is_lost(struct node *node, memcached_return_t result)
+{
+	return result == MEMCACHED_TIMEOUT || !is_answer(knock(node));
+}
+
+/* Whether the server was reached; minds the breaker, the view and the time that it took. */
+static bool reached(struct cache *cache, uint32_t at, memcached_return_t result)
+{
+	struct node *node = &cache->nodes[at];
+	uint64_t now_us;
+
+	if (is_answer(result)) {
+		if (node->closed_until_ms)
+			log_event(LOG_LEVEL_INFO, "cache reached again",
+				LOG_TEXT("server", node->name));
+		node->closed_until_ms = 0;
+	} else if (cache->node_count == 1) {
+		close_breaker(cache, node, result);
+	} else if (is_lost(node, result)) {
+		take_out(cache, at, result);
+	}
+	now_us = clock_us();
+	cache->waited_us += now_us - cache->asked_at_us;
+	cache->asked_at_us = now_us;
+	return is_answer(result);
 }
 
 enum cache_status cache_get(
@@ -253,86 +522,118 @@ enum cache_status cache_get(
 	return cache_get_many(cache, &key, 1, arena, value);
 }
 
+/* A question for several keys, and whom each of them is asked. */
+struct question {
+	const struct key *keys;
+	const uint8_t *owners; /* CACHE_SERVERS_MAX: nobody */
+	size_t count;
+	struct arena *arena;
+	struct cache_value *values;
+};
+
 /* Puts a fetched result where it belongs: at every place that asked for its key. */
-static void place(const struct cache *cache, const char *const *keys, size_t count,
-	struct arena *arena, struct cache_value *values)
+static void place(struct node *node, const struct question *question)
 {
-	const char *name = memcached_result_key_value(&cache->result);
-	const size_t name_len = memcached_result_key_length(&cache->result);
-	const size_t len = memcached_result_length(&cache->result);
-	char *bytes = arena_alloc(arena, len + 1);
+	const char *name = memcached_result_key_value(&node->result);
+	const size_t name_len = memcached_result_key_length(&node->result);
+	const size_t len = memcached_result_length(&node->result);
+	char *bytes = arena_alloc(question->arena, len + 1);
 
 	if (len)
-		memcpy(bytes, memcached_result_value(&cache->result), len);
-	for (size_t i = 0; i < count; i++)
-		if (strlen(keys[i]) == name_len && memcmp(keys[i], name, name_len) == 0)
-			values[i] = (struct cache_value){ bytes, len };
+		memcpy(bytes, memcached_result_value(&node->result), len);
+	for (size_t i = 0; i < question->count; i++)
+		if (question->keys[i].len == name_len &&
+			memcmp(question->keys[i].text, name, name_len) == 0)
+			question->values[i] = (struct cache_value){ bytes, len };
 }
 
+static memcached_return_t send_question(
+	struct cache *cache, uint32_t at, const struct question *question)
+{
+	const size_t room = question->count * sizeof(size_t);
+	const char **asked = arena_alloc(question->arena, room);
+	size_t *lengths = arena_alloc(question->arena, room);
+	size_t count = 0;
+
+	for (size_t i = 0; i < question->count; i++) {
+		if (question->owners[i] != at)
+			continue;
+		asked[count] = question->keys[i].text;
+		lengths[count++] = question->keys[i].len;
+	}
+	return memcached_mget(cache->nodes[at].handle, asked, lengths, count);
+}
+
+/* Returns whether anything was there; *result says how it ended. */
+static bool take_answer(struct cache *cache, uint32_t at, const struct question *question,
+	memcached_return_t *result)
+{
+	struct node *node = &cache->nodes[at];
+	bool hit = false;
+
+	while (memcached_success(*result) || *result == MEMCACHED_SOME_ERRORS) {
+		if (!memcached_fetch_result(node->handle, &node->result, result))
+			break;
+		place(node, question);
+		hit = true;
+	}
+	return hit;
+}
+
+/* All servers concerned are asked before the first of them is listened to. */
 enum cache_status cache_get_many(struct cache *cache, const char *const *keys, size_t count,
 	struct arena *arena, struct cache_value *values)
 {
-	const char **asked = arena_alloc(arena, (count + 1) * sizeof(*asked));
-	size_t *lengths = arena_alloc(arena, (count + 1) * sizeof(*lengths));
-	bool servers[SERVERS_MAX] = { false };
-	bool hit = false, away = cache->handle == NULL;
-	size_t asked_count = 0;
-	memcached_return_t result;
+	struct key *read = arena_alloc(arena, (count + 1) * sizeof(*read));
+	uint8_t *owners = arena_alloc(arena, count + 1);
+	const struct question question = { read, owners, count, arena, values };
+	memcached_return_t results[CACHE_SERVERS_MAX];
+	uint32_t concerned = 0;
+	bool hit = false, away = cache->node_count == 0;
 
+	begin(cache);
 	memset(values, 0, count * sizeof(*values));
-	for (size_t i = 0; i < count && cache->handle; i++) {
-		const size_t len = strlen(keys[i]);
-		uint32_t server;
+	for (size_t i = 0; i < count; i++) {
+		uint32_t owner;
 
-		if (!key_valid(keys[i], len))
+		read[i] = read_key(keys[i]);
+		owners[i] = CACHE_SERVERS_MAX;
+		if (!key_valid(&read[i]))
 			continue;
-		server = server_of(cache, keys[i], len);
-		if (is_away(cache, server)) {
+		owner = owner_of(cache, cache->in, read[i].place);
+		if (owner == cache->node_count || is_closed(&cache->nodes[owner])) {
 			away = true;
 			continue;
 		}
-		servers[server] = true;
-		asked[asked_count] = keys[i];
-		lengths[asked_count++] = len;
+		owners[i] = (uint8_t)owner;
+		concerned |= UINT32_C(1) << owner;
 	}
-	if (asked_count) {
-		cache->asked_at_us = clock_us();
-		result = memcached_mget(cache->handle, asked, lengths, asked_count);
-		while (memcached_success(result) || result == MEMCACHED_SOME_ERRORS) {
-			if (!memcached_fetch_result(cache->handle, &cache->result, &result))
-				break;
-			place(cache, keys, count, arena, values);
-			hit = true;
-		}
-		for (uint32_t i = 0; i < cache->server_count; i++) {
-			const memcached_instance_st *instance =
-				memcached_server_instance_by_position(cache->handle, i);
-
-			if (servers[i] &&
-				!reached(cache, i,
-					cache->server_count == 1
-						? result
-						: memcached_server_error_return(instance)))
-				away = true;
-		}
+	for (uint32_t i = 0; i < cache->node_count; i++)
+		if (concerned >> i & 1)
+			results[i] = send_question(cache, i, &question);
+	for (uint32_t i = 0; i < cache->node_count; i++) {
+		if (!(concerned >> i & 1))
+			continue;
+		hit |= take_answer(cache, i, &question, &results[i]);
+		away |= !reached(cache, i, results[i]);
 	}
 	return hit ? CACHE_HIT : away ? CACHE_AWAY : CACHE_MISS;
 }
 
-/* Whether the key can be asked for now: CACHE_HIT with its server, or why not; `never` for a key
- * that memcached cannot hold. */
-static enum cache_status ask(
-	struct cache *cache, const char *key, enum cache_status never, uint32_t *server)
+/* Whether the key can be asked for now: CACHE_HIT with its server and what that knows it by, or why
+ * not; `never` for a key that memcached cannot hold. */
+static enum cache_status ask(struct cache *cache, const char *name, enum cache_status never,
+	struct key *key, uint32_t *owner)
 {
-	const size_t len = strlen(key);
-
-	if (!cache->handle)
+	*key = read_key(name);
+	if (cache->node_count == 0)
 		return CACHE_AWAY;
-	if (!key_valid(key, len))
+	if (!key_valid(key))
 		return never;
-	*server = server_of(cache, key, len);
-	cache->asked_at_us = clock_us();
-	return is_away(cache, *server) ? CACHE_AWAY : CACHE_HIT;
+	begin(cache);
+	*owner = owner_of(cache, cache->in, key->place);
+	return *owner == cache->node_count || is_closed(&cache->nodes[*owner]) ? CACHE_AWAY
+									       : CACHE_HIT;
 }
 
 static time_t expiration(unsigned ttl_s)
@@ -340,36 +641,66 @@ static time_t expiration(unsigned ttl_s)
 	return (time_t)(ttl_s < TTL_MAX_S ? ttl_s : TTL_MAX_S);
 }
 
-enum cache_status cache_set(
-	struct cache *cache, const char *key, const char *bytes, size_t len, unsigned ttl_s)
+static enum cache_status set_on(struct cache *cache, uint32_t at, const struct key *key,
+	const char *bytes, size_t len, unsigned ttl_s)
 {
-	uint32_t server;
-	enum cache_status status = ask(cache, key, CACHE_TOO_LARGE, &server);
 	memcached_return_t result;
 
-	if (status == CACHE_HIT && len > VALUE_MAX)
+	if (len > VALUE_MAX)
 		return CACHE_TOO_LARGE;
-	if (status != CACHE_HIT)
-		return status;
-	result = memcached_set(cache->handle, key, strlen(key), bytes, len, expiration(ttl_s), 0);
-	if (!reached(cache, server, result))
+	result = memcached_set(
+		cache->nodes[at].handle, key->text, key->len, bytes, len, expiration(ttl_s), 0);
+	if (!reached(cache, at, result))
 		return CACHE_AWAY;
 	return memcached_success(result) ? CACHE_HIT : CACHE_TOO_LARGE;
 }
 
-enum cache_status cache_add(
-	struct cache *cache, const char *key, const char *bytes, size_t len, unsigned ttl_s)
+enum cache_status cache_set(
+	struct cache *cache, const char *name, const char *bytes, size_t len, unsigned ttl_s)
 {
-	uint32_t server;
-	enum cache_status status = ask(cache, key, CACHE_TOO_LARGE, &server);
+	struct key key;
+	uint32_t owner;
+	enum cache_status status = ask(cache, name, CACHE_TOO_LARGE, &key, &owner);
+
+	return status == CACHE_HIT ? set_on(cache, owner, &key, bytes, len, ttl_s) : status;
+}
+
+enum cache_status cache_set_everywhere(struct cache *cache, const char *name,
+	bool (*draw)(char *bytes, size_t len), size_t len, unsigned ttl_s, uint64_t *view)
+{
+	const struct key key = read_key(name);
+	char bytes[CACHE_DRAWN_MAX];
+	bool is_done;
+
+	/* What fails leaves the view: then the others are told once more. */
+	do {
+		begin(cache);
+		*view = cache->state;
+		is_done = cache->in != 0;
+		for (uint32_t i = 0; i < cache->node_count; i++)
+			if (cache->in >> i & 1)
+				is_done = is_done && !is_closed(&cache->nodes[i]) &&
+					  draw(bytes, len) &&
+					  set_on(cache, i, &key, bytes, len, ttl_s) == CACHE_HIT;
+	} while (!is_done && cache->in != 0 && cache_view(cache) != *view);
+	return is_done ? CACHE_HIT : CACHE_AWAY;
+}
+
+enum cache_status cache_add(
+	struct cache *cache, const char *name, const char *bytes, size_t len, unsigned ttl_s)
+{
+	struct key key;
+	uint32_t owner;
+	enum cache_status status = ask(cache, name, CACHE_TOO_LARGE, &key, &owner);
 	memcached_return_t result;
 
 	if (status == CACHE_HIT && len > VALUE_MAX)
 		return CACHE_TOO_LARGE;
 	if (status != CACHE_HIT)
 		return status;
-	result = memcached_add(cache->handle, key, strlen(key), bytes, len, expiration(ttl_s), 0);
-	if (!reached(cache, server, result))
+	result = memcached_add(
+		cache->nodes[owner].handle, key.text, key.len, bytes, len, expiration(ttl_s), 0);
+	if (!reached(cache, owner, result))
 		return CACHE_AWAY;
 	if (memcached_success(result))
 		return CACHE_HIT;
@@ -383,20 +714,23 @@ typedef memcached_return_t storing(memcached_st *handle, const char *key, size_t
  * "noreply": the server says nothing, also when it refuses the value, so that what it says to the
  * next command on the connection is the reply to that one.
  */
-static bool post(struct cache *cache, storing *store, const char *key, const char *bytes,
+static bool post(struct cache *cache, storing *store, const char *name, const char *bytes,
 	size_t len, unsigned ttl_s)
 {
-	uint32_t server;
+	struct key key;
+	uint32_t owner;
+	memcached_st *handle;
 	memcached_return_t result;
 
-	if (ask(cache, key, CACHE_TOO_LARGE, &server) != CACHE_HIT || len > POST_MAX)
+	if (ask(cache, name, CACHE_TOO_LARGE, &key, &owner) != CACHE_HIT || len > POST_MAX)
 		return false;
-	memcached_behavior_set(cache->handle, MEMCACHED_BEHAVIOR_NOREPLY, 1);
-	result = store(cache->handle, key, strlen(key), bytes, len, expiration(ttl_s), 0);
-	memcached_behavior_set(cache->handle, MEMCACHED_BEHAVIOR_NOREPLY, 0);
+	handle = cache->nodes[owner].handle;
+	memcached_behavior_set(handle, MEMCACHED_BEHAVIOR_NOREPLY, 1);
+	result = store(handle, key.text, key.len, bytes, len, expiration(ttl_s), 0);
+	memcached_behavior_set(handle, MEMCACHED_BEHAVIOR_NOREPLY, 0);
 	if (result == MEMCACHED_BUFFERED || memcached_success(result))
 		return true;
-	return reached(cache, server, result) && memcached_success(result);
+	return reached(cache, owner, result) && memcached_success(result);
 }
 
 bool cache_post(struct cache *cache, const char *key, const char *bytes, size_t len, unsigned ttl_s)
@@ -419,10 +753,10 @@ static bool is_there(const struct cache_item *item, const struct cache_value *va
 /*
  * Posts all and reads them back: commands on a connection are done in order, so what is found as it
  * was sent has been stored. What is not may have been lost with a connection, or stored over by
- * another: that one is stored again, and its reply waited for.
+ * another: nobody knows.
  */
 enum cache_status cache_set_many(struct cache *cache, const struct cache_item *items, size_t count,
-	unsigned ttl_s, struct arena *arena)
+	unsigned ttl_s, struct arena *arena, bool *known)
 {
 	const char *keys[CACHE_ITEMS_MAX] = { NULL };
 	struct cache_value values[CACHE_ITEMS_MAX];
@@ -435,26 +769,28 @@ enum cache_status cache_set_many(struct cache *cache, const struct cache_item *i
 	}
 	if (cache_get_many(cache, keys, count, arena, values) == CACHE_AWAY)
 		return CACHE_AWAY;
-	for (size_t i = 0; i < count && status == CACHE_HIT; i++)
-		if (!is_there(&items[i], &values[i]))
-			status =
-				cache_set(cache, items[i].key, items[i].bytes, items[i].len, ttl_s);
-	return status == CACHE_HIT ? CACHE_HIT : CACHE_AWAY;
+	for (size_t i = 0; i < count; i++) {
+		known[i] = is_there(&items[i], &values[i]);
+		if (!known[i])
+			status = CACHE_MISS;
+	}
+	return status;
 }
 
 /* CACHE_HIT, or CACHE_MISS when there is no such number. */
 static enum cache_status change_count(
-	struct cache *cache, const char *key, uint32_t delta, bool up, uint64_t *total)
+	struct cache *cache, const char *name, uint32_t delta, bool up, uint64_t *total)
 {
-	uint32_t server;
-	enum cache_status status = ask(cache, key, CACHE_MISS, &server);
+	struct key key;
+	uint32_t owner;
+	enum cache_status status = ask(cache, name, CACHE_MISS, &key, &owner);
 	memcached_return_t result;
 
 	if (status != CACHE_HIT)
 		return status;
-	result = up ? memcached_increment(cache->handle, key, strlen(key), delta, total)
-		    : memcached_decrement(cache->handle, key, strlen(key), delta, total);
-	if (!reached(cache, server, result))
+	result = (up ? memcached_increment : memcached_decrement)(
+		cache->nodes[owner].handle, key.text, key.len, delta, total);
+	if (!reached(cache, owner, result))
 		return CACHE_AWAY;
 	return memcached_success(result) ? CACHE_HIT : CACHE_MISS;
 }
@@ -483,48 +819,59 @@ enum cache_status cache_take_count(
 	return change_count(cache, key, delta, false, total);
 }
 
-enum cache_status cache_delete(struct cache *cache, const char *key)
+enum cache_status cache_delete(struct cache *cache, const char *name)
 {
-	uint32_t server;
-	enum cache_status status = ask(cache, key, CACHE_MISS, &server);
+	struct key key;
+	uint32_t owner;
+	enum cache_status status = ask(cache, name, CACHE_MISS, &key, &owner);
 	memcached_return_t result;
 
 	if (status != CACHE_HIT)
 		return status;
-	result = memcached_delete(cache->handle, key, strlen(key), 0);
-	if (!reached(cache, server, result))
+	result = memcached_delete(cache->nodes[owner].handle, key.text, key.len, 0);
+	if (!reached(cache, owner, result))
 		return CACHE_AWAY;
 	return memcached_success(result) ? CACHE_HIT : CACHE_MISS;
 }
 
-/* Asks one server for a key that is its own, whether it is there or not. */
-static bool answers(struct cache *cache, uint32_t server)
-{
-	char key[32];
-	unsigned number = 0;
+/* ---- Looking after servers ---- */
 
-	do
-		snprintf(key, sizeof key, "areg:check:%u", number++);
-	while (server_of(cache, key, strlen(key)) != server);
-	return reached(cache, server, memcached_exist(cache->handle, key, strlen(key)));
+size_t cache_server_count(const struct cache *cache)
+{
+	return cache->node_count;
 }
 
-/* The version is asked for but once per connection and says nothing of now: see answers(). */
-enum cache_status cache_check(struct cache *cache, char version[32])
+const char *cache_server_name(const struct cache *cache, size_t server)
 {
-	const memcached_instance_st *first;
+	return cache->nodes[server].name;
+}
 
-	if (!cache->handle)
+/* The version is asked for but once per connection and says nothing of now: see knock(). */
+enum cache_status cache_check_server(struct cache *cache, size_t server, char version[32])
+{
+	struct node *node = &cache->nodes[server];
+	const memcached_instance_st *instance;
+
+	begin(cache);
+	if (!(cache->in >> server & 1) || is_closed(node) ||
+		!reached(cache, (uint32_t)server, knock(node)))
 		return CACHE_AWAY;
-	for (uint32_t i = 0; i < cache->server_count; i++)
-		if (is_away(cache, i) || !answers(cache, i))
-			return CACHE_AWAY;
 	if (!version)
 		return CACHE_HIT;
-	if (memcached_failed(memcached_version(cache->handle)))
+	if (memcached_failed(memcached_version(node->handle)))
 		return CACHE_AWAY;
-	first = memcached_server_instance_by_position(cache->handle, 0);
-	snprintf(version, 32, "%u.%u.%u", memcached_server_major_version(first),
-		memcached_server_minor_version(first), memcached_server_micro_version(first));
+	instance = memcached_server_instance_by_position(node->handle, 0);
+	snprintf(version, 32, "%u.%u.%u", memcached_server_major_version(instance),
+		memcached_server_minor_version(instance), memcached_server_micro_version(instance));
 	return CACHE_HIT;
+}
+
+uint32_t cache_check(struct cache *cache)
+{
+	uint32_t answering = 0;
+
+	for (uint32_t i = 0; i < cache->node_count; i++)
+		if (cache_check_server(cache, i, NULL) == CACHE_HIT)
+			answering |= UINT32_C(1) << i;
+	return answering;
 }

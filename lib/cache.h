@@ -2,6 +2,11 @@
  * memcached, the second level of the cache, shared by all hosts. Nothing depends on it: every call
  * that finds it away or slow says so quickly and the caller goes to the database. One handle per
  * process. Read beside this: libmemcached's manual pages, memcached's doc/protocol.txt.
+ *
+ * Keys are spread over the servers by rendezvous hashing: with one server less, only its own keys go
+ * elsewhere. Where there are several, the processes of a host have a view in common, of which of them
+ * are in. Who finds one failing takes it out for all; one process probes those that are out and puts
+ * them in again. What was told to one view may be unknown to the next: see cache_is_settled().
  */
 #ifndef AREG_CACHE_H
 #define AREG_CACHE_H
@@ -14,10 +19,21 @@
 
 struct cache;
 
+enum { CACHE_SERVERS_MAX = 32 };
+
+/* Lies in shared memory, zeroed at first: all servers are in, and settled. */
+struct cache_view {
+	uint64_t state; /* which servers are out, and a generation that each change moves */
+	uint64_t settled; /* the state that was settled last */
+	uint64_t list; /* of servers that the state speaks of; 0: nobody has claimed it yet */
+	uint32_t joined[CACHE_SERVERS_MAX]; /* generation in which each was last put in */
+};
+
 struct cache_options {
 	const char *servers; /* "host:port, [::1]:port, unix:/path, …"; "" for no cache at all */
 	int timeout_ms; /* for one operation, and for connecting */
 	int retry_ms; /* how long a server that failed is left alone */
+	struct cache_view *view; /* of the host; NULL: one of its own */
 };
 
 enum cache_status {
@@ -27,7 +43,12 @@ enum cache_status {
 	CACHE_TOO_LARGE,
 };
 
-enum { CACHE_KEY_MAX = 250 }; /* bytes, no blanks or control characters: the protocol's rule */
+/*
+ * Keys have no blanks or control characters and at most so many bytes: the protocol's rule. One may
+ * begin with "{PLACE}", which is not sent and not counted: then PLACE alone says on which server it
+ * belongs, and keys of the same place lie on the same one.
+ */
+enum { CACHE_KEY_MAX = 250 };
 
 /* Checks a server list; on refusal sets *why (arena memory) and returns false. */
 MUST_CHECK bool cache_servers_check(struct arena *arena, const char *servers, const char **why);
@@ -69,12 +90,21 @@ struct cache_item {
 	size_t len;
 };
 
-/* Stores several for ttl_s seconds, in one round trip as a rule. CACHE_HIT when each of them is known
- * to have been stored (somebody else may have stored another value since), CACHE_AWAY when not. At
- * most CACHE_ITEMS_MAX; `arena` is for what is read back. */
+/* Stores several for ttl_s seconds, in one round trip. CACHE_HIT when each of them is known to have
+ * been stored (somebody else may have stored another value since), CACHE_MISS when some are not: then
+ * known[i] says which are. At most CACHE_ITEMS_MAX; `arena` is for what is read back. */
 enum { CACHE_ITEMS_MAX = 64 };
 MUST_CHECK enum cache_status cache_set_many(struct cache *cache, const struct cache_item *items,
-	size_t count, unsigned ttl_s, struct arena *arena);
+	size_t count, unsigned ttl_s, struct arena *arena, bool *known);
+
+/*
+ * Stores a value of `len` bytes that `draw` makes, another one on each server that is in. CACHE_HIT
+ * when all of them took theirs, in the view that *view tells; CACHE_AWAY when one did not and stays
+ * in, or there is none.
+ */
+enum { CACHE_DRAWN_MAX = 64 };
+MUST_CHECK enum cache_status cache_set_everywhere(struct cache *cache, const char *key,
+	bool (*draw)(char *bytes, size_t len), size_t len, unsigned ttl_s, uint64_t *view);
 
 /* Sends a value to be stored for ttl_s seconds, or only if its key is not there, and does not wait
  * to hear of it. False when it could not even be sent, or is too large. */
@@ -99,8 +129,42 @@ MUST_CHECK enum cache_status cache_take_count(
 /* CACHE_HIT when it was there and is gone, CACHE_MISS when it was not there. */
 MUST_CHECK enum cache_status cache_delete(struct cache *cache, const char *key);
 
-/* Whether every server answers a version request within the timeout: CACHE_HIT or CACHE_AWAY. The
- * version of the first goes to version[] when given. */
-MUST_CHECK enum cache_status cache_check(struct cache *cache, char version[32]);
+/* ---- The view ---- */
+
+/* The present view: another number after each change. */
+uint64_t cache_view(const struct cache *cache);
+
+/*
+ * Whether the view is the one that was settled last. Who takes it for that looks before an exchange
+ * and again afterwards: a server that comes in with old values must not be met unawares.
+ */
+bool cache_is_settled(const struct cache *cache);
+void cache_settle(struct cache *cache, uint64_t view);
+
+/* A number for the servers that are in, the same on all hosts in whatever order they list them. */
+uint64_t cache_members(const struct cache *cache, uint64_t view);
+
+/* Which server a key belongs to in that view; cache_server_count() when none is in. */
+size_t cache_server_of(const struct cache *cache, uint64_t view, const char *key);
+
+/* For one process of a host, the one that settles its view. Makes the view one of the servers of
+ * this cache, all in: a program before a reload may have had others. Who has others still finds them
+ * away from now on. */
+void cache_claim(struct cache *cache);
+/* Asks those servers that are out and due, and puts in which answer. */
+void cache_probe(struct cache *cache);
+
+/* ---- Servers ---- */
+
+size_t cache_server_count(const struct cache *cache);
+const char *cache_server_name(const struct cache *cache, size_t server);
+
+/* Whether that server is in and answers within the timeout: CACHE_HIT or CACHE_AWAY. Its version goes
+ * to version[] when given. */
+MUST_CHECK enum cache_status cache_check_server(
+	struct cache *cache, size_t server, char version[32]);
+
+/* Which servers are in and answer, a bit each from the lowest on. */
+MUST_CHECK uint32_t cache_check(struct cache *cache);
 
 #endif

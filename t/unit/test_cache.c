@@ -58,7 +58,7 @@ static int tear_down_group(void **state)
 static void use(const char *servers)
 {
 	cache_free(cache);
-	options = (struct cache_options){ servers, TIMEOUT_MS, RETRY_MS };
+	options = (struct cache_options){ servers, TIMEOUT_MS, RETRY_MS, NULL };
 	cache = cache_new(&options);
 }
 
@@ -185,14 +185,13 @@ static void a_value_is_gone_after_its_time_and_a_long_time_is_no_date(void **sta
 
 static void without_servers_the_cache_is_away(void **state)
 {
-	char version[32];
-
 	(void)state;
 	use("");
 	assert_int_equal(get("a"), CACHE_AWAY);
 	assert_int_equal(cache_set(cache, "a", "x", 1, 1), CACHE_AWAY);
 	assert_int_equal(cache_delete(cache, "a"), CACHE_AWAY);
-	assert_int_equal(cache_check(cache, version), CACHE_AWAY);
+	assert_int_equal(cache_server_count(cache), 0);
+	assert_int_equal(cache_check(cache), 0);
 }
 
 static void a_check_tells_the_version(void **state)
@@ -201,10 +200,11 @@ static void a_check_tells_the_version(void **state)
 	unsigned major, minor, micro;
 
 	(void)state;
-	assert_int_equal(cache_check(cache, version), CACHE_HIT);
+	assert_int_equal(cache_check_server(cache, 0, version), CACHE_HIT);
 	assert_int_equal(sscanf(version, "%u.%u.%u", &major, &minor, &micro), 3);
 	assert_true(major >= 1);
-	assert_int_equal(cache_check(cache, NULL), CACHE_HIT);
+	assert_int_equal(cache_check(cache), 1);
+	assert_string_equal(cache_server_name(cache, 0), local_list);
 }
 
 /* A thousand calls in the time of none: no system call can be among them. */
@@ -224,7 +224,7 @@ static void a_dead_server_is_left_alone_and_found_again_by_itself(void **state)
 	test_memcached_stop(&server);
 	assert_int_equal(get("a"), CACHE_AWAY);
 	calls_cost_nothing();
-	assert_int_equal(cache_check(cache, NULL), CACHE_AWAY);
+	assert_int_equal(cache_check(cache), 0);
 
 	test_memcached_restart(&server, NULL);
 	usleep((RETRY_MS + 50) * 1000);
@@ -251,6 +251,7 @@ static void several_values_are_stored_in_one_call_or_known_not_to_be(void **stat
 {
 	char both[300], keys[40][16], values[40][16];
 	struct cache_item items[40];
+	bool known[40];
 	const char *const lists[] = { local_list, four_list, both };
 
 	(void)state;
@@ -262,16 +263,23 @@ static void several_values_are_stored_in_one_call_or_known_not_to_be(void **stat
 			snprintf(values[i], sizeof(values[i]), "%zu of %zu", i, list);
 			items[i] = (struct cache_item){ keys[i], values[i], strlen(values[i]) };
 		}
-		assert_int_equal(cache_set_many(cache, items, 40, 60, arena), CACHE_HIT);
-		for (size_t i = 0; i < 40; i++)
+		assert_int_equal(cache_set_many(cache, items, 40, 60, arena, known), CACHE_HIT);
+		for (size_t i = 0; i < 40; i++) {
+			assert_true(known[i]);
 			holds(keys[i], values[i]);
+		}
 	}
+	/* Of two values for one key the first may have been there, or not. */
+	items[7].key = items[8].key;
+	assert_int_equal(cache_set_many(cache, items, 40, 60, arena, known), CACHE_MISS);
+	for (size_t i = 0; i < 40; i++)
+		assert_int_equal(known[i], i != 7);
 	kill(four.pid, SIGSTOP);
 	assert_int_equal(waitpid(four.pid, NULL, WUNTRACED), four.pid);
-	assert_int_equal(cache_set_many(cache, items, 40, 60, arena), CACHE_AWAY);
+	assert_int_not_equal(cache_set_many(cache, items, 40, 60, arena, known), CACHE_HIT);
 	kill(four.pid, SIGCONT);
 	use("");
-	assert_int_equal(cache_set_many(cache, items, 1, 60, arena), CACHE_AWAY);
+	assert_int_equal(cache_set_many(cache, items, 1, 60, arena, known), CACHE_AWAY);
 }
 
 static void what_is_posted_is_there_for_the_next_question(void **state)
@@ -322,7 +330,7 @@ static void a_stopped_server_costs_no_more_than_the_timeout(void **state)
 			assert_in_range(now_us() - start, 0, TIMEOUT_MS * 1000 * 5 / 2);
 			usleep((RETRY_MS + 20) * 1000);
 			start = now_us();
-			assert_int_equal(cache_check(cache, NULL), CACHE_AWAY);
+			assert_int_equal(cache_check(cache), 0);
 			assert_in_range(now_us() - start, 0, TIMEOUT_MS * 1000 * 5 / 2);
 			usleep((RETRY_MS + 20) * 1000);
 		}
@@ -332,6 +340,281 @@ static void a_stopped_server_costs_no_more_than_the_timeout(void **state)
 		holds("b", "value of b");
 		holds("a", "value of a");
 	}
+}
+
+enum { KEYS = 12000 };
+static const char *const five[] = { "10.0.0.1:11211", "10.0.0.2:11211", "10.0.0.3:11211",
+	"unix:/run/four", "[fd00::5]:11211" };
+
+/* As a view has it in which those servers are out. */
+static void count_keys(uint64_t out, size_t counts[5], uint8_t owners[KEYS])
+{
+	char key[32];
+
+	memset(counts, 0, 5 * sizeof *counts);
+	for (size_t i = 0; i < KEYS; i++) {
+		snprintf(key, sizeof(key), "areg:%zu", i);
+		owners[i] = (uint8_t)cache_server_of(cache, out, key);
+		assert_in_range(owners[i], 0, 4);
+		counts[owners[i]]++;
+	}
+}
+
+static void keys_are_spread_evenly_and_only_those_of_a_lost_server_move(void **state)
+{
+	static uint8_t all[KEYS], left[KEYS];
+	size_t counts[5];
+
+	(void)state;
+	use("10.0.0.1:11211, 10.0.0.2:11211, 10.0.0.3:11211, unix:/run/four, [fd00::5]:11211");
+	count_keys(0, counts, all);
+	for (size_t i = 0; i < 5; i++)
+		assert_in_range(counts[i], KEYS / 5 * 9 / 10, KEYS / 5 * 11 / 10);
+	for (size_t lost = 0; lost < 5; lost++) {
+		count_keys(UINT64_C(1) << lost, counts, left);
+		for (size_t i = 0; i < KEYS; i++)
+			assert_true(all[i] == lost ? left[i] != lost : left[i] == all[i]);
+		for (size_t i = 0; i < 5; i++)
+			if (i != lost)
+				assert_in_range(counts[i], KEYS / 4 * 9 / 10, KEYS / 4 * 11 / 10);
+	}
+	assert_int_equal(cache_server_of(cache, 0x1f, "a"), 5);
+}
+
+static void a_key_lies_on_the_same_server_however_the_list_is_ordered(void **state)
+{
+	static uint8_t owners[KEYS];
+	size_t counts[5];
+	char key[32];
+
+	(void)state;
+	use("[fd00::5]:11211,unix:/run/four,10.0.0.3:11211,10.0.0.1:11211,10.0.0.2:11211");
+	count_keys(0, counts, owners);
+	const uint64_t members = cache_members(cache, 0), fewer = cache_members(cache, 0x2);
+
+	use("10.0.0.1:11211, 10.0.0.2:11211, 10.0.0.3:11211, unix:/run/four, [fd00::5]:11211");
+	for (size_t i = 0; i < KEYS; i++) {
+		static const uint8_t places[] = { 4, 3, 2, 0, 1 };
+
+		snprintf(key, sizeof(key), "areg:%zu", i);
+		assert_string_equal(five[places[owners[i]]], five[cache_server_of(cache, 0, key)]);
+	}
+	assert_int_equal(cache_members(cache, 0), members);
+	assert_int_equal(cache_members(cache, 0x8), fewer);
+	assert_int_not_equal(fewer, members);
+}
+
+static void keys_of_one_place_lie_on_one_server_under_their_own_names(void **state)
+{
+	char both[300], key[64];
+
+	(void)state;
+	use("a:1, b:2, c:3");
+	for (int i = 0; i < 100; i++) {
+		size_t together;
+
+		snprintf(key, sizeof(key), "{%d}one", i);
+		together = cache_server_of(cache, 0, key);
+		snprintf(key, sizeof(key), "{%d}another:%d", i, 7 * i);
+		assert_int_equal(cache_server_of(cache, 0, key), together);
+	}
+	snprintf(both, sizeof(both), "%s, %s", six_list, four_list);
+	use(both);
+	store("{here}name", "a value");
+	holds("{here}name", "a value");
+	use(cache_server_of(cache, 0, "{here}name") == 0 ? six_list : four_list);
+	holds("name", "a value");
+}
+
+/* Two processes of a host: `cache` and the other have its view in common. */
+static struct cache_view view;
+static char three_list[400];
+static struct cache *other;
+
+static void use_three(void)
+{
+	view = (struct cache_view){ 0 };
+	snprintf(three_list, sizeof(three_list), "%s, %s, %s", local_list, six_list, four_list);
+	cache_free(cache);
+	options = (struct cache_options){ three_list, TIMEOUT_MS, RETRY_MS, &view };
+	cache = cache_new(&options);
+	other = cache_new(&options);
+	cache_claim(cache);
+}
+
+/* A key of the first server, as long as that is in. */
+static const char *key_of_first(void)
+{
+	static char key[32];
+	int number = 0;
+
+	do
+		snprintf(key, sizeof(key), "first:%d", number++);
+	while (cache_server_of(cache, 0, key) != 0);
+	return key;
+}
+
+static bool is_back(void)
+{
+	for (int i = 0; i < 500; i++) {
+		cache_probe(cache);
+		if (cache_check(other) == 7)
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+static void a_server_that_hangs_or_dies_is_taken_out_for_all_processes_and_put_in_again(
+	void **state)
+{
+	const char *key;
+
+	(void)state;
+	use_three();
+	key = key_of_first();
+	for (int dies = 0; dies < 2; dies++) {
+		uint64_t seen;
+
+		store(key, "old");
+		assert_int_equal(cache_get(other, key, arena, &value), CACHE_HIT);
+		cache_settle(cache, cache_view(cache));
+		assert_true(cache_is_settled(other));
+		seen = cache_view(other);
+		if (dies) {
+			test_memcached_stop(&server);
+		} else {
+			kill(server.pid, SIGSTOP);
+			assert_int_equal(waitpid(server.pid, NULL, WUNTRACED), server.pid);
+		}
+		assert_int_equal(get(key), CACHE_AWAY);
+		/* The key is another server's now, also to who never asked. */
+		assert_int_not_equal(cache_view(other), seen);
+		assert_false(cache_is_settled(other));
+		assert_int_equal(cache_set(other, key, "new", 3, 60), CACHE_HIT);
+		holds(key, "new");
+		assert_int_equal(cache_check(cache), 6);
+		cache_settle(cache, cache_view(cache));
+		assert_true(cache_is_settled(other));
+
+		if (dies)
+			test_memcached_restart(&server, NULL);
+		else
+			kill(server.pid, SIGCONT);
+		assert_true(is_back());
+		assert_false(cache_is_settled(other));
+		/* Nobody stumbles over a connection of before. */
+		if (dies)
+			assert_int_equal(cache_get(other, key, arena, &value), CACHE_MISS);
+		else
+			holds(key, "old");
+	}
+	cache_free(other);
+}
+
+static void a_server_that_was_restarted_unnoticed_stays_in(void **state)
+{
+	const char *key;
+	uint64_t seen;
+
+	(void)state;
+	use_three();
+	key = key_of_first();
+	seen = cache_view(cache);
+	store(key, "old");
+	test_memcached_stop(&server);
+	test_memcached_restart(&server, NULL);
+	if (get(key) == CACHE_AWAY)
+		assert_int_equal(get(key), CACHE_MISS);
+	assert_int_equal(cache_view(cache), seen);
+	cache_free(other);
+}
+
+static void what_fails_again_and_again_is_left_alone_for_longer(void **state)
+{
+	int64_t pauses[3];
+
+	(void)state;
+	use_three();
+	kill(server.pid, SIGSTOP);
+	assert_int_equal(waitpid(server.pid, NULL, WUNTRACED), server.pid);
+	for (int i = 0; i < 3; i++) {
+		int64_t start;
+
+		assert_int_equal(get(key_of_first()), CACHE_AWAY);
+		start = now_us();
+		kill(server.pid, SIGCONT);
+		assert_true(is_back());
+		pauses[i] = now_us() - start;
+		kill(server.pid, SIGSTOP);
+		assert_int_equal(waitpid(server.pid, NULL, WUNTRACED), server.pid);
+	}
+	kill(server.pid, SIGCONT);
+	assert_true(pauses[0] >= RETRY_MS * 1000);
+	assert_true(pauses[1] >= 2 * RETRY_MS * 1000);
+	assert_true(pauses[2] >= 4 * RETRY_MS * 1000);
+	cache_free(other);
+}
+
+static bool draw_next(char *bytes, size_t len)
+{
+	static char next = 'a';
+
+	memset(bytes, next++, len);
+	return true;
+}
+
+static void each_server_gets_a_value_of_its_own_in_the_view_that_is_told(void **state)
+{
+	char values[3];
+	uint64_t told;
+
+	(void)state;
+	use_three();
+	assert_int_equal(cache_set_everywhere(cache, "all", draw_next, 5, 60, &told), CACHE_HIT);
+	assert_int_equal(told, cache_view(cache));
+	for (size_t i = 0; i < 3; i++) {
+		char key[32];
+		int number = 0;
+
+		do
+			snprintf(key, sizeof(key), "{%d}all", number++);
+		while (cache_server_of(cache, 0, key) != i);
+		assert_int_equal(get(key), CACHE_HIT);
+		assert_int_equal(value.len, 5);
+		values[i] = value.bytes[0];
+	}
+	assert_true(values[0] != values[1] && values[1] != values[2] && values[0] != values[2]);
+
+	test_memcached_stop(&server);
+	assert_int_equal(cache_set_everywhere(cache, "all", draw_next, 5, 60, &told), CACHE_HIT);
+	assert_int_equal(told, cache_view(cache));
+	assert_int_equal(cache_check(cache), 6);
+	test_memcached_restart(&server, NULL);
+	cache_free(other);
+}
+
+static void a_reload_to_other_servers_ends_the_view_of_the_ones_before(void **state)
+{
+	struct cache_options after = { four_list, TIMEOUT_MS, RETRY_MS, &view };
+
+	(void)state;
+	use_three();
+	cache_free(other);
+	store("a", "x");
+	other = cache_new(&after);
+	assert_int_equal(cache_set(other, "a", "y", 1, 60), CACHE_AWAY);
+	assert_true(cache_is_settled(cache));
+	assert_false(cache_is_settled(other));
+	cache_claim(other);
+	assert_int_equal(cache_set(cache, "a", "x", 1, 60), CACHE_AWAY);
+	assert_int_equal(get("a"), CACHE_AWAY);
+	assert_int_equal(cache_set(other, "a", "y", 1, 60), CACHE_HIT);
+	assert_false(cache_is_settled(other));
+	cache_settle(other, cache_view(other));
+	assert_true(cache_is_settled(other));
+	assert_false(cache_is_settled(cache));
+	cache_free(other);
 }
 
 static void one_of_two_servers_down_costs_only_its_own_keys(void **state)
@@ -356,6 +639,7 @@ static void one_of_two_servers_down_costs_only_its_own_keys(void **state)
 		for (size_t i = 0; i < 40; i++)
 			found += values[i].bytes &&
 				 memcmp(values[i].bytes, keys[i], values[i].len) == 0;
+		/* In the second round, its keys are the other server's, which has not got them. */
 		assert_in_range(found, 5, 35);
 	}
 	test_memcached_restart(&server, NULL);
@@ -408,6 +692,14 @@ int main(void)
 		TEST(what_is_posted_is_there_for_the_next_question),
 		TEST(a_stopped_server_costs_no_more_than_the_timeout),
 		TEST(one_of_two_servers_down_costs_only_its_own_keys),
+		TEST(keys_are_spread_evenly_and_only_those_of_a_lost_server_move),
+		TEST(a_key_lies_on_the_same_server_however_the_list_is_ordered),
+		TEST(keys_of_one_place_lie_on_one_server_under_their_own_names),
+		TEST(a_server_that_hangs_or_dies_is_taken_out_for_all_processes_and_put_in_again),
+		TEST(a_server_that_was_restarted_unnoticed_stays_in),
+		TEST(what_fails_again_and_again_is_left_alone_for_longer),
+		TEST(each_server_gets_a_value_of_its_own_in_the_view_that_is_told),
+		TEST(a_reload_to_other_servers_ends_the_view_of_the_ones_before),
 		TEST(server_lists_are_checked),
 	};
 	const char *why;

@@ -73,7 +73,7 @@ static int set_up(void **state)
 	settings = (struct settings){ .memcached_servers = servers,
 		.cache_timeout_ms = TIMEOUT_MS,
 		.cache_retry_ms = RETRY_MS };
-	options = (struct cache_options){ servers, TIMEOUT_MS, RETRY_MS };
+	options = (struct cache_options){ servers, TIMEOUT_MS, RETRY_MS, NULL };
 	for (size_t i = 0; i < HOSTS; i++)
 		hosts[i] =
 			(struct host){ limiter_init(shared(limiter_bytes(SUBJECTS)), SUBJECTS), 0 };
@@ -126,7 +126,7 @@ static void start_folder(struct host *host)
 	assert_int_equal(pipe(ends), 0);
 	host->folder = start_child();
 	if (host->folder == 0)
-		_exit(folder_run(&settings, host->limiter, ends[1]));
+		_exit(folder_run(&settings, host->limiter, NULL, ends[1]));
 	close(ends[1]);
 	ready.fd = ends[0];
 	assert_int_equal(poll(&ready, 1, 5000), 1);
@@ -438,7 +438,7 @@ static void each_host_counts_alone_while_memcached_is_away_and_shares_again(void
 /* Slower than a worker waits for, as on a host that is short of processors. */
 static void memcached_that_hangs_for_a_moment_does_not_give_each_host_the_limit(void **state)
 {
-	const struct cache_options impatient = { servers, 50, 2000 };
+	const struct cache_options impatient = { servers, 50, 2000, NULL };
 	struct cache *caches[HOSTS];
 	uint32_t passed = 0;
 	uint64_t now_ms;
