@@ -86,10 +86,10 @@ static void check_memcached(
 			buf_printf(&detail, "memcached %s at %s", version, name);
 		} else {
 			buf_printf(&detail, "%s does not answer", name);
-			report->state = BACKEND_IMPAIRED;
+			report->state = BACKEND_USABLE;
 		}
 	}
-	if (report->state == BACKEND_IMPAIRED)
+	if (report->state == BACKEND_USABLE)
 		buf_puts(&detail, ": everything works without, only slower; check "
 				  "memcached_servers, and that memcached runs");
 	report->detail = arena_strdup(arena, detail.data);
