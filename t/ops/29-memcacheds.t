@@ -72,7 +72,7 @@ start_memcached($_) for 0 .. 2;
 # ---- Two hosts behind one nginx ----
 
 # Each lists the servers in another order, as whoever wrote its areg.conf pleased.
-my %set = (public_url => 'http://registry.test', cache_retry => '300ms', limit_search => '250000 ' . LIMIT . ' 250000 250000');
+my %set = (public_url => 'http://registry.test', cache_retry => '200ms', limit_search => '250000 ' . LIMIT . ' 250000 250000');
 my $here = Areg::Test->start(workers => 4, without => ['memcached'],
 	set => { %set, memcached_servers => join ', ', @names });
 my $there = Areg::Test->start(workers => 4, beside => $here,
@@ -258,10 +258,10 @@ is($truth->wrong(@hosts), 0, 'every answer is what the database says');
 
 my @started;
 truth_ok($truth->run(writing => $here, reading => [$front], readers => READERS, after => 1,
-	seconds => SECONDS + 2, disturb => sub {
+	seconds => SECONDS + 1, disturb => sub {
 		my ($until) = @_;
 
-		sleep 1.5;
+		sleep 1;
 		my $master = $there->pid('aregd');
 		open my $in, '<', "/proc/$master/task/$master/children" or die "children: $!\n";
 		kill 'KILL', $master, split ' ', join '', <$in>;

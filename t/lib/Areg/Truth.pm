@@ -170,10 +170,11 @@ sub wrong
 {
 	my ($self, @hosts) = @_;
 	my $wrong = 0;
+	my %counts = map { @$_ } $self->{host}->psql(
+		'SELECT agent_uuid, count(*) FROM erc8004_reputation GROUP BY agent_uuid');
 
 	for my $agent (0 .. $self->{agents} - 1) {
-		my $count = $self->{host}->psql_value(
-			"SELECT count(*) FROM erc8004_reputation WHERE agent_uuid = '$self->{uuids}[$agent]'");
+		my $count = $counts{ $self->{uuids}[$agent] } // 0;
 
 		for my $host (@hosts) {
 			$wrong++ if grep { $_ != $count } map { ($self->shown($host, $agent))[0] // -1 } 1 .. 4;
