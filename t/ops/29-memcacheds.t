@@ -85,12 +85,15 @@ sub become_front
 {
 	my $http = $front->dir . '/nginx/http.conf';
 	my ($page, $text) = map { read_file($_) } root() . '/docs/scaling.md', $http;
-	my ($upstream) = $page =~ /^(upstream areg \{\n.*?^\}\n)/ms or die "no upstream in docs/scaling.md\n";
-	my @sockets = map { 'unix:' . $_->socket_path('aregd') } @hosts;
+	for my $name ('areg', 'areg_reads') {
+		my $block = qr/^upstream $name \{\n.*?^\}\n/ms;
+		my ($upstream) = $page =~ /($block)/ or die "no upstream $name in docs/scaling.md\n";
+		my @sockets = map { 'unix:' . $_->socket_path('aregd') } @hosts;
 
-	$upstream =~ s/10\.0\.0\.\d+:\d+/shift @sockets/ge;
-	die "docs/scaling.md shows other than two hosts\n" if @sockets;
-	$text =~ s/^upstream areg \{\n.*?^\}\n/$upstream/ms or die "no upstream in http.conf\n";
+		$upstream =~ s/10\.0\.0\.\d+:\d+/shift @sockets/ge;
+		die "docs/scaling.md shows other than two hosts\n" if @sockets;
+		$text =~ s/$block/$upstream/ or die "no upstream $name in http.conf\n";
+	}
 	open my $out, '>', $http or die "$http: $!\n";
 	print $out $text;
 	close $out or die "$http: $!\n";
