@@ -30,8 +30,8 @@ enum {
  * suits many short reads of pages that are in memory: one process for each, nothing compiled, and
  * an index always: a scan that stops at enough matches reads everything when they lie at the end. */
 static const char search_session[] =
-	"-c pg_trgm.word_similarity_threshold=0.4 -c random_page_cost=1.1 -c enable_seqscan=off"
-	" -c max_parallel_workers_per_gather=0 -c jit=off";
+	"SET pg_trgm.word_similarity_threshold = 0.4; SET random_page_cost = 1.1;"
+	"SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; SET jit = off;";
 
 /* A descriptor that tells of SIGTERM and SIGUSR1; -1 with errno set. */
 static int receive_signals(void)

@@ -249,47 +249,45 @@ static short wait_until(const struct db *db, short events, int64_t deadline_us)
 	}
 }
 
-/* The `options` of the connection: the operator's own from the URL, then ours. NULL when the URL
- * cannot be read; to be freed. */
-static char *session_options(struct db *db)
-{
-	char *why = NULL, *result = NULL;
-	const char *own = "";
-	PQconninfoOption *options = PQconninfoParse(db->options->url, &why);
+static enum flow take_answers(struct db *db, int64_t deadline_us, struct trip *trip);
 
-	if (!options) {
-		fail(db, DB_UNAVAILABLE, why ? why : "the database URL cannot be read");
-		PQfreemem(why);
-		return NULL;
-	}
-	for (const PQconninfoOption *o = options; o->keyword; o++)
-		if (strcmp(o->keyword, "options") == 0 && o->val)
-			own = o->val;
-	if (asprintf(&result,
-		    "%s -c statement_timeout=%d -c idle_in_transaction_session_timeout=%d"
-		    " -c TimeZone=UTC -c DateStyle=ISO %s",
-		    own, db->options->statement_timeout_ms, IDLE_IN_TRANSACTION_MS,
+/* Told once the connection stands and not along with it, as libpq's `options`: poolers refuse those,
+ * or drop them. So ours come after the operator's own in the URL, too. */
+static bool set_up_session(struct db *db, int64_t deadline_us)
+{
+	struct trip trip = { 0 };
+	enum flow flow = FLOW_LOST;
+	char *sql;
+
+	if (asprintf(&sql,
+		    "SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d;"
+		    "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; %s",
+		    db->options->statement_timeout_ms, IDLE_IN_TRANSACTION_MS,
 		    db->options->session ? db->options->session : "") < 0)
 		abort();
-	PQconninfoFree(options);
-	return result;
+	if (PQsendQuery(db->conn, sql))
+		flow = take_answers(db, deadline_us, &trip);
+	free(sql);
+	PQclear(trip.result);
+	if (flow == FLOW_DONE && !trip.failed)
+		return true;
+	if (!trip.failed)
+		fail(db, DB_UNAVAILABLE,
+			flow == FLOW_LATE ? "no answer to the attempt to connect in time"
+					  : PQerrorMessage(db->conn));
+	return false;
 }
 
 /* One attempt. On failure the reason is in db->error. */
 static bool connect_once(struct db *db)
 {
 	const int64_t deadline_us = now_us() + (int64_t)db->options->connect_timeout_ms * 1000;
-	char *options = session_options(db);
-	const char *const keys[] = { "dbname", "application_name", "client_encoding", "options",
-		NULL };
+	const char *const keys[] = { "dbname", "application_name", "client_encoding", NULL };
 	const char *const values[] = { db->options->url, db->options->application_name, "UTF8",
-		options, NULL };
+		NULL };
 	PostgresPollingStatusType state = PGRES_POLLING_WRITING;
 
-	if (!options)
-		return false;
 	db->conn = PQconnectStartParams(keys, values, 1);
-	free(options);
 	if (!db->conn)
 		abort();
 	PQsetNoticeReceiver(db->conn, take_notice, db);
@@ -309,7 +307,10 @@ static bool connect_once(struct db *db)
 		disconnect(db);
 		return false;
 	}
-	return true;
+	if (set_up_session(db, deadline_us))
+		return true;
+	disconnect(db);
+	return false;
 }
 
 enum db_status db_connect(struct db *db)
@@ -333,13 +334,15 @@ enum db_status db_connect(struct db *db)
 			db->backoff_ms = BACKOFF_MOST_MS;
 		db->retry_at_us = now_us() + (int64_t)db->backoff_ms * 1000;
 		log_event(LOG_LEVEL_WARN, "database not reached",
+			LOG_TEXT("as", db->options->application_name),
 			LOG_TEXT("reason", db->error.message),
 			LOG_NUMBER("next_try_ms", db->backoff_ms));
 		return DB_UNAVAILABLE;
 	}
 	if (db->was_connected) {
 		db->meter.reconnects++;
-		log_event(LOG_LEVEL_INFO, "database reached again", LOG_TEXT("by", "reconnect"));
+		log_event(LOG_LEVEL_INFO, "database reached again",
+			LOG_TEXT("as", db->options->application_name));
 	}
 	db->was_connected = true;
 	db->backoff_ms = 0;
@@ -534,6 +537,7 @@ static enum flow make_trip(struct db *db, struct trip *trip)
 			db->begin_due = false; /* what follows in the body must not begin anew */
 		}
 		log_event(LOG_LEVEL_WARN, "database connection lost",
+			LOG_TEXT("as", db->options->application_name),
 			LOG_TEXT("reason", db->error.message),
 			LOG_TEXT("sqlstate", db->error.sqlstate));
 		disconnect(db);
@@ -864,6 +868,7 @@ enum db_status db_wait_notify(struct db *db, int timeout_ms, char *payload, size
 		if (!still_connected(db)) {
 			fail(db, DB_UNAVAILABLE, "the server has closed the connection");
 			log_event(LOG_LEVEL_WARN, "database connection lost",
+				LOG_TEXT("as", db->options->application_name),
 				LOG_TEXT("reason", db->error.message));
 			disconnect(db);
 			return DB_UNAVAILABLE;

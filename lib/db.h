@@ -23,7 +23,7 @@ struct db_options {
 	int connect_timeout_ms; /* for one attempt to connect */
 	int statement_timeout_ms; /* told to the server, and kept by the client should the
 					 server not answer at all (then a second later) */
-	const char *session; /* more settings of the session, as "-c name=value …", or NULL */
+	const char *session; /* more settings of the session, as "SET name = value; …", or NULL */
 };
 
 enum db_status {
