@@ -171,7 +171,7 @@ void keys_list(struct call *call)
 		return;
 	}
 	compose_list(&query, call, &page);
-	status = query_run(&query, call->worker->db, call->arena, &rows);
+	status = query_run(&query, call, &rows);
 	if (status == DB_CALLER && page.after_key != NULL) {
 		fault_add(&faults, "validation_failed", "cursor", "is not one that a list gave");
 		call_refuse(call, &faults);

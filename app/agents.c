@@ -154,8 +154,7 @@ const char *agent_uuid_named(struct call *call)
 		return NULL;
 	if (params[0] != NULL)
 		return params[0];
-	status = db_run(
-		call->worker->db, &find_agent, params, AGENT_NAMED_PARAMS, call->arena, &rows);
+	status = call_read(call, &find_agent, params, AGENT_NAMED_PARAMS, &rows);
 	if (status != DB_OK)
 		call_db_failed(call, status);
 	else if (db_text(&rows, 0, 0) == NULL)
@@ -189,8 +188,7 @@ void agents_get(struct call *call)
 
 	if (!agent_named(call, params))
 		return;
-	status = db_run(
-		call->worker->db, &get_agent, params, AGENT_NAMED_PARAMS, call->arena, &rows);
+	status = call_read(call, &get_agent, params, AGENT_NAMED_PARAMS, &rows);
 	if (status != DB_OK)
 		call_db_failed(call, status);
 	else if (rows.count == 0)
@@ -207,8 +205,7 @@ void agents_registration(struct call *call)
 
 	if (!agent_named(call, params))
 		return;
-	status = db_run(call->worker->db, &get_registration, params, AGENT_NAMED_PARAMS,
-		call->arena, &rows);
+	status = call_read(call, &get_registration, params, AGENT_NAMED_PARAMS, &rows);
 	if (status != DB_OK)
 		call_db_failed(call, status);
 	else if (rows.count == 0)

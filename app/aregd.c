@@ -47,12 +47,12 @@ static const char usage[] =
 
 static int test_backends(struct arena *arena, const struct settings *settings)
 {
-	struct backend_report reports[BACKENDS];
+	struct backend_report reports[BACKENDS_MAX];
+	const size_t count = backends_check(arena, settings, reports);
 	int exit_code = EXIT_SUCCESS;
 
 	printf("configuration: %s is right\n", settings->source);
-	backends_check(arena, settings, reports);
-	for (size_t i = 0; i < BACKENDS; i++) {
+	for (size_t i = 0; i < count; i++) {
 		printf("%s: %s\n", reports[i].name, reports[i].detail);
 		if (reports[i].state != BACKEND_OK)
 			exit_code = EXIT_BACKENDS;

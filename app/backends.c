@@ -1,6 +1,7 @@
 /* Connections of its own, closed again: it runs before workers are forked. */
 #include "app/backends.h"
 
+#include "app/replicas.h"
 #include "lib/buf.h"
 #include "lib/cache.h"
 #include "lib/db.h"
@@ -96,9 +97,41 @@ static void check_memcached(
 	cache_free(cache);
 }
 
-void backends_check(struct arena *arena, const struct settings *settings,
-	struct backend_report reports[BACKENDS])
+static void check_replica(
+	struct arena *arena, struct replicas *replicas, size_t at, struct backend_report *report)
 {
+	struct replica_report found;
+
+	replicas_look(replicas, at, arena, &found);
+	*report = (struct backend_report){ .name = arena_printf(arena, "replica %zu", at + 1),
+		.state = BACKEND_USABLE };
+	if (!found.is_reachable)
+		report->detail = arena_printf(arena,
+			"%s: reads go elsewhere; check database_read, and that it runs",
+			found.version);
+	else if (!found.is_replica)
+		report->detail = "this is no replica, and is not asked: check database_read";
+	else if (found.schema_version != AREG_SCHEMA_VERSION)
+		report->detail = arena_printf(arena,
+			"PostgreSQL %s, schema version %lld where this program needs %d: does it "
+			"replay the log of database_url?",
+			found.version, (long long)found.schema_version, AREG_SCHEMA_VERSION);
+	else
+		*report = (struct backend_report){ report->name, BACKEND_OK,
+			arena_printf(arena, "PostgreSQL %s, %lld ms behind", found.version,
+				(long long)found.lag_ms) };
+}
+
+size_t backends_check(struct arena *arena, const struct settings *settings,
+	struct backend_report reports[BACKENDS_MAX])
+{
+	struct replicas *replicas = replicas_new(settings, NULL, 0, "areg check", NULL);
+	const size_t count = replicas_count(replicas);
+
 	check_database(arena, settings, &reports[0]);
 	check_memcached(arena, settings, &reports[1]);
+	for (size_t i = 0; i < count; i++)
+		check_replica(arena, replicas, i, &reports[2 + i]);
+	replicas_free(replicas);
+	return 2 + count;
 }

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 
+#include "app/progress.h"
 #include "app/settings.h"
 
 enum backend_state {
@@ -14,16 +15,17 @@ enum backend_state {
 };
 
 struct backend_report {
-	const char *name; /* "database", "memcached" */
+	const char *name; /* "database", "memcached", "replica 1" */
 	enum backend_state state;
 	const char
 		*detail; /* "PostgreSQL 15.4, schema version 5" or what is wrong and what to do */
 };
 
-enum { BACKENDS = 2 };
+enum { BACKENDS_MAX = 2 + REPLICAS_MAX };
 
-/* Connects to each backend, looks, and disconnects. Texts are the arena's. */
-void backends_check(struct arena *arena, const struct settings *settings,
-	struct backend_report reports[BACKENDS]);
+/* Connects to each backend, looks, and disconnects. Returns how many there are: at least database and
+ * memcached, in that order. Texts are the arena's. */
+size_t backends_check(struct arena *arena, const struct settings *settings,
+	struct backend_report reports[BACKENDS_MAX]);
 
 #endif

@@ -89,8 +89,7 @@ static const char *agent_of_token(const struct call *call, const struct agentid 
 	if (answers_find(answers, key, now_s(), call->arena, &known))
 		return known.body;
 	label = answers_lasting_label(answers);
-	if (db_run(call->worker->db, &find_agent, params, 3, call->arena, &rows) != DB_OK ||
-		rows.count == 0)
+	if (call_read(call, &find_agent, params, 3, &rows) != DB_OK || rows.count == 0)
 		return NULL;
 	known.target = "";
 	known.body = db_text(&rows, 0, 0);
@@ -258,6 +257,7 @@ static void answer_anew(struct question *question, bool may_be_kept)
 	const struct http_response before = *call->response;
 	struct answer answer;
 
+	call->read_position = question->ticket.is_valid ? question->ticket.position : 0;
 	ask_handler(question);
 	if (question->keeps && is_plain(call->response, before.header_count)) {
 		answer = kept_form(call->response);
@@ -316,11 +316,22 @@ static bool wants_truth(const struct call *call)
 	return call->caller != NULL && control != NULL && strstr(control, "no-cache") != NULL;
 }
 
+/* Whoever wants the truth is told it by the primary; so is everybody first, while this host may not
+ * have heard of all that changed. What is a caller's own is never asked of a replica. */
+static enum call_readers readers(const struct call *call, bool is_fresh)
+{
+	if (call->route->caching < REVALIDATE || wants_truth(call))
+		return READ_PRIMARY;
+	return is_fresh && progress_is_settled(call->worker->hot->progress) ? READ_REPLICA_FIRST
+									    : READ_PRIMARY_FIRST;
+}
+
 void cached_serve(struct call *call)
 {
 	struct question question;
 	const bool is_fresh = callers_are_fresh(call->worker->hot->callers, clock_unix_ms());
 
+	call->readers = readers(call, is_fresh);
 	if (!put_question(call, &question)) {
 		call->route->serve(call);
 		return;
@@ -360,24 +371,43 @@ static void drop_all(struct call *call)
 	answers_drop_all(answers_of(call));
 }
 
-void cached_drop(struct call *call)
+/* Requires of replicas what was committed, before it is dropped from caches that they may fill. */
+static bool tell_progress(struct call *call)
+{
+	struct progress *progress = call->worker->hot->progress;
+	enum db_status status = call->db_status;
+
+	if (!progress_is_wanted(progress))
+		return true;
+	if (status != DB_OUTCOME_UNKNOWN)
+		status = progress_tell(progress, call->worker->db, call->arena);
+	if (status == DB_OK)
+		return true;
+	progress_doubt(progress);
+	/* A primary that works, but does not tell, is asked first from now on. */
+	return status == DB_OURS || call->response->status >= 400;
+}
+
+bool cached_drop(struct call *call)
 {
 	const int status = call->response->status;
+	/* It does not say what: anything. */
+	const bool may_be_any = call->change_count == 0 && changes_answers(call->route) &&
+				(status < 400 || status >= 500);
+	bool is_told;
 
-	if (changed_nothing(call))
-		return;
-	if (call->changed_all || (call->change_count == 0 && changes_answers(call->route) &&
-					 (status < 400 || status >= 500))) {
-		/* It does not say what: anything. */
+	if (changed_nothing(call) || (!call->changed_all && !may_be_any && call->change_count == 0))
+		return true;
+	is_told = tell_progress(call);
+	if (call->changed_all || may_be_any) {
 		drop_all(call);
-		return;
+		return is_told;
 	}
-	if (call->change_count == 0)
-		return;
 	level2_changed(
 		&call->worker->level2, call->changed_agents, call->change_count, call->arena);
 	for (size_t i = 0; i < call->change_count; i++)
 		answers_changed(answers_of(call), call->changed_agents[i]);
+	return is_told;
 }
 
 /* ---- Warming ---- */

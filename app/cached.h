@@ -13,8 +13,9 @@
  * keeps what that says; any other call by its handler alone. */
 void cached_serve(struct call *call);
 
-/* Drops what the call has changed, or may have: before its answer goes out. */
-void cached_drop(struct call *call);
+/* Drops what the call has changed, or may have: before its answer goes out. False when nobody can be
+ * kept from reading what was before, on a replica: then its success must not be acknowledged. */
+MUST_CHECK bool cached_drop(struct call *call);
 
 enum warmth {
 	WARM_STORED,

@@ -1,9 +1,11 @@
 /* The answers and refusals that all handlers share. */
 #include "app/call.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "app/metering.h"
+#include "app/replicas.h"
 #include "app/routes.h"
 #include "lib/log.h"
 
@@ -59,6 +61,44 @@ bool call_body(struct call *call, void *target, struct json_doc *doc, struct fau
 		return false;
 	}
 	return true;
+}
+
+static bool read_from_replica(const struct call *call, const struct db_statement *statement,
+	const char *const *params, size_t count, struct db_rows *rows)
+{
+	const enum replica_outcome outcome = replicas_read(call->worker->replicas,
+		call->read_position, statement, params, count, call->arena, rows);
+
+	if (outcome == REPLICA_ANSWERED)
+		metrics_add(call->worker->metrics, METER_READS, METER_READ_REPLICA, 0, 1);
+	else
+		metrics_add(call->worker->metrics, METER_REPLICA_FALLBACKS, outcome - 1, 0, 1);
+	return outcome == REPLICA_ANSWERED;
+}
+
+/* Whether the primary could not be asked, as far as one can tell from here. */
+static bool is_primary_away(const struct call *call, enum db_status status)
+{
+	return status == DB_UNAVAILABLE ||
+	       (status == DB_TIMEOUT && db_last_error(call->worker->db)->sqlstate[0] == '\0');
+}
+
+enum db_status call_read(const struct call *call, const struct db_statement *statement,
+	const char *const *params, size_t count, struct db_rows *rows)
+{
+	const bool has_replicas = call->worker->replicas != NULL;
+	enum db_status status;
+
+	assert(statement->effect == DB_READS);
+	if (has_replicas && call->readers == READ_REPLICA_FIRST &&
+		read_from_replica(call, statement, params, count, rows))
+		return DB_OK;
+	status = db_run(call->worker->db, statement, params, count, call->arena, rows);
+	if (has_replicas && call->readers == READ_PRIMARY_FIRST && is_primary_away(call, status) &&
+		read_from_replica(call, statement, params, count, rows))
+		return DB_OK;
+	metrics_add(call->worker->metrics, METER_READS, METER_READ_PRIMARY, 0, 1);
+	return status;
 }
 
 void call_db_failed(struct call *call, enum db_status status)

@@ -25,6 +25,13 @@ struct route_input {
 	const char *const *repeatable; /* likewise; these may stand several times */
 };
 
+/* Who may be asked by call_read(). */
+enum call_readers {
+	READ_PRIMARY, /* it alone */
+	READ_PRIMARY_FIRST, /* and a replica when it cannot be asked */
+	READ_REPLICA_FIRST, /* and it when no replica can answer */
+};
+
 struct call {
 	struct worker *worker;
 	struct arena *arena;
@@ -37,6 +44,8 @@ struct call {
 	size_t change_count;
 	bool changed_all; /* more than could be named */
 	bool is_shared; /* others are told the same answer: nothing in it is the caller's own */
+	enum call_readers readers;
+	uint64_t read_position; /* replicas must have replayed at least that: see app/progress.h */
 	bool in_transaction; /* the handler runs within one: see idempotency.h */
 	enum db_status db_status; /* of the failure that call_db_failed() answered, else DB_OK */
 };
@@ -55,6 +64,14 @@ void call_refuse(struct call *call, const struct faults *faults);
 
 /* Answers with a problem of one sentence. */
 void call_problem(struct call *call, int status, const char *code, const char *detail);
+
+/*
+ * Runs a statement of effect DB_READS where the call may read: on the primary, as db_run(), or on a
+ * replica that has all that is required of it. What fails on a replica the primary is asked, so that
+ * db_last_error() of the worker's connection says what is to be said of a failure.
+ */
+MUST_CHECK enum db_status call_read(const struct call *call, const struct db_statement *statement,
+	const char *const *params, size_t count, struct db_rows *rows);
 
 /*
  * Answers for a database call that failed, by the failure policy: 503 with Retry-After, 503

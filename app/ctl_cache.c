@@ -170,7 +170,7 @@ static enum ctl_exit cache_flush(struct ctl *ctl, const void *arg)
 	bool is_void;
 
 	(void)arg;
-	level2_init(&level2, ctl->arena, &ctl->settings, cache, NULL);
+	level2_init(&level2, ctl->arena, &ctl->settings, cache, NULL, NULL);
 	is_void = level2_drop_all(&level2);
 	cache_free(cache);
 	ctl_open_db(ctl, TIMEOUT_MS);

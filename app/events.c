@@ -74,7 +74,7 @@ static void answer_end(struct call *call)
 {
 	const struct db_rows none = { 0 };
 	struct db_rows rows;
-	enum db_status status = db_run(call->worker->db, &find_end, NULL, 0, call->arena, &rows);
+	enum db_status status = call_read(call, &find_end, NULL, 0, &rows);
 
 	if (status != DB_OK)
 		call_db_failed(call, status);
@@ -88,8 +88,7 @@ static void answer_after(struct call *call, const char *after, size_t limit)
 	const char *values[] = { arena_strndup(call->arena, after, (size_t)(dot - after)), dot + 1,
 		arena_printf(call->arena, "%zu", limit + 1) };
 	struct db_rows rows;
-	enum db_status status =
-		db_run(call->worker->db, &list_events, values, 3, call->arena, &rows);
+	enum db_status status = call_read(call, &list_events, values, 3, &rows);
 
 	if (status != DB_OK)
 		call_db_failed(call, status);

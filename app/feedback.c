@@ -227,7 +227,7 @@ bool feedback_named(struct call *call, struct feedback_named *named)
 	named->id = feedback_id_named(call);
 	if (named->id == NULL)
 		return false;
-	status = db_run(call->worker->db, &find_feedback, &named->id, 1, call->arena, &rows);
+	status = call_read(call, &find_feedback, &named->id, 1, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 		return false;
@@ -400,7 +400,7 @@ void feedback_list(struct call *call)
 		return;
 	}
 	compose(&query, &filter, params, call->arena);
-	status = query_run(&query, call->worker->db, call->arena, &rows);
+	status = query_run(&query, call, &rows);
 	if (status == DB_CALLER && filter.page.after_id != NULL) {
 		fault_add(&faults, "validation_failed", "cursor", "is not one that a list gave");
 		call_refuse(call, &faults);

@@ -2,6 +2,7 @@
 #include "app/health.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,14 +52,31 @@ void health_look(
 		report->cache = DEGRADED;
 }
 
+void health_look_at_replicas(
+	struct replicas *replicas, struct arena *arena, struct health_report *report)
+{
+	struct replica_report found;
+
+	report->replica_count = replicas_count(replicas);
+	for (size_t i = 0; i < report->replica_count; i++) {
+		replicas_look(replicas, i, arena, &found);
+		report->replicas[i] = (struct replica_health){ .lag_ms = found.lag_ms,
+			.role = !found.is_reachable ? "unknown"
+				: found.is_replica  ? "replica"
+						    : "primary" };
+	}
+}
+
 static void look(struct call *call, struct health_report *report)
 {
 	struct worker *worker = call->worker;
 
 	if (worker->watch != NULL)
 		watch_ask(worker->watch, call->arena, report);
-	else
+	else {
 		health_look(worker->db, worker->cache, call->arena, report);
+		health_look_at_replicas(worker->replicas, call->arena, report);
+	}
 	if (report->cache == UNHEALTHY)
 		report->cache = DEGRADED; /* at worst: everything works without */
 }
@@ -75,6 +93,37 @@ static enum health check_workers(struct call *call)
 
 	board_count(call->worker->board, &ready, &busy);
 	return ready >= board_wanted(call->worker->board) ? HEALTHY : DEGRADED;
+}
+
+static bool is_replica(const struct replica_health *replica)
+{
+	return strcmp(replica->role, "replica") == 0;
+}
+
+static enum health check_replicas(const struct health_report *report)
+{
+	for (size_t i = 0; i < report->replica_count; i++)
+		if (!is_replica(&report->replicas[i]))
+			return DEGRADED;
+	return HEALTHY;
+}
+
+static void write_replicas(struct json_out *out, const struct health_report *report)
+{
+	json_key(out, "replicas");
+	json_open_array(out);
+	for (size_t i = 0; i < report->replica_count; i++) {
+		const struct replica_health *replica = &report->replicas[i];
+
+		json_open_object(out);
+		json_string(out, "role", replica->role);
+		if (is_replica(replica))
+			json_integer(out, "lag_ms", replica->lag_ms);
+		else
+			json_raw(out, "lag_ms", NULL);
+		json_close_object(out);
+	}
+	json_close_array(out);
 }
 
 static const char *now_text(struct arena *arena)
@@ -100,6 +149,8 @@ void health_get(struct call *call)
 	worst = report.database > report.cache ? report.database : report.cache;
 	if (workers > worst)
 		worst = workers;
+	if (check_replicas(&report) > worst)
+		worst = DEGRADED;
 	out = call_answer(call, worst == UNHEALTHY ? 503 : 200);
 	if (worst == UNHEALTHY)
 		http_header_add(call->response, "Retry-After", "1");
@@ -117,6 +168,7 @@ void health_get(struct call *call)
 	json_integer(&out, "out",
 		(long long)(cache_server_count(call->worker->cache) - servers_in(&report)));
 	json_close_object(&out);
+	write_replicas(&out, &report);
 	json_string(&out, "limits", limits_are_shared(&report) ? "shared" : "per_host");
 	json_string(&out, "version", PACKAGE_VERSION);
 	json_string(&out, "timestamp", now_text(call->arena));
@@ -237,6 +289,23 @@ static void print_cache(
 		(unsigned long long)answers_distrusts(call->worker->hot->answers));
 }
 
+static void print_replicas(const struct health_report *report, struct buf *out)
+{
+	static const char up[] = "areg_replica_up", lag[] = "areg_replica_lag_seconds";
+
+	if (report->replica_count == 0)
+		return;
+	print_gauge(out, up, "Whether a server of database_read answers, and is a replica.");
+	for (size_t i = 0; i < report->replica_count; i++)
+		buf_printf(out, "%s{replica=\"%zu\"} %d\n", up, i + 1,
+			is_replica(&report->replicas[i]));
+	print_gauge(out, lag, "How old the last transaction is that it has; 0 when it has all.");
+	for (size_t i = 0; i < report->replica_count; i++)
+		if (is_replica(&report->replicas[i]))
+			buf_printf(out, "%s{replica=\"%zu\"} %.3f\n", lag, i + 1,
+				(double)report->replicas[i].lag_ms / 1000);
+}
+
 /* Left out while the database is away: a scrape must not fail with it. Its name, which others know,
  * is a counter's, and promtool(1) would complain of a gauge that has one. */
 static void print_agents(const struct health_report *report, struct buf *out)
@@ -261,5 +330,6 @@ void metrics_get(struct call *call)
 	print_memory(out, call->worker->board);
 	print_limiter(call, &report, out);
 	print_cache(call, &report, out);
+	print_replicas(&report, out);
 	print_agents(&report, out);
 }

@@ -3,6 +3,7 @@
 #define AREG_HEALTH_H
 
 #include "app/call.h"
+#include "app/replicas.h"
 
 enum health { HEALTHY, DEGRADED, UNHEALTHY };
 
@@ -10,12 +11,22 @@ enum health { HEALTHY, DEGRADED, UNHEALTHY };
 struct health_report {
 	enum health database, cache;
 	uint32_t cache_servers; /* of memcached, those that are in and answer, a bit each */
+	struct replica_health {
+		const char
+			*role; /* "replica"; "primary": it is none; "unknown": it does not answer */
+		int64_t lag_ms;
+	} replicas[REPLICAS_MAX];
+	size_t replica_count;
 	const char *agents; /* lines of a gauge of active agents; NULL: not known */
 };
 
-/* Asks both. Texts are the arena's. */
+/* Asks database and cache. Texts are the arena's. */
 void health_look(
 	struct db *db, struct cache *cache, struct arena *arena, struct health_report *report);
+
+/* Asks the replicas, one after the other, each for database_read_timeout at most. */
+void health_look_at_replicas(
+	struct replicas *replicas, struct arena *arena, struct health_report *report);
 
 void health_get(struct call *call);
 void metrics_get(struct call *call);

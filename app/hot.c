@@ -1,4 +1,4 @@
-/* Lays out the host's shared memory: view, callers, limits and answers. */
+/* Lays out the host's shared memory: progress, view, callers, limits and answers. */
 #include "app/hot.h"
 
 #include <errno.h>
@@ -6,7 +6,10 @@
 #include "lib/shm.h"
 
 enum { HOT_LEAST = 1024 * 1024, CACHE_LINE = 64 };
-enum { VIEW_BYTES = (sizeof(struct cache_view) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE };
+enum {
+	VIEW_BYTES = (sizeof(struct cache_view) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE,
+	HEAD_BYTES = PROGRESS_BYTES + VIEW_BYTES
+};
 
 /* The most items whose table fits that many bytes. */
 static size_t fitting(size_t bytes, size_t (*bytes_for)(size_t items))
@@ -27,10 +30,11 @@ static size_t fitting(size_t bytes, size_t (*bytes_for)(size_t items))
 /* Where everything is, in memory that is there. Returns the bytes of each part but the last. */
 static size_t lay_out(struct hot *hot)
 {
-	const size_t part = (hot->bytes - VIEW_BYTES) / 8 / CACHE_LINE * CACHE_LINE;
-	char *at = (char *)hot->memory + VIEW_BYTES;
+	const size_t part = (hot->bytes - HEAD_BYTES) / 8 / CACHE_LINE * CACHE_LINE;
+	char *at = (char *)hot->memory + HEAD_BYTES;
 
-	hot->view = hot->memory;
+	hot->progress = hot->memory;
+	hot->view = (struct cache_view *)((char *)hot->memory + PROGRESS_BYTES);
 	hot->callers = (struct callers *)at;
 	hot->limiter = (struct limiter *)(at + part);
 	hot->answers = (struct answers *)(at + 2 * part);
@@ -50,9 +54,10 @@ int hot_new(struct hot *hot, size_t bytes)
 	if (hot->memory == NULL)
 		return -1;
 	part = lay_out(hot);
+	progress_init(hot->memory);
 	callers_init(hot->callers, fitting(part, callers_bytes));
 	limiter_init(hot->limiter, fitting(part, limiter_bytes));
-	if (answers_init(hot->answers, bytes - VIEW_BYTES - 2 * part) != NULL)
+	if (answers_init(hot->answers, bytes - HEAD_BYTES - 2 * part) != NULL)
 		return 0;
 	hot_free(hot);
 	return -1;

@@ -108,7 +108,7 @@ void leaderboard_get(struct call *call)
 		return;
 	}
 	compose(&query, &board, call->arena);
-	status = query_run(&query, call->worker->db, call->arena, &rows);
+	status = query_run(&query, call, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 		return;

@@ -1,6 +1,7 @@
 /* Tokens are drawn anew for each change, so that nothing depends on counting or on clocks. */
 #include "app/level2.h"
 
+#include <endian.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -29,11 +30,11 @@ static void digest_hex(const struct buf *text, char hex[LEVEL2_SPACE])
 }
 
 void level2_init(struct level2 *level2, struct arena *arena, const struct settings *settings,
-	struct cache *cache, struct answers *answers)
+	struct cache *cache, struct answers *answers, const struct progress *progress)
 {
 	struct buf text;
 
-	*level2 = (struct level2){ .cache = cache, .answers = answers };
+	*level2 = (struct level2){ .cache = cache, .answers = answers, .progress = progress };
 	buf_init(&text, arena, 1024);
 	buf_puts(&text, settings_database(arena, settings));
 	digest_hex(&text, level2->space);
@@ -90,6 +91,26 @@ static void answer_key(const struct level2 *level2, const char *agent_uuid, cons
 	name_key(level2, agent_uuid, name, key);
 }
 
+/* ---- Tokens ---- */
+
+/* Half of it random, half the position that is required when it is drawn. */
+static bool draw_token(const struct level2 *level2, char token[LEVEL2_TOKEN])
+{
+	const uint64_t position =
+		htobe64(level2->progress == NULL ? 0 : progress_required(level2->progress));
+
+	memcpy(token + LEVEL2_TOKEN - sizeof position, &position, sizeof position);
+	return random_text(token, LEVEL2_TOKEN - sizeof position);
+}
+
+static uint64_t token_position(const char *token)
+{
+	uint64_t position;
+
+	memcpy(&position, token + LEVEL2_TOKEN - sizeof position, sizeof position);
+	return be64toh(position);
+}
+
 /* ---- Trust ---- */
 
 bool level2_is_trusted(const struct level2 *level2)
@@ -110,13 +131,19 @@ static bool distrust(struct level2 *level2)
 	return false;
 }
 
+static bool draw_one(const void *level2, char *token, size_t len)
+{
+	(void)len;
+	return draw_token(level2, token);
+}
+
 /* A new token of everything, on each server. */
 static bool void_all(struct level2 *level2, uint64_t *view)
 {
 	char key[KEY_BYTES];
 
 	name_key(level2, NULL, "all", key);
-	return cache_set_everywhere(level2->cache, key, random_text, LEVEL2_TOKEN, TOKEN_TTL_S,
+	return cache_set_everywhere(level2->cache, key, draw_one, level2, LEVEL2_TOKEN, TOKEN_TTL_S,
 		       view) == CACHE_HIT;
 }
 
@@ -143,7 +170,7 @@ static void make_token(struct level2 *level2, const char *key)
 {
 	char token[LEVEL2_TOKEN];
 
-	if (random_text(token, sizeof token) &&
+	if (draw_token(level2, token) &&
 		!cache_post_new(level2->cache, key, token, sizeof token, TOKEN_TTL_S))
 		log_debug("memcached went away while a token was made");
 }
@@ -180,13 +207,17 @@ bool level2_find(struct level2 *level2, const char *agent_uuid, const char *text
 	if (cache_get_many(level2->cache, keys, 3, arena, values) == CACHE_AWAY ||
 		cache_view(level2->cache) != view)
 		return false;
-	ticket->is_valid = true;
+	*ticket = (struct level2_ticket){ .is_valid = true };
 	for (size_t i = 0; i < 2; i++) {
 		if (values[i].bytes == NULL || values[i].len != LEVEL2_TOKEN) {
 			ticket->is_valid = false;
 			make_token(level2, keys[i]);
 		} else {
+			const uint64_t position = token_position(values[i].bytes);
+
 			memcpy(ticket->tokens + i * LEVEL2_TOKEN, values[i].bytes, LEVEL2_TOKEN);
+			if (position > ticket->position)
+				ticket->position = position;
 		}
 	}
 	return read_answer(&values[2], ticket, answer);
@@ -220,7 +251,7 @@ static enum cache_status set_anew(
 
 	for (size_t i = 0; i < count && status == CACHE_HIT; i++)
 		if (!known[i])
-			status = !random_text(token, sizeof token)
+			status = !draw_token(level2, token)
 					 ? CACHE_AWAY
 					 : cache_set(level2->cache, items[i].key, token,
 						   sizeof token, TOKEN_TTL_S);
@@ -244,7 +275,7 @@ bool level2_changed(
 		if (agent_uuids[i] != NULL)
 			token_key(level2, agent_uuids[i], keys[used++]);
 	for (size_t i = 0; i < used; i++) {
-		if (!random_text(tokens[i], LEVEL2_TOKEN))
+		if (!draw_token(level2, tokens[i]))
 			return distrust(level2);
 		items[i] = (struct cache_item){ keys[i], tokens[i], LEVEL2_TOKEN };
 	}

@@ -5,6 +5,11 @@
  * they are the present ones. Who changes something sets new tokens after the commit and before
  * acknowledging it.
  *
+ * A token also says what replicas must have replayed for what its maker knew to be true
+ * (app/progress.h): another host that has not heard of the change yet cannot fill the cache from a
+ * replica that has not, either. Should memcached lose a token just then, the host that makes it anew
+ * knows less, until its listener hears of the change and sets another.
+ *
  * Whoever cannot set a token, because memcached is away or slow, distrusts it for the whole host:
  * from then on nobody there reads or writes answers in it, until the listener has set a new token of
  * everything after the last such failure. So a memcached that slept through a change and woke up
@@ -50,6 +55,7 @@
 #define AREG_LEVEL2_H
 
 #include "app/answers.h"
+#include "app/progress.h"
 #include "app/settings.h"
 #include "lib/cache.h"
 
@@ -58,13 +64,14 @@ enum { LEVEL2_TOKEN = 16, LEVEL2_SPACE = 17 };
 struct level2 {
 	struct cache *cache;
 	struct answers *answers; /* of this host; NULL: a program that stands alone, and trusts */
+	const struct progress *progress; /* of this host; NULL: likewise, and asks the primary */
 	char space[LEVEL2_SPACE]; /* of the database: another one has other tokens */
 	char edition[LEVEL2_SPACE]; /* of the program and its settings: others answer otherwise */
 };
 
-/* Keeps cache and answers, which may be NULL. `arena` is for this call only. */
+/* Keeps cache, answers and progress, which may be NULL. `arena` is for this call only. */
 void level2_init(struct level2 *level2, struct arena *arena, const struct settings *settings,
-	struct cache *cache, struct answers *answers);
+	struct cache *cache, struct answers *answers, const struct progress *progress);
 
 /* Whether there is a memcached, and it may be believed. */
 bool level2_is_trusted(const struct level2 *level2);
@@ -72,6 +79,7 @@ bool level2_is_trusted(const struct level2 *level2);
 /* The tokens to store an answer under; from before it was asked for. */
 struct level2_ticket {
 	bool is_valid;
+	uint64_t position; /* that a replica must have replayed to answer under it */
 	char tokens[2 * LEVEL2_TOKEN];
 };
 

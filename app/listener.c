@@ -101,6 +101,7 @@ struct heard {
 struct listener {
 	struct hot *hot;
 	struct reports *reports; /* of errors; NULL: none is wanted */
+	struct progress *progress; /* that hot's */
 	int ready_fd; /* -1: nobody waits for it to listen, or no more */
 	struct db *db;
 	struct level2 level2;
@@ -111,6 +112,7 @@ struct listener {
 	bool listens;
 	bool has_listened;
 	bool is_deaf; /* could not ask what changed: says so once */
+	bool requires_in_vain; /* said once */
 };
 
 /* What is to be done now and then. Returns whether there is more to do at once. */
@@ -329,12 +331,29 @@ static struct chore *next_due(struct chore *chores, size_t count)
 
 /* ---- Hearing ---- */
 
+/* Replicas are to have replayed all that was heard: before it is dropped from what they may fill. */
+static void require(struct listener *listener)
+{
+	enum db_status status = DB_OK;
+
+	if (progress_is_wanted(listener->progress))
+		status = progress_settle(listener->progress, listener->db, listener->arena);
+	if (status != DB_OK && !listener->requires_in_vain)
+		log_event(LOG_LEVEL_WARN,
+			"replicas are not asked: the primary does not tell how far it is",
+			LOG_TEXT("status", db_status_name(status)),
+			LOG_TEXT("reason", db_last_error(listener->db)->message));
+	listener->requires_in_vain = status != DB_OK;
+}
+
 /* Tells memcached and the workers, in that order (see app/cached.c), what was heard. */
 static void pass_on(struct listener *listener)
 {
 	struct heard *heard = &listener->heard;
 	struct answers *answers = listener->hot->answers;
 
+	if (heard->all || heard->agent_count > 0 || heard->registry)
+		require(listener);
 	if (heard->all) {
 		level2_drop_all(&listener->level2);
 		answers_drop_all(answers);
@@ -433,6 +452,7 @@ static void begin_to_listen(struct listener *listener)
 	listener->snapshot = NULL;
 	if (db_listen(listener->db, channels) != DB_OK || !hear_changes(listener))
 		return;
+	require(listener);
 	/* Afterwards, not before: what changed until now was never heard of. */
 	if (!catch_up(listener))
 		level2_drop_all(&listener->level2);
@@ -483,8 +503,11 @@ static void say_fresh(struct listener *listener)
 {
 	const uint64_t asked_ms = clock_unix_ms();
 
-	if (hear_changes(listener) && hear(listener, 0))
-		callers_set_fresh_until(listener->hot->callers, asked_ms + FRESH_MS);
+	if (!hear_changes(listener) || !hear(listener, 0))
+		return;
+	if (!progress_is_settled(listener->progress))
+		require(listener);
+	callers_set_fresh_until(listener->hot->callers, asked_ms + FRESH_MS);
 }
 
 static void take_turn(struct listener *listener, struct chore *chores, size_t count)
@@ -536,13 +559,17 @@ int listener_run(
 	};
 	const struct cache_options cache_options = { settings->memcached_servers,
 		settings->cache_timeout_ms, settings->cache_retry_ms, hot->view };
-	struct listener listener = { .hot = hot, .reports = reports, .ready_fd = ready_fd };
+	struct listener listener = {
+		.hot = hot, .progress = hot->progress, .reports = reports, .ready_fd = ready_fd
+	};
 
 	listener.db = db_new(&options);
 	listener.arena = arena_new(64 * 1024, 256 * 1024 * 1024);
 	level2_init(&listener.level2, listener.arena, settings, cache_new(&cache_options),
-		hot->answers);
+		hot->answers, hot->progress);
 	cache_claim(listener.level2.cache);
+	if (settings_replicas(settings) > 0)
+		progress_want(hot->progress);
 	while (beside_wait(listener.listens ? 0 : PAUSE_MS)) {
 		take_turn(&listener, chores, sizeof chores / sizeof chores[0]);
 		arena_reset(listener.arena);

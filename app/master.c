@@ -768,10 +768,10 @@ static void answer_control(void *arg, const char *request, struct buf *text)
 static void log_backends(const struct settings *settings)
 {
 	struct arena *arena = arena_new(4096, 1024 * 1024);
-	struct backend_report reports[BACKENDS];
+	struct backend_report reports[BACKENDS_MAX];
+	const size_t count = backends_check(arena, settings, reports);
 
-	backends_check(arena, settings, reports);
-	for (size_t i = 0; i < BACKENDS; i++) {
+	for (size_t i = 0; i < count; i++) {
 		if (reports[i].state == BACKEND_OK)
 			log_info("%s: %s", reports[i].name, reports[i].detail);
 		else

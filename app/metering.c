@@ -92,6 +92,9 @@ struct metrics *metering_new(struct arena *arena, const struct settings *setting
 	const struct metric_labels by_status = status_labels(arena);
 	const struct metric_labels by_chain = chain_labels(arena, settings);
 	const struct metric_labels by_class = class_labels(arena);
+	static const char *const reader_texts[] = { "server=\"primary\"", "server=\"replica\"" };
+	static const char *const fallback_texts[] = { "reason=\"behind\"", "reason=\"away\"",
+		"reason=\"refused\"" };
 	const struct metric all[METERS] = {
 		[METER_REQUESTS] = { "erc8004_api_requests_total",
 			"Requests answered, by route template and status.", METRIC_COUNTER,
@@ -126,6 +129,13 @@ struct metrics *metering_new(struct arena *arena, const struct settings *setting
 		[METER_DB_RECONNECTS] = { "areg_database_reconnects_total",
 			"Connections to PostgreSQL made after a worker's first.", METRIC_COUNTER,
 			{ { NULL, 0 } } },
+		[METER_READS] = { "areg_database_reads_total",
+			"Reads of public data, by the server that was asked last.", METRIC_COUNTER,
+			{ { reader_texts, 2 } }, .from_zero = true },
+		[METER_REPLICA_FALLBACKS] = { "areg_replica_fallbacks_total",
+			"Reads that no replica answered, so that the primary was asked: all behind "
+			"a change, all away, or one refused.",
+			METRIC_COUNTER, { { fallback_texts, 3 } }, .from_zero = true },
 		[METER_LIMIT_REFUSALS] = { "areg_limiter_refusals_total",
 			"Requests refused with 429, by rate class.", METRIC_COUNTER, { by_class },
 			.from_zero = true },

@@ -19,6 +19,8 @@ enum meter {
 	METER_DB_ROUND_TRIPS,
 	METER_DB_RETRIES,
 	METER_DB_RECONNECTS,
+	METER_READS, /* by enum meter_reader */
+	METER_REPLICA_FALLBACKS, /* by enum replica_outcome without REPLICA_ANSWERED */
 	METER_LIMIT_REFUSALS, /* by enum rate_class */
 	METER_LIMIT_RESERVATIONS,
 	METER_LIMIT_FALLBACKS,
@@ -37,6 +39,8 @@ enum meter {
 	METER_LOG_DROPPED,
 	METERS,
 };
+
+enum meter_reader { METER_READ_PRIMARY, METER_READ_REPLICA };
 
 enum meter_outcome { METER_SUCCESS, METER_REFUSED, METER_FAILED };
 

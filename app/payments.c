@@ -309,7 +309,7 @@ void payments_list(struct call *call)
 		return;
 	}
 	compose(&query, &page);
-	status = query_run(&query, call->worker->db, call->arena, &rows);
+	status = query_run(&query, call, &rows);
 	if (status == DB_CALLER && page.after_id != NULL) {
 		page_refuse_cursor(call);
 	} else if (status != DB_OK) {

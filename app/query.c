@@ -32,12 +32,11 @@ void query_add(struct query *query, const char *sql, const char *value)
 	}
 }
 
-enum db_status query_run(
-	struct query *query, struct db *db, struct arena *arena, struct db_rows *rows)
+enum db_status query_run(struct query *query, const struct call *call, struct db_rows *rows)
 {
 	const struct db_statement statement = {
 		.name = "", .sql = query->sql.data, .effect = DB_READS
 	};
 
-	return db_run(db, &statement, query->params, query->param_count, arena, rows);
+	return call_read(call, &statement, query->params, query->param_count, rows);
 }

@@ -6,8 +6,8 @@
 #ifndef AREG_QUERY_H
 #define AREG_QUERY_H
 
+#include "app/call.h"
 #include "lib/buf.h"
-#include "lib/db.h"
 
 enum { QUERY_PARAMS_MAX = 64 };
 
@@ -25,8 +25,8 @@ void query_text(struct query *query, const char *sql);
 /* Adds a fragment of our own in which every ? stands for the same value. */
 void query_add(struct query *query, const char *sql, const char *value);
 
-/* Runs it: it only reads. */
+/* Runs it by call_read(): it only reads. */
 MUST_CHECK enum db_status query_run(
-	struct query *query, struct db *db, struct arena *arena, struct db_rows *rows);
+	struct query *query, const struct call *call, struct db_rows *rows);
 
 #endif

@@ -50,7 +50,7 @@ void registry_chains(struct call *call)
 	struct json_out out;
 	enum db_status status;
 
-	status = db_run(call->worker->db, &count_agents, NULL, 0, call->arena, &counts);
+	status = call_read(call, &count_agents, NULL, 0, &counts);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 		return;
@@ -110,7 +110,7 @@ void registry_stats(struct call *call)
 	struct json_out out;
 	enum db_status status;
 
-	status = db_run(call->worker->db, &get_totals, NULL, 0, call->arena, &rows);
+	status = call_read(call, &get_totals, NULL, 0, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 		return;

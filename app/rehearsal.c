@@ -245,7 +245,8 @@ static bool try_memory_and_worker(struct arena *arena, const struct settings *se
 
 int rehearsal_perform(struct arena *arena, const struct settings *settings)
 {
-	struct backend_report reports[BACKENDS];
+	struct backend_report reports[BACKENDS_MAX];
+	size_t count;
 	const char *why;
 
 	if (atoi(getenv(variable)) != HANDOVER_VERSION) {
@@ -258,8 +259,8 @@ int rehearsal_perform(struct arena *arena, const struct settings *settings)
 		fprintf(stderr, "log_file %s: %s\n", settings->log_file, why);
 		return 1;
 	}
-	backends_check(arena, settings, reports);
-	for (size_t i = 0; i < BACKENDS; i++) {
+	count = backends_check(arena, settings, reports);
+	for (size_t i = 0; i < count; i++) {
 		if (reports[i].state == BACKEND_OK || reports[i].state == BACKEND_USABLE)
 			continue;
 		fprintf(stderr, "%s: %s\n", reports[i].name, reports[i].detail);

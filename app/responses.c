@@ -161,8 +161,7 @@ void responses_list(struct call *call)
 	const char *params[] = { id, page.after_id, arena_printf(call->arena, "%zu", page.limit),
 		arena_printf(call->arena, "%zu", page.offset),
 		arena_printf(call->arena, "%d", TOTAL_EXACT_MAX) };
-	status = db_run(call->worker->db, &list_responses, params, sizeof params / sizeof params[0],
-		call->arena, &rows);
+	status = call_read(call, &list_responses, params, sizeof params / sizeof params[0], &rows);
 	if (status == DB_CALLER && page.after_id != NULL) {
 		fault_add(&faults, "validation_failed", "cursor", "is not one that a list gave");
 		call_refuse(call, &faults);

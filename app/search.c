@@ -569,7 +569,7 @@ static enum db_status estimate(const struct call *call, const struct search *sea
 	conditions = take_text(&query, call->arena);
 	query_text(&query, "EXPLAIN (FORMAT JSON) SELECT FROM ");
 	query_text(&query, all_found(search, conditions, call->arena));
-	status = query_run(&query, call->worker->db, call->arena, &rows);
+	status = query_run(&query, call, &rows);
 	if (status != DB_OK)
 		return status;
 	found = strstr(db_text(&rows, 0, 0), field);
@@ -631,7 +631,7 @@ static void search_agents(struct call *call)
 	}
 	query_init(&query, call->arena);
 	compose(&query, &search, call->arena);
-	status = query_run(&query, call->worker->db, call->arena, &rows);
+	status = query_run(&query, call, &rows);
 	if (status == DB_CALLER && search.page.after_key != NULL) {
 		/* A cursor that somebody made up: what it holds is not what it should. */
 		fault_add(&faults, "validation_failed", "cursor", "is not one that a list gave");

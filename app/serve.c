@@ -95,6 +95,7 @@ static bool has_no_stray_param(struct call *call)
 static void run(struct call *call)
 {
 	const char *idempotency_key = http_header(call->request, "HTTP_IDEMPOTENCY_KEY");
+	struct http_response before;
 
 	if (call->route->access == FOR_OPERATOR) {
 		call->route->serve(call);
@@ -103,14 +104,20 @@ static void run(struct call *call)
 	if (!authenticate(call, call->route->rate) || !is_allowed(call) ||
 		!has_no_stray_param(call))
 		return;
+	if (call->route->path.method == HTTP_GET) {
+		cached_serve(call);
+		return;
+	}
+	before = *call->response;
 	if (call->route->path.method == HTTP_POST && call->caller != NULL &&
 		idempotency_key != NULL)
 		idempotent_serve(call, idempotency_key);
-	else if (call->route->path.method == HTTP_GET)
-		cached_serve(call);
 	else
 		call->route->serve(call);
-	cached_drop(call);
+	if (!cached_drop(call)) {
+		*call->response = before;
+		call_db_failed(call, DB_OUTCOME_UNKNOWN);
+	}
 }
 
 /* On the private socket, which knows operators' routes only and must not look up keys. They take no
@@ -181,7 +188,7 @@ struct spent {
  * only may have neither. */
 static struct spent spent_by(const struct worker *worker)
 {
-	return (struct spent){ clock_us(), worker->db == NULL ? 0 : db_meter(worker->db)->waited_us,
+	return (struct spent){ clock_us(), worker_db_meter(worker).waited_us,
 		worker->cache == NULL ? 0 : cache_waited_us(worker->cache) };
 }
 
@@ -253,6 +260,12 @@ static void record(const struct call *call, size_t sent, const struct spent *spe
 		LOG_TEXT("client", call->request->client_address));
 }
 
+static void tag(struct worker *worker, const char *text)
+{
+	db_tag(worker->db, text);
+	replicas_tag(worker->replicas, text);
+}
+
 void serve(struct worker *worker, FCGX_Request *fcgi)
 {
 	const struct spent before = spent_by(worker);
@@ -267,7 +280,7 @@ void serve(struct worker *worker, FCGX_Request *fcgi)
 	http_request_read(&request, fcgi, worker->arena);
 	log_request_id(request.id);
 	if (worker->settings->database_request_ids && worker->db != NULL)
-		db_tag(worker->db, arena_printf(worker->arena, "areg %s", request.id));
+		tag(worker, arena_printf(worker->arena, "areg %s", request.id));
 	http_response_init(&response, worker->arena);
 	call.is_shared = http_header(&request, "AREG_SHARED") != NULL;
 	answer(&call);

@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "app/progress.h"
 #include "lib/cache.h"
 #include "lib/conf.h"
 #include "lib/json_in.h"
@@ -229,6 +230,40 @@ static const char *mask_database_url(struct arena *arena, const char *text)
 	return *shown == '\0' ? "postgresql:///" : shown; /* all by libpq's defaults */
 }
 
+/* Only as a URI, which has no blank in it: several stand in one value. */
+static const char *check_database_read(struct arena *arena, const char *text, const char **value)
+{
+	if (strncmp(text, "postgresql://", 13) != 0 && strncmp(text, "postgres://", 11) != 0)
+		return "does not begin with postgresql://";
+	return check_database_url(arena, text, value);
+}
+
+/* As a URI, in which libpq takes every key as a parameter. */
+static const char *mask_database_read(struct arena *arena, const char *text)
+{
+	PQconninfoOption *options = PQconninfoParse(text, NULL);
+	const char *shown = "postgresql://";
+
+	if (options == NULL)
+		return MASK;
+	for (const PQconninfoOption *option = options; option->keyword != NULL; option++) {
+		if (option->val == NULL)
+			continue;
+		shown = arena_printf(arena, "%s%s%s=", shown,
+			strchr(shown, '?') == NULL ? "/?" : "&", option->keyword);
+		if (strcmp(option->dispchar, "*") == 0) {
+			shown = arena_printf(arena, "%s" MASK, shown);
+			continue;
+		}
+		for (const char *at = option->val; *at != '\0'; at++)
+			shown = arena_printf(arena,
+				strchr(LETTERS DIGITS "-._~/", *at) != NULL ? "%s%c" : "%s%%%02X",
+				shown, (unsigned char)*at);
+	}
+	PQconninfoFree(options);
+	return shown;
+}
+
 static const char *check_memcached_servers(
 	struct arena *arena, const char *text, const char **value)
 {
@@ -319,6 +354,11 @@ static const struct conf_key top_keys[] = {
 		5 * MINUTE, .help = "How long to wait for a connection to PostgreSQL." },
 	{ "database_statement_timeout", CONF_DURATION, AT(database_statement_timeout_ms), "5s",
 		10 * MS, 1 * HOUR, .help = "How long one SQL statement may take." },
+	{ "database_read", CONF_LIST, AT(database_read), "", .check = check_database_read,
+		.mask = mask_database_read, .may_be_empty = true,
+		.help = "Replicas of PostgreSQL that may answer reads: URIs between blanks." },
+	{ "database_read_timeout", CONF_DURATION, AT(database_read_timeout_ms), "1s", 10 * MS,
+		5 * MINUTE, .help = "How long a replica may take, to connect and to answer." },
 	{ "database_request_ids", CONF_BOOL, AT(database_request_ids), "off",
 		.help = "Whether PostgreSQL's application_name carries a request's id." },
 	{ "memcached_servers", CONF_TEXT, AT(memcached_servers), "127.0.0.1:11211",
@@ -496,6 +536,16 @@ static void collect_rates(struct settings *settings)
 			abort(); /* check_rates() let it pass */
 }
 
+static void check_replicas(struct conf *conf, const struct settings *settings)
+{
+	const size_t count = settings_replicas(settings);
+
+	if (count > REPLICAS_MAX)
+		conf_fault(conf, conf_set_at(&conf->top, "database_read"),
+			"database_read: names %zu replicas where %d are the most", count,
+			REPLICAS_MAX);
+}
+
 static const struct chain *collect_chains(const struct conf *conf)
 {
 	struct chain *chains = arena_alloc(conf->arena, conf->section_count * sizeof *chains);
@@ -553,6 +603,7 @@ bool settings_load(struct arena *arena, const char *path, struct settings *setti
 	collect_rates(settings);
 	settings->chains = collect_chains(&conf);
 	settings->chain_count = conf.section_count;
+	check_replicas(&conf, settings);
 	check_chains(&conf, settings->chains);
 	collect_faults(&conf, faults);
 	return faults->count == 0;
@@ -572,6 +623,15 @@ const struct chain *settings_chain_by_id(const struct settings *settings, uint64
 		if (settings->chains[i].chain_id == chain_id)
 			return &settings->chains[i];
 	return NULL;
+}
+
+size_t settings_replicas(const struct settings *settings)
+{
+	size_t count = 0;
+
+	while (settings->database_read != NULL && settings->database_read[count] != NULL)
+		count++;
+	return count;
 }
 
 const char *settings_database(struct arena *arena, const struct settings *settings)

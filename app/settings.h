@@ -30,6 +30,9 @@ struct settings {
 	const char *database_url;
 	int database_connect_timeout_ms;
 	int database_statement_timeout_ms;
+	const char *const
+		*database_read; /* URLs of replicas, NULL-terminated, at most REPLICAS_MAX */
+	int database_read_timeout_ms; /* for connecting to one, and for its answer */
 	bool database_request_ids; /* PostgreSQL's application_name carries the request's id */
 
 	const char *memcached_servers; /* "" for none */
@@ -90,6 +93,9 @@ const struct chain *settings_chain(const struct settings *settings, const char *
 
 /* The chain with that EIP-155 id, or NULL. */
 const struct chain *settings_chain_by_id(const struct settings *settings, uint64_t chain_id);
+
+/* How many replicas database_read names. */
+size_t settings_replicas(const struct settings *settings);
 
 /* Which database that is: its URL without what is secret in it. */
 const char *settings_database(struct arena *arena, const struct settings *settings);

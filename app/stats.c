@@ -72,8 +72,7 @@ static void answer_row(struct call *call, const struct db_statement *statement,
 
 	if (!agent_named(call, params))
 		return;
-	status =
-		db_run(call->worker->db, statement, params, AGENT_NAMED_PARAMS, call->arena, &rows);
+	status = call_read(call, statement, params, AGENT_NAMED_PARAMS, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 		return;

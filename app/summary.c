@@ -73,8 +73,7 @@ void agents_summary(struct call *call)
 		call_refuse(call, &faults);
 		return;
 	}
-	status = db_run(call->worker->db, &get_summary, values, sizeof values / sizeof values[0],
-		call->arena, &rows);
+	status = call_read(call, &get_summary, values, sizeof values / sizeof values[0], &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 		return;

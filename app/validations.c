@@ -261,7 +261,7 @@ void validations_get(struct call *call)
 
 	if (hash == NULL)
 		return;
-	status = db_run(call->worker->db, &get_validation, &hash, 1, call->arena, &rows);
+	status = call_read(call, &get_validation, &hash, 1, &rows);
 	if (status != DB_OK)
 		call_db_failed(call, status);
 	else if (rows.count == 0)
@@ -363,7 +363,7 @@ void validations_list(struct call *call)
 		return;
 	}
 	compose(&query, &filter);
-	status = query_run(&query, call->worker->db, call->arena, &rows);
+	status = query_run(&query, call, &rows);
 	if (status == DB_CALLER && filter.page.after_id != NULL) {
 		page_refuse_cursor(call);
 	} else if (status != DB_OK) {

@@ -66,7 +66,7 @@ void wallets_get(struct call *call)
 		return;
 	}
 	const char *params[] = { address, arena_printf(call->arena, "%d", TOTAL_EXACT_MAX + 1) };
-	status = db_run(call->worker->db, &get_wallet, params, 2, call->arena, &rows);
+	status = call_read(call, &get_wallet, params, 2, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 		return;

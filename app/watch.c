@@ -13,7 +13,11 @@
 #include "lib/db.h"
 #include "lib/log.h"
 
-enum { CONNECT_MS = 1000, STATEMENT_MS = 1000 };
+enum {
+	CONNECT_MS = 1000,
+	STATEMENT_MS = 1000,
+	SLACK_MS = 1000, /* past its timeout until lib/db.c gives a server up */
+};
 
 struct watch {
 	const struct settings *settings;
@@ -22,7 +26,9 @@ struct watch {
 	pthread_cond_t asked, found;
 	uint64_t wanted, done; /* looks asked for; of which were begun after being asked for */
 	uint64_t found_ms; /* when the last look ended; 0: never */
-	struct health_report report; /* its text is malloc()ed */
+	struct health_report report; /* its text is malloc()ed; but for the replicas */
+	struct health_report replicas; /* what it says of those */
+	uint64_t replicas_ms; /* when they were last looked at */
 };
 
 static struct timespec in_ms(int ms)
@@ -78,6 +84,44 @@ static void *look_on(void *arg)
 	return NULL;
 }
 
+/* Apart, since several that hang must not keep the other thread from the primary. */
+static void *look_at_replicas(void *arg)
+{
+	struct watch *watch = arg;
+	struct replicas *replicas = replicas_new(watch->settings, NULL, 0, "areg health", NULL);
+	struct arena *arena = arena_new(16 * 1024, 16 * 1024 * 1024);
+
+	for (;;) {
+		struct health_report report;
+
+		health_look_at_replicas(replicas, arena, &report);
+		pthread_mutex_lock(&watch->lock);
+		watch->replicas = report;
+		watch->replicas_ms = clock_ms();
+		pthread_mutex_unlock(&watch->lock);
+		arena_reset(arena);
+		nanosleep(&(struct timespec){ WATCH_EVERY_MS / 1000,
+				  WATCH_EVERY_MS % 1000 * 1000000L },
+			NULL);
+	}
+	return NULL;
+}
+
+/* What was found out about the replicas; of each that it is unknown, when that took too long. */
+static void tell_replicas(const struct watch *watch, struct health_report *report)
+{
+	const size_t count = settings_replicas(watch->settings);
+	const uint64_t valid_ms =
+		WATCH_VALID_MS +
+		count * (2 * (uint64_t)watch->settings->database_read_timeout_ms + SLACK_MS);
+
+	report->replica_count = count;
+	for (size_t i = 0; i < report->replica_count; i++)
+		report->replicas[i] = (struct replica_health){ .role = "unknown" };
+	if (watch->replicas_ms != 0 && clock_ms() - watch->replicas_ms < valid_ms)
+		memcpy(report->replicas, watch->replicas.replicas, sizeof report->replicas);
+}
+
 struct watch *watch_start(const struct settings *settings, struct cache_view *view)
 {
 	struct watch *watch = calloc(1, sizeof *watch);
@@ -100,12 +144,13 @@ struct watch *watch_start(const struct settings *settings, struct cache_view *vi
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	error = pthread_create(&thread, NULL, look_on, watch);
+	if (error == 0 && settings_replicas(settings) > 0)
+		error = pthread_create(&thread, NULL, look_at_replicas, watch);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (error == 0)
 		return watch;
-	log_error("the health process cannot start its thread: %s", strerror(error));
-	free(watch);
-	return NULL;
+	log_error("the health process cannot start its threads: %s", strerror(error));
+	return NULL; /* and ends, with whichever was started */
 }
 
 void watch_ask(struct watch *watch, struct arena *arena, struct health_report *report)
@@ -128,5 +173,6 @@ void watch_ask(struct watch *watch, struct arena *arena, struct health_report *r
 			.cache = watch->found_ms == 0 ? UNHEALTHY : watch->report.cache,
 			.cache_servers = watch->report.cache_servers };
 	}
+	tell_replicas(watch, report);
 	pthread_mutex_unlock(&watch->lock);
 }

@@ -103,17 +103,27 @@ static void exhausted(void *arg)
 	_exit(EXIT_EXHAUSTED);
 }
 
+struct db_meter worker_db_meter(const struct worker *worker)
+{
+	struct db_meter meter = { 0 };
+
+	if (worker->db != NULL)
+		meter = *db_meter(worker->db);
+	replicas_add_meter(worker->replicas, &meter);
+	return meter;
+}
+
 /* What the worker counted since the last request, into shared memory. */
 static void count_database(struct worker *worker, struct db_meter *counted)
 {
-	const struct db_meter *now = db_meter(worker->db);
+	const struct db_meter now = worker_db_meter(worker);
 
 	metrics_add(worker->metrics, METER_DB_ROUND_TRIPS, 0, 0,
-		now->round_trips - counted->round_trips);
-	metrics_add(worker->metrics, METER_DB_RETRIES, 0, 0, now->retries - counted->retries);
+		now.round_trips - counted->round_trips);
+	metrics_add(worker->metrics, METER_DB_RETRIES, 0, 0, now.retries - counted->retries);
 	metrics_add(
-		worker->metrics, METER_DB_RECONNECTS, 0, 0, now->reconnects - counted->reconnects);
-	*counted = *now;
+		worker->metrics, METER_DB_RECONNECTS, 0, 0, now.reconnects - counted->reconnects);
+	*counted = now;
 }
 
 static void count_log(struct worker *worker, uint64_t *counted)
@@ -165,15 +175,20 @@ void worker_open(struct worker *worker)
 			settings->cache_retry_ms, worker->hot == NULL ? NULL : worker->hot->view };
 	worker->arena = arena_new(ARENA_BLOCK, ARENA_LIMIT);
 	worker->db = db_new(&worker->db_options);
+	if (worker->hot != NULL)
+		worker->replicas = replicas_new(settings, worker->hot->progress, worker->place,
+			worker->db_options.application_name, search_session);
 	worker->cache = cache_new(&worker->cache_options);
 	level2_init(&worker->level2, worker->arena, settings, worker->cache,
-		worker->hot == NULL ? NULL : worker->hot->answers);
+		worker->hot == NULL ? NULL : worker->hot->answers,
+		worker->hot == NULL ? NULL : worker->hot->progress);
 	arena_reset(worker->arena);
 }
 
 void worker_close(struct worker *worker)
 {
 	cache_free(worker->cache);
+	replicas_free(worker->replicas);
 	db_free(worker->db);
 	arena_free(worker->arena);
 }

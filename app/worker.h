@@ -8,6 +8,7 @@
 #include "app/hot.h"
 #include "app/kept.h"
 #include "app/level2.h"
+#include "app/replicas.h"
 #include "app/settings.h"
 #include "lib/cache.h"
 #include "lib/db.h"
@@ -29,15 +30,19 @@ struct worker {
 		*watch; /* of the process that answers health checks and nothing else; or NULL */
 	struct kept *kept; /* connections that wait while a request is served; or NULL */
 	struct arena *arena; /* of the request being served */
-	struct db *db;
+	struct db *db; /* the primary */
+	struct replicas *replicas; /* NULL: there are none */
 	struct cache *cache;
 	struct level2 level2; /* by that cache */
 };
 
-/* Makes arena, db, cache and level2 as the settings say, in whatever program; worker_close() ends
+/* Makes arena, db, replicas, cache and level2 as the settings say, in whatever program; worker_close() ends
  * them. Connects to nothing yet. */
 void worker_open(struct worker *worker);
 void worker_close(struct worker *worker);
+
+/* What the worker has asked of databases, whichever. */
+struct db_meter worker_db_meter(const struct worker *worker);
 
 /*
  * Serves the listening socket `listen_fd`, together with those that share `relay`, until SIGTERM, until max_requests are served, or until

@@ -666,7 +666,8 @@ enum cache_status cache_set(
 }
 
 enum cache_status cache_set_everywhere(struct cache *cache, const char *name,
-	bool (*draw)(char *bytes, size_t len), size_t len, unsigned ttl_s, uint64_t *view)
+	bool (*draw)(const void *arg, char *bytes, size_t len), const void *arg, size_t len,
+	unsigned ttl_s, uint64_t *view)
 {
 	const struct key key = read_key(name);
 	char bytes[CACHE_DRAWN_MAX];
@@ -680,7 +681,7 @@ enum cache_status cache_set_everywhere(struct cache *cache, const char *name,
 		for (uint32_t i = 0; i < cache->node_count; i++)
 			if (cache->in >> i & 1)
 				is_done = is_done && !is_closed(&cache->nodes[i]) &&
-					  draw(bytes, len) &&
+					  draw(arg, bytes, len) &&
 					  set_on(cache, i, &key, bytes, len, ttl_s) == CACHE_HIT;
 	} while (!is_done && cache->in != 0 && cache_view(cache) != *view);
 	return is_done ? CACHE_HIT : CACHE_AWAY;

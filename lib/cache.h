@@ -98,13 +98,14 @@ MUST_CHECK enum cache_status cache_set_many(struct cache *cache, const struct ca
 	size_t count, unsigned ttl_s, struct arena *arena, bool *known);
 
 /*
- * Stores a value of `len` bytes that `draw` makes, another one on each server that is in. CACHE_HIT
+ * Stores a value of `len` bytes that draw(arg) makes, another one on each server that is in. CACHE_HIT
  * when all of them took theirs, in the view that *view tells; CACHE_AWAY when one did not and stays
  * in, or there is none.
  */
 enum { CACHE_DRAWN_MAX = 64 };
 MUST_CHECK enum cache_status cache_set_everywhere(struct cache *cache, const char *key,
-	bool (*draw)(char *bytes, size_t len), size_t len, unsigned ttl_s, uint64_t *view);
+	bool (*draw)(const void *arg, char *bytes, size_t len), const void *arg, size_t len,
+	unsigned ttl_s, uint64_t *view);
 
 /* Sends a value to be stored for ttl_s seconds, or only if its key is not there, and does not wait
  * to hear of it. False when it could not even be sent, or is too large. */

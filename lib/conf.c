@@ -878,7 +878,9 @@ static const char *value_text(struct arena *arena, const struct conf_key *key, c
 	case CONF_LIST:
 		for (const char *const *at = *(const char *const *const *)(const void *)place;
 			at != NULL && *at != NULL; at++)
-			text = text == NULL ? *at : arena_printf(arena, "%s %s", text, *at);
+			text = arena_printf(arena, "%s%s%s", text == NULL ? "" : text,
+				text == NULL ? "" : " ",
+				key->mask == NULL ? *at : key->mask(arena, *at));
 		return text;
 	}
 	return NULL;

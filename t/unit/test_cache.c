@@ -571,7 +571,8 @@ static void each_server_gets_a_value_of_its_own_in_the_view_that_is_told(void **
 
 	(void)state;
 	use_three();
-	assert_int_equal(cache_set_everywhere(cache, "all", draw_next, 5, 60, &told), CACHE_HIT);
+	assert_int_equal(
+		cache_set_everywhere(cache, "all", draw_next, NULL, 5, 60, &told), CACHE_HIT);
 	assert_int_equal(told, cache_view(cache));
 	for (size_t i = 0; i < 3; i++) {
 		char key[32];
@@ -587,7 +588,8 @@ static void each_server_gets_a_value_of_its_own_in_the_view_that_is_told(void **
 	assert_true(values[0] != values[1] && values[1] != values[2] && values[0] != values[2]);
 
 	test_memcached_stop(&server);
-	assert_int_equal(cache_set_everywhere(cache, "all", draw_next, 5, 60, &told), CACHE_HIT);
+	assert_int_equal(
+		cache_set_everywhere(cache, "all", draw_next, NULL, 5, 60, &told), CACHE_HIT);
 	assert_int_equal(told, cache_view(cache));
 	assert_int_equal(cache_check(cache), 6);
 	test_memcached_restart(&server, NULL);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "app/progress.h"
 #include "app/settings.h"
 
 #define MAINNET_IDENTITY "0x8004A169FB4a3325136EB29fA0ceB6D2e539a432"
@@ -392,6 +393,35 @@ static void test_database_url_is_refused_without_showing_its_password(void **sta
 		"UTF-8, in a value\n");
 }
 
+static void test_replicas_are_read_from_one_value_and_printed_without_their_passwords(void **state)
+{
+	struct loading *loading = *state;
+	const char *many = "";
+
+	assert_string_equal(
+		load_text(loading,
+			"database_url = dbname=a\ndatabase_read = "
+			"postgresql://areg:hunter2@r1/a postgres:///a?host=/run/r%202\n"),
+		"");
+	assert_int_equal(settings_replicas(&loading->settings), 2);
+	assert_string_equal(loading->settings.database_read[1], "postgres:///a?host=/run/r%202");
+	assert_non_null(strstr(printed(loading),
+		"\ndatabase_read = postgresql:///?user=areg&password=****&dbname=a&host=r1 "
+		"postgresql:///?dbname=a&host=/run/r%202\n"));
+	assert_string_equal(
+		load_text(loading, "database_url = dbname=a\ndatabase_read = host=hunter2\n"),
+		"areg.conf:2: database_read: the value does not begin with postgresql://\n");
+	for (int i = 0; i <= REPLICAS_MAX; i++)
+		many = arena_printf(loading->arena, "%s postgresql://r%d/a", many, i);
+	assert_string_equal(load_text(loading, arena_printf(loading->arena,
+						       "database_url = dbname=a\n"
+						       "database_read =%s\n",
+						       many)),
+		"areg.conf:2: database_read: names 17 replicas where 16 are the most\n");
+	assert_string_equal(load_text(loading, "database_url = dbname=a\n"), "");
+	assert_int_equal(settings_replicas(&loading->settings), 0);
+}
+
 static void test_server_list_that_the_cache_refuses_is_refused(void **state)
 {
 	static const char expected[] =
@@ -764,7 +794,7 @@ static void test_sample_and_manual_name_every_key_with_its_default(void **state)
 									   "\n.It Ic %s\n", name)),
 				arena_printf(loading->arena, "The default is\n.Li %s .\n", value)));
 	}
-	assert_int_equal(keys, 29 + 7);
+	assert_int_equal(keys, 31 + 7);
 }
 
 static void test_manual_names_every_variable_of_the_replaced_service(void **state)
@@ -794,6 +824,7 @@ int main(void)
 		TEST(test_each_broken_configuration_is_refused_with_file_line_and_reason),
 		TEST(test_every_fault_of_a_file_is_reported_at_once),
 		TEST(test_database_url_is_refused_without_showing_its_password),
+		TEST(test_replicas_are_read_from_one_value_and_printed_without_their_passwords),
 		TEST(test_server_list_that_the_cache_refuses_is_refused),
 		TEST(test_file_named_but_absent_is_refused),
 		TEST(test_variable_areg_conf_names_the_file_unless_an_argument_does),
