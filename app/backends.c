@@ -20,6 +20,25 @@ static const struct db_statement schema_version = {
 	.sql = "SELECT coalesce(max(version), 0) FROM schema_migrations",
 };
 
+static const struct db_statement backend = {
+	.name = "", .effect = DB_READS, .sql = "SELECT pg_backend_pid()"
+};
+
+/* Whether another connection, open at the same time, is served by the same process: a pooler lends it
+ * to one transaction after the other. Then LISTEN hears nothing, and what was prepared or set in a
+ * session is not there, or somebody else's. */
+static bool shares_sessions(struct arena *arena, struct db *db, const struct db_options *options)
+{
+	struct db *other = db_new(options);
+	struct db_rows one, two;
+	const bool shares = db_run(db, &backend, NULL, 0, arena, &one) == DB_OK &&
+			    db_run(other, &backend, NULL, 0, arena, &two) == DB_OK &&
+			    db_int(&one, 0, 0) == db_int(&two, 0, 0);
+
+	db_free(other);
+	return shares;
+}
+
 static void check_database(
 	struct arena *arena, const struct settings *settings, struct backend_report *report)
 {
@@ -38,6 +57,13 @@ static void check_database(
 	if (db_int(&rows, 0, 1) < 150000) {
 		report->detail = arena_printf(
 			arena, "%s is too old: areg needs 15 or later", report->detail);
+		goto done;
+	}
+	if (shares_sessions(arena, db, &options)) {
+		report->detail = arena_printf(arena,
+			"%s behind a pooler that shares sessions between clients: set its pool_mode "
+			"to session, or name the server itself",
+			report->detail);
 		goto done;
 	}
 	if (db_bool(&rows, 0, 2)) {
