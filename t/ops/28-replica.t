@@ -216,8 +216,9 @@ for my $replica (@replicas) {
 		my $uuid = $agents[$round % @agents];
 		give($uuid)->{status} == 201 or $wrong++;
 		# Another host that has not heard of it may fill memcached with what it reads.
-		shown($there, $uuid);
-		$wrong_after_other++ if shown($here, $uuid) != $given{$uuid};
+		my $question = "/api/v1/agents/$uuid/feedback?limit=" . (1 + $round);
+		$there->get($question);
+		$wrong_after_other++ if $here->get($question)->{json}{total} != $given{$uuid};
 		give($uuid)->{status} == 201 or $wrong++;
 		$wrong++ if shown($here, $uuid) != $given{$uuid};
 		$wrong++ if $here->get("/api/v1/agents/$uuid/feedback?limit=1")->{json}{total} != $given{$uuid};
