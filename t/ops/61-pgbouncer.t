@@ -67,8 +67,10 @@ sub stop_pooler
 
 sub check
 {
+	my $aregd = build_dir() . '/aregd';
 	local $ENV{AREG_DATABASE_URL} = $url;
-	my $said = qx(${\ build_dir() }/aregd -t -c ${\ $areg->conf } 2>&1);
+	delete local $ENV{AREG_BUILD}; # no setting: aregd would refuse it
+	my $said = qx($aregd -t -c ${\ $areg->conf } 2>&1);
 	return ($? >> 8, $said);
 }
 
