@@ -556,10 +556,11 @@ static void what_fails_again_and_again_is_left_alone_for_longer(void **state)
 	cache_free(other);
 }
 
-static bool draw_next(char *bytes, size_t len)
+static bool draw_next(const void *arg, char *bytes, size_t len)
 {
 	static char next = 'a';
 
+	(void)arg;
 	memset(bytes, next++, len);
 	return true;
 }
