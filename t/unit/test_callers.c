@@ -512,6 +512,7 @@ static void callers_and_limits_leave_the_rest_of_the_segment_alone(void **state)
 	struct limit_answer answer;
 	struct hot hot;
 	char *rest;
+	size_t rest_bytes;
 	uint32_t there = 0;
 
 	(void)state;
@@ -519,9 +520,11 @@ static void callers_and_limits_leave_the_rest_of_the_segment_alone(void **state)
 	assert_int_equal(hot_new(&hot, SIZE), 0);
 	assert_int_equal(hot.bytes, SIZE);
 	callers = hot.callers;
-	rest = malloc(SIZE - SIZE / 4);
+	rest_bytes = (size_t)((char *)hot.memory + SIZE - (char *)hot.answers);
+	assert_in_range(rest_bytes, SIZE / 2, SIZE);
+	rest = malloc(rest_bytes);
 	assert_non_null(rest);
-	memcpy(rest, (char *)hot.memory + SIZE / 4, SIZE - SIZE / 4);
+	memcpy(rest, hot.answers, rest_bytes);
 	now_s = time(NULL);
 	for (uint32_t i = 0; i < 20000; i++) {
 		store(i, 1);
@@ -530,7 +533,7 @@ static void callers_and_limits_leave_the_rest_of_the_segment_alone(void **state)
 	for (uint32_t i = 0; i < 20000; i++)
 		there += is_there(i);
 	assert_in_range(there, 150, 300); /* an eighth of it, half a KiB each */
-	assert_memory_equal(rest, (char *)hot.memory + SIZE / 4, SIZE - SIZE / 4);
+	assert_memory_equal(rest, hot.answers, rest_bytes);
 	free(rest);
 	assert_int_equal(limiter_take(hot.limiter, 20000, 1, 60000, &answer), LIMIT_REFUSED);
 	hot_free(&hot);
