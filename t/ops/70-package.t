@@ -3,20 +3,22 @@
 use strict;
 use warnings;
 
-use File::Basename qw(dirname);
+use File::Basename qw(basename dirname);
 use File::Find qw(find);
 use File::Temp qw(tempdir);
+use List::Util qw(sum0);
 use POSIX qw(_exit);
 use Test::More;
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(root build_dir alive wait_until);
+use Areg::Test qw(root build_dir alive from_json json_text wait_until);
 
 my $root = root();
 my $build = build_dir();
 my $as_root = $> == 0;
 my $work = tempdir('areg-package-XXXXXX', TMPDIR => 1);
 chmod 0755, $work;
+my ($version) = text_of("$root/configure.ac") =~ /AC_INIT\(\[areg\], \[(.*?)\]\)/;
 my @children; # that end with this test
 
 $ENV{PATH} .= ':/usr/local/sbin:/usr/sbin:/sbin';
@@ -121,7 +123,8 @@ my @missing = grep { !-s "$stage$_" } (
 	(map { "$dir{sbindir}/$_" } qw(aregd aregctl)),
 	(map { "$dir{mandir}/$_" } qw(man5/areg.conf.5 man7/areg.7 man8/aregd.8 man8/aregctl.8)),
 	"$dir{sysconfdir}/areg/areg.conf", "$dir{sysconfdir}/logrotate.d/areg",
-	"$dir{systemdsystemunitdir}/areg.service", "$dir{sysusersdir}/areg.conf", "$dir{tmpfilesdir}/areg.conf",
+	(map { "$dir{systemdsystemunitdir}/$_" } qw(areg.service areg-sweep.service areg-sweep.timer)),
+	"$dir{sysusersdir}/areg.conf", "$dir{tmpfilesdir}/areg.conf",
 	(map { "$dir{pkgdatadir}/$_" } qw(areg.conf nginx/areg.conf docs/index.html spawn-fcgi/aregd.init
 		sql/0001_types.up.sql)));
 is("@missing", '', 'programs, manual pages, configuration, unit and site are at their places');
@@ -135,22 +138,31 @@ for my $file (grep { !/(?:aregd|aregctl)$/ } files_in($stage)) {
 is("@unfilled", '', 'no name of a folder was left out of them');
 
 my $init = "$stage$dir{pkgdatadir}/spawn-fcgi/aregd.init";
-run_ok("$_ is a shell script", 'sh', '-n', $_) for $init, "$root/debian/areg.postrm";
+run_ok("$_ is a shell script", 'sh', '-n', $_) for $init, map { "$root/debian/areg.$_" } qw(postinst postrm);
 
 my $unit_file = "$stage$dir{systemdsystemunitdir}/areg.service";
 my $unit = text_of($unit_file);
 my $aregd = "$dir{sbindir}/aregd";
+my ($sweep_file, $timer_file) = map { "$stage$dir{systemdsystemunitdir}/areg-sweep.$_" } qw(service timer);
+my $sweep = text_of($sweep_file);
 my @start = split ' ', (unit_values($unit, 'ExecStart'))[0];
+my @reload = split ' ', (unit_values($unit, 'ExecReload'))[0];
 my ($socket) = "@start" =~ /-s (\S+)/;
 
 is($socket, "$dir{runstatedir}/areg/aregd.sock", 'the unit listens where nginx looks');
 like(text_of("$stage$dir{pkgdatadir}/nginx/http.conf"), qr/unix:\Q$socket\E /, 'as its configuration says');
-is((unit_values($unit, 'ExecReload'))[0], undef, 'it offers no reload, as long as aregd has none');
+like(text_of($timer_file), qr/^OnCalendar=hourly$/m, 'the timer sweeps every hour');
 SKIP: {
-	skip 'systemd-analyze is not installed', 2 if (run('systemd-analyze', '--version'))[0] != 0;
-	is((run('systemd-analyze', 'verify', '--man=no', $unit_file))[1], '', 'systemd finds no fault with the unit');
-	run_ok('and little exposed', 'systemd-analyze', 'security', '--offline=yes', '--threshold=20',
-		'--no-pager', $unit_file);
+	skip 'systemd-analyze is not installed', 3 if (run('systemd-analyze', '--version'))[0] != 0;
+	# It looks for the programs, too.
+	mkdir "$work/units";
+	my @units = map { my $name = basename($_);
+		write_file("$work/units/$name", text_of($_) =~ s{=\Q$dir{sbindir}/\E}{=$stage$dir{sbindir}/}gr);
+		"$work/units/$name" } $unit_file, $sweep_file, $timer_file;
+	is((run('systemd-analyze', 'verify', '--man=no', @units))[1], '',
+		'systemd finds no fault with the units');
+	run_ok('and little exposed: ' . basename($_), 'systemd-analyze', 'security', '--offline=yes',
+		'--threshold=20', '--no-pager', $_) for $unit_file, $sweep_file;
 }
 SKIP: {
 	skip 'logrotate is not installed', 1 if (run('logrotate', '--version'))[0] != 0;
@@ -226,6 +238,18 @@ syscall(157, 22, 2, $program) == 0 or die "seccomp: $!\n";
 exec @ARGV or die "$ARGV[0]: $!\n";
 END
 
+# A command as systemd runs it for a unit: as that user, without a privilege, under the filter, and
+# with a file system that can be written in these folders only.
+sub as_unit
+{
+	my ($uid, $gid, $filter, $folders, @command) = @_;
+	return ('env', '-i', "PATH=$ENV{PATH}", 'unshare', '-m', 'sh', '-ec', 'for folder in $1; do
+			mount --bind "$folder" "$folder"
+		done; mount -o remount,bind,ro /; shift; exec "$@"', 'sh', join(' ', @$folders), 'setpriv',
+		"--reuid=$uid", "--regid=$gid", '--clear-groups', '--no-new-privs', '--bounding-set=-all',
+		'perl', '-e', $under_filter, $filter, map { m{^/} ? "$stage$_" : $_ } @command);
+}
+
 SKIP: {
 	my $numbers = (grep { -r } '/usr/include/x86_64-linux-gnu/asm/unistd_64.h',
 		'/usr/include/asm/unistd_64.h')[0];
@@ -263,22 +287,20 @@ SKIP: {
 		symlink "$run/$name.sock", "$sockets/$name" or die "symlink: $!\n";
 	}
 	write_file($conf, $settings);
-	write_file("$work/filter", join '', filter_of($unit, text_of($numbers) =~ /^#define __NR_(\w+) (\d+)$/mg));
+	my %numbers = text_of($numbers) =~ /^#define __NR_(\w+) (\d+)$/mg;
+	write_file("$work/filter", join '', filter_of($unit, %numbers));
+	write_file("$work/sweep", join '', filter_of($sweep, %numbers));
 
 	is((unit_values($unit, 'ProtectSystem'))[0], 'strict', 'the unit lets it write nowhere');
 	is((unit_values($unit, 'ReadWritePaths'))[0], "$dir{runstatedir}/areg $dir{localstatedir}/log/areg",
 		'but in those folders');
 	is((unit_values($unit, 'CapabilityBoundingSet'))[0], '', 'and gives it no privilege');
-	my @command = map { m{^/} ? "$stage$_" : $_ } @start;
 	my $pid = fork // die "fork: $!\n";
 	if ($pid == 0) {
 		open STDIN, '<', '/dev/null';
 		open STDOUT, '>', "$work/aregd.log";
 		open STDERR, '>&', \*STDOUT;
-		exec 'env', '-i', "PATH=$ENV{PATH}", 'unshare', '-m', 'sh', '-ec',
-			'mount --bind "$1" "$1"; mount --bind "$2" "$2"; mount -o remount,bind,ro /; shift 2; exec "$@"',
-			'sh', $run, $log, 'setpriv', "--reuid=$uid", "--regid=$gid", '--clear-groups', '--no-new-privs',
-			'--bounding-set=-all', 'perl', '-e', $under_filter, "$work/filter", @command or _exit(127);
+		exec as_unit($uid, $gid, "$work/filter", [$run, $log], @start) or _exit(127);
 	}
 	push @children, $pid;
 	ok(wait_until(20, sub { !alive($pid) || $areg->get('/health')->{status} == 200 }) && alive($pid),
@@ -300,6 +322,25 @@ SKIP: {
 	is($answer->{status}, 201, 'it registers an agent') or diag($answer->{body});
 	is($areg->get("/api/v1/agents/$answer->{json}{agent_uuid}")->{status}, 200, 'and finds it again');
 	is($areg->get('/metrics')->{status}, 200, 'it tells its metrics');
+
+	my ($status_code, $said) = run(as_unit($uid, $gid, "$work/filter", [$run, $log], @reload));
+	is("$status_code $said", "0 reloaded: areg $version, generation 2\n", 'the reload of the unit says that it is done');
+	ok(alive($pid), 'by the same process');
+	is($areg->get('/health')->{status}, 200, 'and it serves');
+	write_file($conf, "workers = many\n");
+	($status_code, $said) = run(as_unit($uid, $gid, "$work/filter", [$run, $log], @reload));
+	is($status_code, 2, 'the reload of a broken configuration fails');
+	like($said, qr/areg\.conf:1: workers: /, 'and says why');
+	write_file($conf, $settings =~ s{^database_url = .*}{database_url = postgresql:///areg?host=/nowhere}mr);
+	($status_code, $said) = run(as_unit($uid, $gid, "$work/filter", [$run, $log], @reload));
+	is($status_code, 3, 'so does that of one that cannot serve');
+	like($said, qr/reload refused: database: /, 'and says why');
+	is($areg->get('/health')->{status}, 200, 'it still serves');
+	write_file($conf, $settings);
+	($status_code, $said) = run(as_unit($uid, $gid, "$work/sweep", [],
+		split ' ', (unit_values($sweep, 'ExecStart'))[0]));
+	is($status_code, 0, 'what the timer starts succeeds') or diag($said);
+	like($said, qr/^removed 0 sign-in challenges$/m, 'and says what it removed');
 	is(join(' ', mode_of("$log/areg.log"), (stat "$log/areg.log")[4, 5]), "0640 $uid 4",
 		'its log is where it should be');
 	my $areg_log = text_of("$log/areg.log");
@@ -344,7 +385,6 @@ is(join(' ', map { s{^debian/}{}r } sort grep { m{^debian/} } split ' ', variabl
 		files_in("$root/debian")),
 	'make dist takes all of debian/ along');
 
-my ($version) = text_of("$root/configure.ac") =~ /AC_INIT\(\[areg\], \[(.*?)\]\)/;
 like(text_of("$root/debian/changelog"), qr/\Aareg \(\Q$version\E-\d+\) /,
 	'the package has the version of the sources');
 
@@ -405,24 +445,35 @@ sub status_of
 }
 
 # The sources as they are published, under $work/NAME, as that version; returns the package
-# built from them.
+# built from them. Another version than that of the sources is a later one, which adds a migration.
 sub build_package
 {
-	my ($name, $version) = @_;
+	my ($name, $as) = @_;
 	my $tree = "$work/$name/tree";
 
 	mkdir "$work/$name";
-	run_ok("make dist gives the sources of version $version", 'make', '-C', $build, 'distdir',
-		"distdir=$tree");
-	my $log = text_of("$tree/debian/changelog");
-	if ($version ne ($log =~ /\((.*?)\)/)[0]) {
-		my ($signed) = $log =~ /^( -- .*)$/m;
-		write_file("$tree/debian/changelog", "areg ($version) bookworm; urgency=medium\n\n"
-			. "  * Build again.\n\n$signed\n\n$log");
-	}
-	run_ok("version $version is built from a clean tree", 'sh', '-c',
+	run_ok("make dist gives the sources of version $as", 'make', '-C', $build, 'distdir', "distdir=$tree");
+	make_later($tree, $as) if $as ne $version;
+	run_ok("version $as is built from a clean tree", 'sh', '-c',
 		'cd "$1" && dpkg-buildpackage -us -uc -b', 'sh', $tree);
 	return glob "$work/$name/areg_*.deb";
+}
+
+sub make_later
+{
+	my ($tree, $as) = @_;
+	my $log = text_of("$tree/debian/changelog");
+	my ($signed) = $log =~ /^( -- .*)$/m;
+	my $schema = @{ [glob "$tree/sql/*.up.sql"] } + 1;
+	my $name = sprintf 'sql/%04d_later', $schema;
+
+	write_file("$tree/debian/changelog",
+		"areg ($as-1) bookworm; urgency=medium\n\n  * Later.\n\n$signed\n\n$log");
+	write_file("$tree/configure.ac", text_of("$tree/configure.ac") =~ s/\[\Q$version\E\]/[$as]/r);
+	write_file("$tree/Makefile.am", text_of("$tree/Makefile.am")
+		=~ s/^(dist_sql_DATA = )/$1$name.up.sql $name.down.sql /mr);
+	write_file("$tree/$name.up.sql", "-- A table.\n-- Safe under load: creates only.\n\nCREATE TABLE later (one int);\n");
+	write_file("$tree/$name.down.sql", "DROP TABLE later;\n");
 }
 
 # debootstrap and apt in the clean root use the mirrors that this machine uses.
@@ -462,31 +513,145 @@ sub make_clean_root
 	return;
 }
 
-# As systemd would: what the unit says, by hand.
-sub start_unit
+# A systemctl for the clean root, which does by hand what systemd would about areg's units. What needs
+# no systemd that runs is left to the real one.
+my $systemctl = <<'END';
+#!/bin/sh
+echo "$*" >>/tmp/systemctl.log
+unit=/lib/systemd/system/areg.service
+value()
 {
-	my $unit = text_of("$clean/lib/systemd/system/areg.service");
-	my ($before) = map { s/^\+//r } unit_values($unit, 'ExecStartPre');
-	my ($command) = unit_values($unit, 'ExecStart');
-	my ($user) = unit_values($unit, 'User');
+	sed -n "s/^$1=+\{0,1\}//p" "$unit"
+}
+as_unit()
+{
+	exec setpriv --reuid="$(value User)" --regid="$(value User)" --clear-groups --no-new-privs --bounding-set=-all "$@"
+}
+runs()
+{
+	[ -r /tmp/aregd.pid ] && kill -0 "$(cat /tmp/aregd.pid)" 2>/dev/null
+}
+action=
+name=
+for word; do
+	case $word in
+	-*) ;;
+	*) [ -z "$action" ] && action=$word || name=${word%.service} ;;
+	esac
+done
+case "$action $name" in
+'is-enabled '*) exec /usr/bin/systemctl --root=/ is-enabled "$name" ;;
+'preset '*) exec /usr/bin/systemctl "$@" ;;
+'is-active areg') runs || exit 3 ;;
+'is-active '*) exit 3 ;;
+'start areg')
+	runs && exit
+	$(value ExecStartPre)
+	as_unit $(value ExecStart) </dev/null >/tmp/aregd.log 2>&1 &
+	echo $! >/tmp/aregd.pid
+	;;
+'start areg-sweep.timer') touch /var/lib/systemd/timers/stamp-areg-sweep.timer ;;
+'reload areg') runs && as_unit $(value ExecReload) ;;
+'stop areg')
+	runs || exit 0
+	kill "$(cat /tmp/aregd.pid)"
+	for i in $(seq 400); do
+		runs || exit 0
+		sleep 0.1
+	done
+	exit 1
+	;;
+esac
+END
 
-	inside_ok('what the unit does before the start succeeds', $before);
-	inside("setsid setpriv --reuid=$user --regid=$user --clear-groups --no-new-privs --bounding-set=-all "
-		. "$command >/tmp/aregd.log 2>&1 & echo \$! >/tmp/aregd.pid");
-	return wait_until(20, sub { status_of('/health') eq '200' });
+# The commands of a section of the runbook, with what is the host's put in.
+sub runbook
+{
+	my ($page, $title, %mine) = @_;
+	my ($section) = text_of("$root/docs/$page.md") =~ /^## \Q$title\E\n(.*?)(?=^## |\z)/ms;
+	my @blocks = ($section // '') =~ /^```sh\n(.*?)^```/gms;
+
+	for my $name (keys %mine) {
+		s/^$name=.*/$name=$mine{$name}/m for @blocks;
+	}
+	return @blocks;
 }
 
-sub stop_unit
+# What the running aregd says of itself.
+sub status_inside { return from_json(said_inside('runuser -u areg -- aregctl --json status')) || {} }
+
+# Everything in the clean root but what its other programs keep and log.
+sub all_files
 {
-	return inside_ok('it is stopped', 'pid=$(cat /tmp/aregd.pid); kill $pid
-		for i in $(seq 300); do kill -0 $pid 2>/dev/null || exit 0; sleep 0.1; done; exit 1');
+	my $others = join ' -o ', map { "-path $_" } qw(/proc /sys /dev /tmp /srv /run/nginx.pid /run/postgresql
+		/var/cache /var/log/postgresql), map { "/var/lib/$_" } qw(apt logrotate nginx postgresql);
+	return map { ($_ => 1) } split /\n/, said_inside("find / -xdev \\( $others \\) -prune -o -print");
+}
+
+# Clients that register and read over TLS until they are told to stop, each by curl with a new
+# connection for every turn.
+my ($stop, @clients);
+use constant { CLIENTS => 3, READS => 6 };
+
+sub start_load
+{
+	my ($key, $owner) = @_;
+	my $turn = '';
+	my %body = (chain => 'base', owner_address => $owner, registration_file => { name => 'Under load',
+		description => 'Registered while the package is upgraded.',
+		type => 'https://eips.ethereum.org/EIPS/eip-8004#registration-v1' });
+	$stop = "$work/stop";
+	write_file("$work/body", json_text(\%body));
+	for my $path ('/agents/register', ('/agents?limit=3', '/me') x (READS / 2)) {
+		$turn .= "next\n" if $turn ne '';
+		$turn .= qq{url = "https://areg.example.org/api/v1$path"\nresolve = "areg.example.org:443:127.0.0.1"\n}
+			. qq{silent\nshow-error\ninsecure\nmax-time = 30\noutput = "/dev/null"\n}
+			. qq{header = "Authorization: Bearer $key"\nwrite-out = "%{method} $path %{http_code}\\n"\n};
+		$turn .= qq{data-binary = "\@-"\nheader = "Content-Type: application/json"\n} if $path =~ /register/;
+	}
+	write_file("$work/turn", $turn);
+	for my $client (1 .. CLIENTS) {
+		my $pid = fork // die "fork: $!\n";
+		if ($pid == 0) {
+			open STDIN, '<', '/dev/null';
+			open STDOUT, '>', "$work/client-$client";
+			open STDERR, '>&', \*STDOUT;
+			# Each registers agents of other names: the same one twice is refused.
+			exec 'nsenter', '-t', $holder, '-n', 'sh', '-c', 'while [ ! -e "$1" ]; do
+					n=$((n + 1))
+					sed "s/Under load/& $$ $n/" "$3" | curl -q -K "$2"
+				done', 'sh', $stop, "$work/turn", "$work/body" or _exit(127);
+		}
+		push @clients, $pid;
+		push @children, $pid;
+	}
+}
+
+# What was answered so far, a line for each request.
+sub answers { return map { split /\n/, text_of($_) } glob "$work/client-*" }
+
+# Waits until each client has gone on by some turns: what happens, happens under load.
+sub load_goes_on
+{
+	my $more = answers() + 5 * CLIENTS * (1 + READS);
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	ok(wait_until(120, sub { answers() >= $more }), 'the load goes on');
+}
+
+sub stop_load
+{
+	write_file($stop, '');
+	waitpid $_, 0 for @clients;
+	@clients = ();
 }
 
 SKIP: {
 	skip 'the package is built and installed with AREG_TEST_FULL=1 only', 1 if !$ENV{AREG_TEST_FULL};
 	skip 'a clean root needs root', 1 if !$as_root;
-	my ($first) = build_package('first', "$version-1");
-	my ($second) = build_package('second', "$version-2");
+	my $later = $version =~ s/(\d+)$/$1 + 1/er;
+	my ($first) = build_package('first', $version);
+	my ($second) = build_package('second', $later);
 	my (undef, $lint) = run('lintian', '--fail-on', 'none', glob "$work/first/*.changes");
 	unlike($lint, qr/^E:/m, 'lintian finds no error') or diag($lint);
 
@@ -494,35 +659,102 @@ SKIP: {
 	skip $why, 1 if defined $why;
 	run('mkdir', "$clean/srv/packages");
 	run('cp', $first, $second, "$clean/srv/packages");
-	my $install = sub { "apt-get install -q -y /srv/packages/areg_$version-$_[0]_*.deb" };
+	my %package = map { /_(\Q$version\E|\Q$later\E)-1_/; ($1 => $_) } map { basename($_) } $first, $second;
+	my $install = "apt-get install -q -y /srv/packages/$package{$version}";
+
+	# What it needs stays when it is purged: so the difference is its own.
 	inside_ok('apt finds its packages', 'apt-get update -q', online => 1);
-	inside_ok('the package is installed with what it needs', $install->(1), online => 1);
-	inside('apt-get install -q -y --no-install-recommends logrotate openssl', online => 1);
+	inside_ok('the package is installed with what it needs', $install, online => 1);
+	inside('apt-get install -q -y --no-install-recommends curl logrotate openssl', online => 1);
+	inside_ok('and purged again', 'dpkg --purge areg');
+	unlink "$clean/usr/sbin/policy-rc.d";
+	run('mkdir', '-p', "$clean/run/systemd", "$clean/var/lib/systemd/timers");
+	my %before = all_files();
+	write_file("$clean/usr/sbin/systemctl", $systemctl);
+	chmod 0755, "$clean/usr/sbin/systemctl";
+	run('mkdir', '-p', "$clean/run/systemd/system");
+
+	inside_ok('the package is installed on a running host', $install);
 	is(said_inside('dpkg -s areg | grep ^Status'), 'Status: install ok installed', 'it is configured');
 	is(said_inside('stat -c "%a %U:%G" /etc/areg/areg.conf /run/areg /var/log/areg'),
 		"640 root:areg\n2750 areg:www-data\n2750 areg:adm", 'configuration and folders have their owners');
 	is(said_inside('ls /etc/nginx/sites-enabled'), 'default', 'no site was enabled');
-	is(said_inside('ls /etc/systemd/system/multi-user.target.wants/areg.service'),
-		'/etc/systemd/system/multi-user.target.wants/areg.service', 'the service starts with the host');
+	my @wanted = map { "/etc/systemd/system/$_" } 'multi-user.target.wants/areg.service',
+		'timers.target.wants/areg-sweep.timer';
+	is(said_inside("ls @wanted"), join("\n", @wanted), 'service and timer start with the host');
+	is(said_inside('systemctl is-active areg; echo $?'), 0, 'and were started');
 
 	# What README.Debian says.
 	my @said = text_of("$clean/usr/share/doc/areg/README.Debian") =~ /^ {4}(\S.*)$/mg;
-	inside_ok('PostgreSQL starts', 'pg_ctlcluster 15 main start');
+	inside_ok('PostgreSQL starts', 'pg_ctlcluster --skip-systemctl-redirect 15 main start');
 	inside_ok('memcached starts', 'memcached -d -u memcache -l 127.0.0.1');
 	inside_ok("as README.Debian says: $_", $_) for grep { /^runuser/ } @said;
-	inside('mkdir /etc/areg/tls && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 \
-		-nodes -subj /CN=areg.example.org -keyout /etc/areg/tls/key.pem -out /etc/areg/tls/cert.pem');
+	inside('mkdir /etc/areg/tls && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+		-subj /CN=areg.example.org -addext subjectAltName=DNS:areg.example.org -days 90 \
+		-keyout /etc/areg/tls/key.pem -out /etc/areg/tls/cert.pem');
 	inside_ok("as README.Debian says: $_", $_) for grep { /^ln/ } @said;
 	inside_ok('nginx takes the site beside its own', 'nginx -t && nginx');
-	ok(start_unit(), 'started as the unit says, it serves over TLS')
-		or diag(said_inside('cat /tmp/aregd.log'));
+	my @mine = ('public_url = https://areg.example.org', 'log_file = /var/log/areg/areg.log',
+		map { "limit_$_ = 50000 250000 250000 250000" } qw(register search read));
+	inside(join '; ', map { "sed -i '1i $_' /etc/areg/areg.conf" } @mine);
+	inside_ok("as README.Debian says: $_", $_) for grep { /^systemctl reload areg/ } @said;
+	ok(wait_until(20, sub { status_of('/health') eq '200' }), 'started as the unit says, it serves over TLS')
+		or diag(said_inside('cat /tmp/aregd.log /var/log/areg/areg.log'));
 	is(status_of('/api/v1/agents'), 200, 'it answers from the database');
 	is(status_of('/docs/'), 200, 'nginx serves the documentation');
-	stop_unit();
+
+	# The runbook, under load.
+	my $verify = 'runuser -u areg -- verify-deployment https://areg.example.org --conf /etc/areg/areg.conf'
+		. ' --backups /var/backups/areg --cacert /etc/areg/tls/cert.pem --connect 127.0.0.1';
+	my $owner = '0x9ce7082814bDA389F3ba548BDf2626006279569c';
+	inside('install -d -o areg -m 700 /var/backups/areg');
+	inside("runuser -u areg -- aregctl user add --name load --tier enterprise --wallet $owner");
+	my $key = said_inside("runuser -u areg -- aregctl key create --quiet --user $owner");
+	start_load($key, $owner);
+	load_goes_on();
+	inside_ok('the runbook makes a backup', join("\n", 'runuser -u areg -- sh -eu <<"AS_AREG"',
+		'conf=/etc/areg/areg.conf database=areg backups=/var/backups/areg', (runbook('runbook-backup', 'Back up'))[0],
+		'AS_AREG'));
+	like(inside_ok('verify-deployment, as it is installed, finds nothing wrong', $verify),
+		qr/^ok version: \Q$version\E, as installed$/m, 'with the version that was installed');
+	my %there = (package => "/srv/packages/$package{$later}", before => "/srv/packages/$package{$version}");
+	my ($upgrade, $migrate) = runbook('runbook', 'Upgrade', %there);
+	like(inside_ok('the runbook installs a later version', $upgrade),
+		qr/^areg: the new version does not serve yet, the one before goes on/m, 'which says that it waits');
+	my $status = status_inside();
+	is($status->{version}, $version, 'the version of before serves');
+	like($status->{reloads}{last_failure}, qr/: run aregctl migrate$/, 'and it is said what the later one waits for');
+	load_goes_on();
+	inside_ok('the runbook migrates and reloads', $migrate) or diag(said_inside('tail -n 20 /var/log/areg/areg.log'));
+	is(status_inside()->{version}, $later, 'the later version serves');
+	load_goes_on();
+	like(inside_ok('verify-deployment finds nothing wrong', $verify), qr/^ok version: \Q$later\E, as installed$/m,
+		'with the later version');
+	my ($back, $down) = runbook('runbook', 'Roll back', %there);
+	inside_ok('the runbook puts the version of before back', $back);
+	is(status_inside()->{version}, $version, 'which serves, reloaded by the installation, with the later schema');
+	load_goes_on();
+	my $schema = () = glob "$root/sql/*.up.sql";
+	inside_ok('the runbook undoes the migration', $down =~ s/--to \d+/--to $schema/r);
+	like(inside_ok('verify-deployment finds nothing wrong', $verify), qr/^ok version: \Q$version\E, as installed$/m,
+		'with the version of before');
+	load_goes_on();
+	stop_load();
+	my %answered;
+	$answered{$_}++ for answers();
+	my $registered = $answered{'POST /agents/register 201'} // 0;
+	my @failed = grep { !/^POST \S+ 201$|^GET \S+ 200$/ } sort keys %answered;
+	diag(scalar(answers()), " requests under load, $registered of them registrations, ",
+		sum0(@answered{@failed}), ' failed');
+	is(join("\n", map { "$_: $answered{$_}" } @failed), '', 'no request failed in all that');
+	is(said_inside('runuser -u areg -- psql -Atc "SELECT count(*) FROM erc8004_agents"'), $registered,
+		'as many as were acknowledged are there');
+	unlike(text_of("$clean/tmp/systemctl.log"), qr/(?:stop|restart) areg(?:\.service)?$/m, 'nothing stopped the service');
+	inside_ok('it stops', 'systemctl stop areg');
 
 	# Without systemd.
+	inside('mv /usr/sbin/systemctl /tmp/systemctl; rmdir /run/systemd/system');
 	my $init = '/usr/share/areg/spawn-fcgi/aregd.init';
-	inside('sed -i "1i log_file = /var/log/areg/areg.log" /etc/areg/areg.conf');
 	inside_ok('the init script starts it', "$init start");
 	ok(wait_until(20, sub { status_of('/health') eq '200' }), 'and it serves');
 	like(said_inside("$init status"), qr/^aregd runs, pid \d+$/, 'and it says so');
@@ -530,28 +762,31 @@ SKIP: {
 	ok(wait_until(10, sub { said_inside('grep -c reopened /var/log/areg/areg.log') eq '1' }), 'and it goes on in a new log')
 		or diag(said_inside('ls -la /var/log/areg; cat /var/log/areg/*'));
 	is(said_inside('stat -c "%a %U:%G" /var/log/areg/areg.log'), '640 areg:adm', 'which administrators can read');
+	my $pid = said_inside('cat /run/areg/aregd.pid');
+	inside_ok('an upgrade', "dpkg -i /srv/packages/$package{$version}");
+	$status = status_inside();
+	is("$status->{pid} $status->{generation}", "$pid 2", 'reloads it there, too');
+	is(said_inside('head -n 5 /etc/areg/areg.conf; stat -c "%a %U:%G" /etc/areg/areg.conf'),
+		join("\n", reverse(@mine), '640 root:areg'), 'the configuration is as it was');
+	is(said_inside('find /etc/areg /etc/nginx /etc/logrotate.d -name "*.dpkg-*"'), '', 'and nobody was asked about it');
 	inside_ok('the init script stops it', "$init stop");
 	is(said_inside("$init status; echo \$?"), "aregd does not run\n3", 'and it says so');
 
-	inside_ok('a later version is installed over it', $install->(2), online => 1);
-	is(said_inside('dpkg-query -W -f \'${Version}\' areg'), "$version-2", 'and is there');
-	is(said_inside('head -n 1 /etc/areg/areg.conf; stat -c "%a %U:%G" /etc/areg/areg.conf'),
-		"log_file = /var/log/areg/areg.log\n640 root:areg", 'the configuration is as it was');
-	is(said_inside('find /etc/areg /etc/nginx /etc/logrotate.d -name "*.dpkg-*"'), '', 'and nobody was asked about it');
-	ok(start_unit(), 'it serves again') or diag(said_inside('cat /tmp/aregd.log'));
-	stop_unit();
-
+	inside('mkdir -p /run/systemd/system; mv /tmp/systemctl /usr/sbin/systemctl; systemctl start areg');
+	is(said_inside('systemctl is-active areg; echo $?'), 0, 'once more by the unit');
 	inside_ok('the package is removed', 'dpkg --remove areg');
+	is(said_inside('systemctl is-active areg; echo $?'), 3, 'which stops it');
 	is(said_inside('ls /etc/areg/areg.conf /usr/sbin/aregd /run/areg 2>/dev/null'), '/etc/areg/areg.conf',
 		'its configuration stays, its program goes');
 	inside_ok('nginx can go on without its site', 'nginx -t');
 	inside_ok('the package is purged', 'dpkg --purge areg');
-	inside('rm -r /srv/packages /tmp/aregd.log /tmp/aregd.pid');
-	is(said_inside('find / -xdev -iname "*areg*" ! -path "/proc/*"; ls -A /etc/areg'), "/etc/areg\ntls",
-		'nothing is left of it but the certificate, which is the administrator\'s');
+	inside('rm -r /usr/sbin/systemctl /run/systemd/system');
+	my %after = all_files();
+	is(join("\n", grep { !$before{$_} && !m{^/etc/areg(?:/tls|$)|^/var/backups/areg} } sort keys %after), '',
+		'nothing is left of it but the certificate and the backups, which are the administrator\'s');
+	is(join("\n", grep { !$after{$_} } sort keys %before), '', 'and nothing is missing');
 	is(said_inside('runuser -u postgres -- psql -Atc "SELECT datname FROM pg_database WHERE datname = \'areg\'"'),
-		'areg',
-		'and the database, which is never touched');
+		'areg', 'nor is the database, which is never touched');
 }
 
 done_testing();
