@@ -1,6 +1,7 @@
 #!/usr/bin/perl
-# The runbook goes with what it is about: each alert that can ring has its page, and commands that
-# pages show are there.
+# The runbook goes with what it is about: each alert that can ring has its page, commands that pages
+# show are there, and migrations say what the page on upgrades promises of them. Its sections "Upgrade"
+# and "Roll back" are run by 70-package.t.
 use strict;
 use warnings;
 
@@ -37,6 +38,14 @@ for my $alert (@alerts) {
 }
 is(join(' ', sort { $a cmp $b } text_of("$root/docs/alerts.md") =~ /^\| \[(\w+)\]\(alerts\/\1\.md\)/mg), "@pages",
 	'the page "Alerts" leads to all');
+
+# ---- migrations ----
+
+for my $file (sort glob "$root/sql/*.up.sql") {
+	my ($head) = text_of($file) =~ /\A((?:--.*\n)+)/;
+	like($head // '', qr/\bunder load\b|\bwriters\b.*\bwait\b/i,
+		basename($file) . ' says in its first lines whether anybody waits for it');
+}
 
 # ---- commands ----
 
