@@ -66,13 +66,20 @@ static void bound_waiting(int connection, int request_timeout_ms)
 /*
  * FCGX_Accept_r() would accept by itself, deaf to our signals. Given a connection that looks kept
  * from an earlier request it goes straight to reading; should that fail, it finds no listening
- * socket to turn to (FCGX_InitRequest() was given none) and comes back.
+ * socket to turn to (FCGX_InitRequest() was given none) and comes back. A request that breaks off
+ * before its parameters would look like one without any: it would be waited for once more, as long
+ * as the master has patience.
  */
 static bool read_request(FCGX_Request *fcgi, int connection)
 {
 	fcgi->ipcFd = connection;
 	fcgi->keepConnection = 1; /* the request says anew what is to be */
-	return FCGX_Accept_r(fcgi) == 0;
+	if (FCGX_Accept_r(fcgi) != 0)
+		return false;
+	if (FCGX_GetError(fcgi->in) == 0)
+		return true;
+	FCGX_Free(fcgi, 1);
+	return false;
 }
 
 /*
