@@ -13,6 +13,7 @@
 #include "lib/buf.h"
 #include "lib/db.h"
 #include "lib/faults.h"
+#include "lib/json_in.h"
 
 enum import_kind { IMPORT_AGENT, IMPORT_FEEDBACK, IMPORT_PAYMENT, IMPORT_KINDS };
 
@@ -46,6 +47,14 @@ bool import_full(const struct import_batch *batch);
  */
 MUST_CHECK bool import_stage(struct import_batch *batch, const struct settings *settings,
 	uint64_t line, const char *text, size_t len, struct faults *faults, enum import_kind *kind);
+
+/*
+ * Adds to a row in COPY's text format the columns that come out of a registration file, each with a
+ * tab before it: registration_file, registration_digest, conformance, name, description, image,
+ * x402_support, file_active, services, skills, domains, supported_trust. All empty where text->object
+ * is NULL.
+ */
+void import_put_file(struct buf *row, struct arena *arena, const struct json_text *text);
 
 /* How many lines of one kind went which way. */
 struct import_tally {

@@ -177,10 +177,8 @@ static void check_metadata(struct reading *reading, struct json_object *metadata
 	}
 }
 
-/* The columns that come out of the registration file; all empty without one. */
-static void put_file(struct reading *reading, struct buf *row, const struct json_text *text)
+void import_put_file(struct buf *row, struct arena *arena, const struct json_text *text)
 {
-	struct arena *arena = reading->faults->arena;
 	struct regfile file = { .text = NULL };
 	struct faults off;
 
@@ -230,7 +228,7 @@ static bool stage_agent(struct reading *reading)
 	put_column(row, agent.agent_wallet);
 	put_column(row, agent.token_uri);
 	put_column(row, agent.status);
-	put_file(reading, row, &agent.registration_file);
+	import_put_file(row, reading->faults->arena, &agent.registration_file);
 	put_column(row, agent.tx_hash);
 	put_column(row, agent.registered_block);
 	put_column(row, agent.registered_at);

@@ -1,7 +1,8 @@
 /*
- * Prints sample agents, feedback and payments as JSON Lines for `aregctl import`. The same
- * arguments always print the same bytes; proportions and oddities are those of the agents found on
- * Ethereum mainnet in March 2026, but every name, text and address is made up here.
+ * Prints sample agents, feedback and payments as JSON Lines for `aregctl import`, or the same records
+ * as COPY for the tables themselves. The same arguments always print the same bytes; proportions and
+ * oddities are those of the agents found on Ethereum mainnet in March 2026, but every name, text and
+ * address is made up here.
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -11,6 +12,9 @@
 #include <string.h>
 #include <errno.h>
 #include <getopt.h>
+
+#include "app/import.h"
+#include "lib/json_in.h"
 
 enum {
 	AGENTS_MAX = 100 * 1000 * 1000,
@@ -22,7 +26,7 @@ enum {
 static const int64_t FIRST_SECOND = 1769688000; /* 2026-01-29T12:00:00Z */
 static const int64_t SPAN_SECONDS = 120 * 86400;
 
-struct chain {
+struct network {
 	const char *name;
 	const char *registry;
 	uint64_t chain_id;
@@ -31,7 +35,7 @@ struct chain {
 	unsigned share; /* of all agents, in 1000 */
 };
 
-static const struct chain CHAINS[] = {
+static const struct network CHAINS[] = {
 	{ "ethereum", "0x8004a169fb4a3325136eb29fa0ceb6d2e539a432", 1, 24339924, 12, 500 },
 	{ "base", "0x8004a169fb4a3325136eb29fa0ceb6d2e539a432", 8453, 41663799, 2, 350 },
 	{ "sepolia", "0x8004a818bfb912233c491871b3d84c89a494bd9e", 11155111, 9980000, 12, 80 },
@@ -53,6 +57,7 @@ struct sample {
 	uint32_t next_id[CHAIN_COUNT];
 	uint32_t owners;
 	uint32_t files;
+	bool as_copy; /* and not as JSON Lines */
 };
 
 /* What an address, a hash or a stream of draws is for, so that no two of them meet. */
@@ -64,7 +69,8 @@ enum domain {
 	PAYMENT_TX,
 	DRAWS_AGENT,
 	DRAWS_FEEDBACK,
-	DRAWS_PAYMENT
+	DRAWS_PAYMENT,
+	AGENT_UUID
 };
 
 /* splitmix64: a step of its state and the mixing of it (Steele, Lea and Flood, 2014). */
@@ -98,9 +104,12 @@ static bool chance(uint64_t *state, unsigned in_1000)
 
 #define PICK(state, list) ((list)[draw((state), sizeof(list) / sizeof *(list))])
 
+/* stdout, or where a registration file is put together. */
+static FILE *out;
+
 static void put(const char *text)
 {
-	fputs_unlocked(text, stdout);
+	fputs_unlocked(text, out);
 }
 
 static void put_number(int64_t number)
@@ -118,20 +127,27 @@ static void put_number(int64_t number)
 	put(at);
 }
 
-/* Prints 0x and `len` hexadecimal digits that belong to (domain, index) alone. */
-static void put_hex(const struct sample *sample, enum domain domain, uint64_t index, size_t len)
+/* Writes `len` hexadecimal digits that belong to (domain, index) alone, and a NUL. */
+static void hex_of(
+	const struct sample *sample, enum domain domain, uint64_t index, size_t len, char *digits)
 {
-	char digits[2 + 64 + 1] = "0x";
 	uint64_t state = stream(sample, domain, index);
 	uint64_t word = 0;
 
 	for (size_t i = 0; i < len; i++) {
 		if (i % 16 == 0)
 			word = mixed(&state);
-		digits[2 + i] = "0123456789abcdef"[word & 15];
+		digits[i] = "0123456789abcdef"[word & 15];
 		word >>= 4;
 	}
-	digits[2 + len] = '\0';
+	digits[len] = '\0';
+}
+
+static void put_hex(const struct sample *sample, enum domain domain, uint64_t index, size_t len)
+{
+	char digits[2 + 64 + 1] = "0x";
+
+	hex_of(sample, domain, index, len, digits + 2);
 	put(digits);
 }
 
@@ -244,23 +260,24 @@ static void put_service(const struct sample *sample, uint64_t *state, uint32_t i
 	bool skilled = !strcmp(name, "OASF") || (!strcmp(name, "A2A") && chance(state, 300));
 
 	if (chance(state, 6)) {
-		printf("\"https://agent-%" PRIu32 ".example.com/\"", index);
+		fprintf(out, "\"https://agent-%" PRIu32 ".example.com/\"", index);
 		return;
 	}
-	printf("{\"name\":\"%s\",\"endpoint\":\"", name);
+	fprintf(out, "{\"name\":\"%s\",\"endpoint\":\"", name);
 	if (!strcmp(name, "ENS")) {
-		printf("agent-%" PRIu32 ".eth", index);
+		fprintf(out, "agent-%" PRIu32 ".eth", index);
 	} else if (!strcmp(name, "email")) {
-		printf("agent-%" PRIu32 "@example.com", index);
+		fprintf(out, "agent-%" PRIu32 "@example.com", index);
 	} else if (!strcmp(name, "agentWallet")) {
 		put("eip155:1:");
 		put_address(sample, OWNER, sample->agents[index].owner);
 	} else if (!strcmp(name, "A2A") || !strcmp(name, "a2a")) {
-		printf("https://agent-%" PRIu32 ".example.com/.well-known/agent-card.json", index);
+		fprintf(out, "https://agent-%" PRIu32 ".example.com/.well-known/agent-card.json",
+			index);
 	} else if (!strcmp(name, "DID")) {
-		printf("did:web:agent-%" PRIu32 ".example.com", index);
+		fprintf(out, "did:web:agent-%" PRIu32 ".example.com", index);
 	} else {
-		printf("https://agent-%" PRIu32 ".example.com/%s", index, name);
+		fprintf(out, "https://agent-%" PRIu32 ".example.com/%s", index, name);
 	}
 	put("\"");
 	if (!strcmp(name, "MCP"))
@@ -268,7 +285,7 @@ static void put_service(const struct sample *sample, uint64_t *state, uint32_t i
 	else if (skilled || chance(state, 200))
 		put(",\"version\":\"0.3.0\"");
 	if (skilled)
-		printf(",\"skills\":[\"%s\"],\"domains\":[\"%s\"]", PICK(state, SKILLS),
+		fprintf(out, ",\"skills\":[\"%s\"],\"domains\":[\"%s\"]", PICK(state, SKILLS),
 			PICK(state, DOMAINS));
 	put("}");
 }
@@ -280,7 +297,7 @@ static void put_services(const struct sample *sample, uint64_t *state, uint32_t 
 	unsigned length = PICK(state, lengths);
 
 	if (rare) {
-		printf(",\"endpoints\":{\"web\":\"https://agent-%" PRIu32 ".example.com/\"}",
+		fprintf(out, ",\"endpoints\":{\"web\":\"https://agent-%" PRIu32 ".example.com/\"}",
 			index);
 		return;
 	}
@@ -295,7 +312,7 @@ static void put_services(const struct sample *sample, uint64_t *state, uint32_t 
 
 static void put_supported_trust(uint64_t *state)
 {
-	printf(",\"%s\":[\"reputation\"",
+	fprintf(out, ",\"%s\":[\"reputation\"",
 		chance(state, 370) ? "supportedTrusts" : "supportedTrust");
 	if (chance(state, 600))
 		put(",\"crypto-economic\"");
@@ -312,7 +329,7 @@ static void put_registration_file(struct sample *sample, uint64_t *state, uint32
 
 	put("{");
 	if (rare == 11)
-		printf("\"type\":\"%s\",", PICK(state, TYPES_ODD));
+		fprintf(out, "\"type\":\"%s\",", PICK(state, TYPES_ODD));
 	else if (rare == 23 || rare == 123 || rare == 223)
 		; /* no type at all */
 	else if (type < 200)
@@ -320,33 +337,35 @@ static void put_registration_file(struct sample *sample, uint64_t *state, uint32
 	else if (type < 300)
 		put("\"type\":\"https://eips.ethereum.org/EIPs/eip-8004#registration-v1\",");
 	else
-		printf("\"type\":\"%s\",", TYPE_RIGHT);
+		fprintf(out, "\"type\":\"%s\",", TYPE_RIGHT);
 	if (rare != 37)
-		printf("\"name\":\"%s %s %s\",", PICK(state, FIRST_WORDS), PICK(state, TRADES),
-			PICK(state, ROLES));
-	printf("\"description\":\"%s %s. %s\"", PICK(state, VERBS), PICK(state, THINGS),
+		fprintf(out, "\"name\":\"%s %s %s\",", PICK(state, FIRST_WORDS),
+			PICK(state, TRADES), PICK(state, ROLES));
+	fprintf(out, "\"description\":\"%s %s. %s\"", PICK(state, VERBS), PICK(state, THINGS),
 		PICK(state, WAYS));
 	if (chance(state, 990))
-		printf(",\"image\":\"https://images.example.com/agents/%" PRIu32 ".png\"", index);
+		fprintf(out, ",\"image\":\"https://images.example.com/agents/%" PRIu32 ".png\"",
+			index);
 	if (rare == 59 || chance(state, 125))
 		put_services(sample, state, index, rare == 59);
 	type = draw(state, 1000);
 	if (type < 715)
-		printf(",\"x402Support\":%s", chance(state, 250) ? "true" : "false");
+		fprintf(out, ",\"x402Support\":%s", chance(state, 250) ? "true" : "false");
 	else if (type < 780)
-		printf(",\"x402support\":%s", chance(state, 250) ? "true" : "false");
+		fprintf(out, ",\"x402support\":%s", chance(state, 250) ? "true" : "false");
 	if (chance(state, 200))
 		put(",\"8004Support\":true");
 	if (chance(state, 986))
-		printf(",\"active\":%s", chance(state, 960) ? "true" : "false");
+		fprintf(out, ",\"active\":%s", chance(state, 960) ? "true" : "false");
 	if (chance(state, 100))
-		printf(",\"registrations\":[{\"agentId\":%" PRIu32
-		       ",\"agentRegistry\":\"eip155:%" PRIu64 ":%s\"}]",
+		fprintf(out,
+			",\"registrations\":[{\"agentId\":%" PRIu32
+			",\"agentRegistry\":\"eip155:%" PRIu64 ":%s\"}]",
 			agent->id, CHAINS[agent->chain].chain_id, CHAINS[agent->chain].registry);
 	if (chance(state, 157))
 		put_supported_trust(state);
 	if (chance(state, 9))
-		printf(",\"updatedAt\":%" PRId64, registered_at(sample, index));
+		fprintf(out, ",\"updatedAt\":%" PRId64, registered_at(sample, index));
 	put("}");
 }
 
@@ -360,20 +379,38 @@ static uint32_t draw_owner(struct sample *sample, uint64_t *state, uint32_t inde
 	return sample->owners++;
 }
 
-static void put_agent(struct sample *sample, uint32_t index)
+/* Draws what an agent is; its file is drawn from *state then. Returns when it was registered. */
+static int64_t draw_agent(struct sample *sample, uint32_t index, uint64_t *state)
 {
-	uint64_t state = stream(sample, DRAWS_AGENT, index);
 	struct agent *agent = &sample->agents[index];
-	const struct chain *chain;
-	uint32_t share = draw(&state, 1000);
-	int64_t time = registered_at(sample, index);
+	uint32_t share;
 
+	*state = stream(sample, DRAWS_AGENT, index);
+	share = draw(state, 1000);
 	agent->chain = 0;
 	while (share >= CHAINS[agent->chain].share)
 		share -= CHAINS[agent->chain++].share;
-	chain = &CHAINS[agent->chain];
 	agent->id = sample->next_id[agent->chain]++;
-	agent->owner = draw_owner(sample, &state, index);
+	agent->owner = draw_owner(sample, state, index);
+	return registered_at(sample, index);
+}
+
+static int64_t registered_block(const struct network *chain, int64_t time)
+{
+	return (int64_t)chain->first_block + (time - FIRST_SECOND) / chain->block_seconds;
+}
+
+static bool draw_has_file(uint64_t *state)
+{
+	return chance(state, 406);
+}
+
+static void put_agent(struct sample *sample, uint32_t index)
+{
+	uint64_t state;
+	int64_t time = draw_agent(sample, index, &state);
+	const struct agent *agent = &sample->agents[index];
+	const struct network *chain = &CHAINS[agent->chain];
 
 	put("{\"agent_id\":");
 	put_number(agent->id);
@@ -384,11 +421,11 @@ static void put_agent(struct sample *sample, uint32_t index)
 	put("\",\"owner_address\":\"");
 	put_address(sample, OWNER, agent->owner);
 	put("\",\"registered_block\":");
-	put_number((int64_t)chain->first_block + (time - FIRST_SECOND) / chain->block_seconds);
+	put_number(registered_block(chain, time));
 	put(",\"tx_hash\":\"");
 	put_hex(sample, TX, index, 64);
 	put("\",\"registration_file\":");
-	if (chance(&state, 406))
+	if (draw_has_file(&state))
 		put_registration_file(sample, &state, index);
 	else
 		put("null");
@@ -421,55 +458,201 @@ static const struct tag TAGS[] = {
 	{ "revenues", "", 15, 0, 2000000, 2 },
 };
 
+struct feedback {
+	uint32_t agent, client;
+	uint64_t feedback_index;
+	const struct tag *tag;
+	int64_t value;
+	bool is_revoked;
+	int64_t time;
+};
+
+/* Whether it is given as a score; otherwise as a value with decimals. */
+static bool is_score(const struct tag *tag)
+{
+	return tag->decimals == 0 && tag->low >= 0 && tag->high == 100;
+}
+
 /* The j-th feedback of an agent: its clients take turns, so that index and client follow from j. */
-static void put_feedback(const struct sample *sample, uint32_t index, uint64_t j,
+static struct feedback draw_feedback(const struct sample *sample, uint32_t index, uint64_t j,
 	uint64_t first_client, uint64_t clients)
 {
 	uint64_t state = stream(sample, DRAWS_FEEDBACK, ((uint64_t)index << 24) + j);
-	const struct agent *agent = &sample->agents[index];
-	const struct tag *tag = TAGS;
+	struct feedback feedback = { .agent = index, .tag = TAGS };
 	uint32_t share = draw(&state, 1000);
 	uint64_t pool = sample->count / 4 + 50;
-	int64_t time = registered_at(sample, index) + 3600 + (int64_t)(j * 7919 % 100000) * 60;
 	uint32_t span;
-	int64_t value;
 
-	while (share >= tag->share)
-		share -= tag++->share;
-	span = (uint32_t)(tag->high - tag->low) + 1;
+	while (share >= feedback.tag->share)
+		share -= feedback.tag++->share;
+	span = (uint32_t)(feedback.tag->high - feedback.tag->low) + 1;
 	/* The better of two draws: people praise more often than they complain. */
-	value = tag->low + (int64_t)draw(&state, span);
+	feedback.value = feedback.tag->low + (int64_t)draw(&state, span);
 	if (chance(&state, 700)) {
-		int64_t other = tag->low + (int64_t)draw(&state, span);
+		int64_t other = feedback.tag->low + (int64_t)draw(&state, span);
 
-		value = other > value ? other : value;
+		feedback.value = other > feedback.value ? other : feedback.value;
 	}
+	feedback.client = (uint32_t)((first_client + j % clients) % pool);
+	feedback.feedback_index = j / clients + 1;
+	feedback.is_revoked = chance(&state, 20);
+	feedback.time = registered_at(sample, index) + 3600 + (int64_t)(j * 7919 % 100000) * 60;
+	return feedback;
+}
+
+static void put_feedback(const struct sample *sample, const struct feedback *feedback)
+{
+	const struct agent *agent = &sample->agents[feedback->agent];
 
 	put("{\"record\":\"feedback\",\"chain\":\"");
 	put(CHAINS[agent->chain].name);
 	put("\",\"agent_id\":");
 	put_number(agent->id);
 	put(",\"client_address\":\"");
-	put_address(sample, CLIENT, (first_client + j % clients) % pool);
+	put_address(sample, CLIENT, feedback->client);
 	put("\",\"feedback_index\":");
-	put_number((int64_t)(j / clients) + 1);
-	if (tag->decimals == 0 && tag->low >= 0 && tag->high == 100) {
-		put(",\"score\":");
-		put_number(value);
-	} else {
-		put(",\"value\":");
-		put_number(value);
+	put_number((int64_t)feedback->feedback_index);
+	put(is_score(feedback->tag) ? ",\"score\":" : ",\"value\":");
+	put_number(feedback->value);
+	if (!is_score(feedback->tag)) {
 		put(",\"value_decimals\":");
-		put_number(tag->decimals);
+		put_number(feedback->tag->decimals);
 	}
 	put(",\"tag1\":\"");
-	put(tag->tag1);
+	put(feedback->tag->tag1);
 	put("\",\"tag2\":\"");
-	put(tag->tag2);
-	put(chance(&state, 20) ? "\",\"is_revoked\":true" : "\",\"is_revoked\":false");
+	put(feedback->tag->tag2);
+	put(feedback->is_revoked ? "\",\"is_revoked\":true" : "\",\"is_revoked\":false");
 	put(",\"created_at\":\"");
-	put_time(time);
+	put_time(feedback->time);
 	put("\"}\n");
+}
+
+/* ---- COPY: columns between tabs, in the order of the COPY statements below ---- */
+
+static void put_flag(bool flag)
+{
+	put(flag ? "t" : "f");
+}
+
+/* The agent_uuid that an agent has where it is loaded this way. */
+static void put_agent_uuid(const struct sample *sample, uint32_t index)
+{
+	char digits[33];
+
+	hex_of(sample, AGENT_UUID, index, 32, digits);
+	digits[12] = '4'; /* RFC 9562: version 4, variant 10 */
+	digits[16] = "89ab"[digits[16] & 3];
+	fprintf(out, "%.8s-%.4s-%.4s-%.4s-%s", digits, digits + 8, digits + 12, digits + 16,
+		digits + 20);
+}
+
+static const char COPY_AGENTS[] =
+	"COPY erc8004_agents (agent_uuid, chain, chain_id, registry_address, agent_id,"
+	" owner_address, status, source, tx_hash, registered_block, created_at,"
+	" registration_file, registration_digest, conformance, name, description, image,"
+	" x402_support, file_active, services, skills, domains, supported_trust) FROM STDIN;\n";
+static const char COPY_FEEDBACK[] =
+	"COPY erc8004_reputation (id, agent_uuid, client_address, feedback_index,"
+	" has_explicit_score, value, value_decimals, tag1, tag2, is_revoked, revoked_at, source,"
+	" created_at) FROM STDIN;\n";
+static const char COPY_PAYMENTS[] =
+	"COPY x402_payments (id, tx_hash, chain, amount_usdc, payer, payee, status,"
+	" failure_reason, created_at, settled_at) FROM STDIN;\n";
+static const char COPY_LINKS[] =
+	"COPY erc8004_agent_payments (payment_id, agent_uuid, linked_at) FROM STDIN;\n";
+
+/* The columns of a registration file, as an import reads them out of it. */
+static void copy_file(struct sample *sample, uint64_t *state, uint32_t index, struct arena *arena)
+{
+	struct json_text none = { .object = NULL };
+	char *text = NULL;
+	size_t len = 0;
+	struct json_doc doc;
+	struct json_error error;
+	struct buf columns;
+
+	arena_reset(arena);
+	buf_init(&columns, arena, 4096);
+	if (!draw_has_file(state)) {
+		import_put_file(&columns, arena, &none);
+		put(columns.data);
+		return;
+	}
+	out = open_memstream(&text, &len);
+	if (!out)
+		abort();
+	put_registration_file(sample, state, index);
+	if (fclose(out) != 0)
+		abort();
+	out = stdout;
+	if (!json_parse(arena, text, len, &json_rules_wild, &doc, &error)) {
+		fprintf(stderr, "gen-sample: agent %" PRIu32 ": %s\n", index, error.reason);
+		exit(1);
+	}
+	import_put_file(&columns, arena, &doc.root);
+	put(columns.data);
+	free(text);
+}
+
+static void copy_agent(struct sample *sample, uint32_t index, struct arena *arena)
+{
+	uint64_t state;
+	int64_t time = draw_agent(sample, index, &state);
+	const struct agent *agent = &sample->agents[index];
+	const struct network *chain = &CHAINS[agent->chain];
+
+	put_agent_uuid(sample, index);
+	fprintf(out, "\t%s\t%" PRIu64 "\t%s\t%" PRIu32 "\t", chain->name, chain->chain_id,
+		chain->registry, agent->id);
+	put_address(sample, OWNER, agent->owner);
+	put("\tactive\timport\t");
+	put_hex(sample, TX, index, 64);
+	fprintf(out, "\t%" PRId64 "\t", registered_block(chain, time));
+	put_time(time);
+	copy_file(sample, &state, index, arena);
+	put("\n");
+}
+
+static void copy_feedback(
+	const struct sample *sample, const struct feedback *feedback, uint64_t number)
+{
+	put_number((int64_t)number);
+	put("\t");
+	put_agent_uuid(sample, feedback->agent);
+	put("\t");
+	put_address(sample, CLIENT, feedback->client);
+	put("\t");
+	put_number((int64_t)feedback->feedback_index);
+	put("\t");
+	put_flag(is_score(feedback->tag));
+	put("\t");
+	put_number(feedback->value);
+	put("\t");
+	put_number(feedback->tag->decimals);
+	put("\t");
+	put(feedback->tag->tag1);
+	put("\t");
+	put(feedback->tag->tag2);
+	put("\t");
+	put_flag(feedback->is_revoked);
+	put("\t");
+	if (feedback->is_revoked)
+		put_time(feedback->time);
+	else
+		put("\\N");
+	put("\timport\t");
+	put_time(feedback->time);
+	put("\n");
+}
+
+/* ---- All records of a kind ---- */
+
+/* Says on stderr every tenth that is done, where it takes long enough to wait for. */
+static void say_progress(const char *what, uint64_t done, uint64_t all)
+{
+	if (all >= 100000 && done % (all / 10) == 0)
+		fprintf(stderr, "%s: %" PRIu64 " of %" PRIu64 "\n", what, done, all);
 }
 
 /* Two agents in five have feedback at all; who has most is spread over the whole list. */
@@ -495,51 +678,158 @@ static void put_all_feedback(const struct sample *sample, uint64_t per_agent)
 		clients = (until - printed) * 4 / 5 + 1;
 		if (clients > pool)
 			clients = pool;
-		for (uint64_t j = 0; printed < until; j++, printed++)
-			put_feedback(sample, index, j, state % pool, clients);
+		for (uint64_t j = 0; printed < until; j++) {
+			struct feedback feedback =
+				draw_feedback(sample, index, j, state % pool, clients);
+
+			printed++;
+			if (sample->as_copy) {
+				copy_feedback(sample, &feedback, printed);
+				say_progress("feedback", printed, total);
+			} else {
+				put_feedback(sample, &feedback);
+			}
+		}
 	}
 }
 
 static const struct weighted PAYMENT_STATES[] = { { "verified", 850 }, { "failed", 80 },
 	{ "pending", 50 }, { "rejected", 20 } };
 
-static void put_payment(const struct sample *sample, uint32_t number)
+struct payment {
+	uint32_t agent, payer;
+	uint32_t millionths; /* of a USDC */
+	const char *status;
+	bool is_linked;
+	int64_t time;
+};
+
+static struct payment draw_payment(const struct sample *sample, uint32_t number)
 {
 	uint64_t state = stream(sample, DRAWS_PAYMENT, number);
+	struct payment payment;
 	uint32_t a = draw(&state, sample->count);
 	uint32_t b = draw(&state, sample->count);
-	uint32_t index = a < b ? a : b; /* who came early has been paid more often */
-	const struct agent *agent = &sample->agents[index];
-	const char *status = pick_weighted(&state, PAYMENT_STATES);
 	uint32_t largest = 10000;
 
+	payment.agent = a < b ? a : b; /* who came early has been paid more often */
+	payment.status = pick_weighted(&state, PAYMENT_STATES);
 	while (largest < 500000000 && chance(&state, 550))
 		largest *= 10; /* amounts of all sizes, most of them small */
-	printf("{\"record\":\"payment\",\"tx_hash\":\"");
+	payment.millionths = 1 + draw(&state, largest);
+	payment.payer = draw(&state, sample->count / 2 + 20);
+	payment.is_linked = strcmp(payment.status, "rejected") && chance(&state, 950);
+	payment.time = registered_at(sample, payment.agent) + 7200 + draw(&state, 5000000);
+	return payment;
+}
+
+static const char FAILURE_REASON[] = "insufficient funds";
+
+static void put_payment(const struct sample *sample, uint32_t number)
+{
+	struct payment payment = draw_payment(sample, number);
+	const struct agent *agent = &sample->agents[payment.agent];
+
+	put("{\"record\":\"payment\",\"tx_hash\":\"");
 	put_hex(sample, PAYMENT_TX, number, 64);
-	printf("\",\"chain\":\"%s\"", CHAINS[agent->chain].name);
-	a = 1 + draw(&state, largest); /* millionths of a USDC */
-	printf(",\"amount_usdc\":\"%" PRIu32 ".%06" PRIu32 "\",\"payer\":\"", a / 1000000,
-		a % 1000000);
-	put_address(sample, PAYER, draw(&state, sample->count / 2 + 20));
+	fprintf(out,
+		"\",\"chain\":\"%s\",\"amount_usdc\":\"%" PRIu32 ".%06" PRIu32 "\",\"payer\":\"",
+		CHAINS[agent->chain].name, payment.millionths / 1000000,
+		payment.millionths % 1000000);
+	put_address(sample, PAYER, payment.payer);
 	put("\",\"payee\":\"");
 	put_address(sample, OWNER, agent->owner);
-	printf("\",\"status\":\"%s\"", status);
-	if (!strcmp(status, "failed"))
-		put(",\"failure_reason\":\"insufficient funds\"");
-	if (strcmp(status, "rejected") && chance(&state, 950))
-		printf(",\"agent_id\":%" PRIu32, agent->id);
+	fprintf(out, "\",\"status\":\"%s\"", payment.status);
+	if (!strcmp(payment.status, "failed"))
+		fprintf(out, ",\"failure_reason\":\"%s\"", FAILURE_REASON);
+	if (payment.is_linked)
+		fprintf(out, ",\"agent_id\":%" PRIu32, agent->id);
 	put(",\"created_at\":\"");
-	put_time(registered_at(sample, index) + 7200 + draw(&state, 5000000));
+	put_time(payment.time);
 	put("\"}\n");
+}
+
+static void copy_payment(const struct sample *sample, uint32_t number)
+{
+	struct payment payment = draw_payment(sample, number);
+	const struct agent *agent = &sample->agents[payment.agent];
+
+	fprintf(out, "%" PRIu64 "\t", (uint64_t)number + 1);
+	put_hex(sample, PAYMENT_TX, number, 64);
+	fprintf(out, "\t%s\t%" PRIu32 ".%06" PRIu32 "\t", CHAINS[agent->chain].name,
+		payment.millionths / 1000000, payment.millionths % 1000000);
+	put_address(sample, PAYER, payment.payer);
+	put("\t");
+	put_address(sample, OWNER, agent->owner);
+	fprintf(out, "\t%s\t%s\t", payment.status,
+		strcmp(payment.status, "failed") ? "\\N" : FAILURE_REASON);
+	put_time(payment.time);
+	put("\t");
+	if (strcmp(payment.status, "pending"))
+		put_time(payment.time);
+	else
+		put("\\N");
+	put("\n");
+}
+
+static void copy_link(const struct sample *sample, uint32_t number)
+{
+	struct payment payment = draw_payment(sample, number);
+
+	if (!payment.is_linked)
+		return;
+	fprintf(out, "%" PRIu64 "\t", (uint64_t)number + 1);
+	put_agent_uuid(sample, payment.agent);
+	put("\t");
+	put_time(payment.time);
+	put("\n");
+}
+
+static void put_all(struct sample *sample, uint64_t feedback, uint32_t payments)
+{
+	for (uint32_t i = 0; i < sample->count; i++)
+		put_agent(sample, i);
+	put_all_feedback(sample, feedback);
+	for (uint32_t i = 0; i < payments; i++)
+		put_payment(sample, i);
+}
+
+static void copy_all(struct sample *sample, uint64_t feedback, uint32_t payments)
+{
+	struct arena *arena = arena_new(1 << 20, 64 << 20);
+
+	put(COPY_AGENTS);
+	for (uint32_t i = 0; i < sample->count; i++) {
+		copy_agent(sample, i, arena);
+		say_progress("agents", i + 1, sample->count);
+	}
+	put("\\.\n");
+	put(COPY_FEEDBACK);
+	put_all_feedback(sample, feedback);
+	put("\\.\n");
+	put(COPY_PAYMENTS);
+	for (uint32_t i = 0; i < payments; i++)
+		copy_payment(sample, i);
+	put("\\.\n");
+	put(COPY_LINKS);
+	for (uint32_t i = 0; i < payments; i++)
+		copy_link(sample, i);
+	put("\\.\n");
+	arena_free(arena);
 }
 
 static const char USAGE[] =
 	"Usage: gen-sample AGENTS [--feedback PER_AGENT] [--payments NUMBER] [--seed SEED]\n"
+	"                  [--copy | --into DATABASE_URL]\n"
 	"Prints sample agents, feedback and payments as JSON Lines for `aregctl import -`.\n"
 	"  --feedback PER_AGENT  feedback records for each agent, on average (default 5)\n"
 	"  --payments NUMBER     payments in all (default: half as many as agents)\n"
 	"  --seed SEED           another sample of the same kind (default 1)\n"
+	"  --copy                the same records as COPY of the tables themselves, for psql;\n"
+	"                        what triggers derive from them is missing there\n"
+	"  --into DATABASE_URL   load them that way into an empty registry, with all that\n"
+	"                        triggers would have derived: a million agents in minutes.\n"
+	"                        Needs a superuser; aregd must not run meanwhile\n"
 	"The same arguments always print the same lines.\n";
 
 /* A number from the command line; says what is wrong with it and exits otherwise. */
@@ -563,13 +853,14 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = { { "feedback", required_argument, NULL, 'f' },
 		{ "payments", required_argument, NULL, 'p' },
-		{ "seed", required_argument, NULL, 's' }, { "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 } };
+		{ "seed", required_argument, NULL, 's' }, { "copy", no_argument, NULL, 'c' },
+		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
 	struct sample sample = { .seed = 1 };
 	uint64_t feedback = 5;
 	uint64_t payments = UINT64_MAX;
 	int option;
 
+	out = stdout;
 	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		switch (option) {
 		case 'f':
@@ -580,6 +871,9 @@ int main(int argc, char **argv)
 			break;
 		case 's':
 			sample.seed = argument("--seed", optarg, 0, UINT64_MAX);
+			break;
+		case 'c':
+			sample.as_copy = true;
 			break;
 		case 'h':
 			put(USAGE);
@@ -602,11 +896,10 @@ int main(int argc, char **argv)
 		return 1;
 	}
 
-	for (uint32_t i = 0; i < sample.count; i++)
-		put_agent(&sample, i);
-	put_all_feedback(&sample, feedback);
-	for (uint32_t i = 0; i < payments; i++)
-		put_payment(&sample, i);
+	if (sample.as_copy)
+		copy_all(&sample, feedback, (uint32_t)payments);
+	else
+		put_all(&sample, feedback, (uint32_t)payments);
 	free(sample.agents);
 	if (fflush(stdout) || ferror(stdout)) {
 		fprintf(stderr, "gen-sample: cannot write: %s\n", strerror(errno));
