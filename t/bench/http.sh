@@ -2,7 +2,7 @@
 # Every bare program has a server block of its own that is a copy of areg's but for where
 # fastcgi_pass leads, so that parameters, buffers, headers and the log are the same.
 
-readonly CALLERS=16    # keys, each far below the greatest limit that can be set
+readonly CALLERS=8     # keys, each far below the greatest limit that can be set
 readonly LIMIT=250000  # requests a minute, the greatest that can be set
 readonly CACHED=1000   # agents whose stats are asked for where they are to come from the cache
 readonly BARE='constant row write'
@@ -14,13 +14,13 @@ ceiling_of()
 	constant) echo nginx ;;
 	stats) echo constant ;;
 	agent) echo row ;;
-	feedback | hot) echo write ;;
+	feedback) echo write ;;
+	hot) echo feedback ;;
 	*) echo - ;;
 	esac
 }
 
-# What one load says on its line "all", or of a kind: requests failed seconds p50 p99 p99.9 longest.
-# load_of STACK NAME OPTION…: prints all its lines.
+# load_of STACK NAME OPTION…: asks for a subject and prints what t/bench/load does.
 load_of()
 {
 	local stack=$1 name=$2 host=$2 workload=$2 only=()
@@ -122,9 +122,8 @@ http_stack()
 	echo "$port" >"$dir/bench/port"
 	say "loading $count agents, ten times as many feedback records, half as many payments"
 	url=$(. "$dir/quickstart.env" && echo "$DATABASE_URL")
-	"$root/scripts/gen-sample" "$count" --feedback 10 | "$root/scripts/instance" aregctl --dir "$dir" -- import - >"$dir/log/load.log" ||
+	AREG_BUILD=$build "$root/scripts/gen-sample" "$count" --feedback 10 --into "$url" ||
 		die 'the sample could not be loaded'
-	sql areg <<<'VACUUM ANALYZE'
 	"$root/scripts/instance" start-aregd --dir "$dir"
 	http_callers
 	sql areg <<<"SELECT agent_uuid FROM erc8004_agents WHERE status = 'active'
@@ -200,25 +199,24 @@ http_servers()
 
 # ---- measuring -------------------------------------------------------------------------------
 
-# http_measure ROUND LABEL STACK NAME OPTION-OF-LOAD…: a line for t/bench/table.
+# http_measure ROUND STACK NAME LABEL CEILING: measures a subject and prints a line for t/bench/table.
 http_measure()
 {
-	local round=$1 label=$2 stack=$3 name=$4 pids postgres nginx before after said
+	local round=$1 stack=$2 name=$3 label=$4 ceiling=$5 pids postgres nginx before after said
 
-	shift 4
 	read -ra pids <<<"$(workers_of "$stack" "$name")"
 	read -ra postgres <<<"$(pid_of "$stack" postgres) $(children "$(pid_of "$stack" postgres)")"
 	read -ra nginx <<<"$(children "$(pid_of "$stack" nginx)")"
 	before="$(cpu_of "${pids[@]}") $(cpu_of "${postgres[@]}") $(cpu_of "${nginx[@]}")"
-	said=$(load_of "$stack" "$name" "$@" | sed -n 's/^all //p')
+	said=$(load_of "$stack" "$name" --seconds "$seconds" | sed -n 's/^all //p')
 	[ -n "$said" ] || die "$name could not be measured"
 	after="$(cpu_of "${pids[@]}") $(cpu_of "${postgres[@]}") $(cpu_of "${nginx[@]}")"
-	awk -v label="$round $label" -v ceiling="$(ceiling_of "$name")" -v said="$said" \
+	awk -v label="$round $label" -v ceiling="$ceiling" -v said="$said" \
 		-v has_workers="${#pids[@]}" -v kib="$(private_of "${pids[@]}")" '
 		{
-			worker = has_workers ? $4 - $1 : "-"
-			printf "%s %s %s %.0f %.0f %.0f %s\n", label, ceiling, said, worker, $5 - $2,
-				$6 - $3, has_workers ? kib : "-"
+			printf "%s %s %s %s %.0f %.0f %s\n", label, ceiling, said,
+				has_workers ? sprintf("%.0f", $4 - $1) : "-", $5 - $2, $6 - $3,
+				has_workers ? kib : "-"
 		}' <<<"$before $after"
 }
 
@@ -243,7 +241,7 @@ http_rounds()
 
 	shift
 	for name in "$@"; do # fills caches; not counted
-		load_of "$dir" "$name" --seconds 1 >/dev/null
+		load_of "$dir" "$name" --seconds 0.5 >/dev/null
 	done
 	for ((round = 1; round <= rounds; round++)); do
 		say "round $round of $rounds: $*"
@@ -256,7 +254,7 @@ http_rounds()
 			order=$turned
 		fi
 		for name in $order; do
-			http_measure "$round" "$name" "$dir" "$name" --seconds "$seconds" >>"$results"
+			http_measure "$round" "$dir" "$name" "$name" "$(ceiling_of "$name")" >>"$results"
 		done
 	done
 }
@@ -275,7 +273,7 @@ in_order()
 conditions()
 {
 	printf '%s cores, %s workers, %s connections, %s agents, medians of %s rounds of %s s.' \
-		"$(nproc)" "$workers" "$connections" "$agents" "$rounds" "$seconds"
+		"$(nproc)" "$workers" "$connections" "$1" "$rounds" "$seconds"
 }
 
 http_subjects()
@@ -285,8 +283,107 @@ http_subjects()
 	read -ra names <<<"$(http_with_ceilings "${subjects[@]}")"
 	http_stack "$agents"
 	http_rounds "$dir/bench/results" "${names[@]}"
-	printf '### areg and its ceilings\n\n%s\n\n' "$(conditions)"
+	printf '### areg and its ceilings\n\n%s\n\n' "$(conditions "$agents")"
 	in_order "$dir/bench/results" "${names[@]}" | "$root/t/bench/table"
+	echo
+	remove_stack
+}
+
+# Writes a second of 8 KiB, each synced as PostgreSQL syncs its log, one after the other.
+disk_syncs()
+{
+	local writes=200 file=$dir/bench/syncs began
+
+	dd if=/dev/zero of="$file" bs=8k count=$writes conv=fsync 2>/dev/null
+	began=$EPOCHREALTIME
+	dd if=/dev/zero of="$file" bs=8k count=$writes oflag=dsync conv=notrunc 2>/dev/null
+	awk -v n=$writes -v began="$began" -v ended="$EPOCHREALTIME" 'BEGIN {
+		printf "%.0f\n", n / (ended - began) }'
+}
+
+hot()
+{
+	local round
+
+	http_stack "$agents"
+	http_rounds "$dir/bench/results" feedback hot
+	for ((round = 1; round <= rounds; round++)); do
+		disk_syncs >>"$dir/bench/disk"
+	done
+	printf '### Feedback to one agent\n\n%s Every write is on disk when it is acknowledged; the disk alone does %s such writes a second, one after the other. Those that come together share one.\n\n' \
+		"$(conditions "$agents")" "$(median <"$dir/bench/disk")"
+	in_order "$dir/bench/results" feedback hot | "$root/t/bench/table"
+	echo
+	remove_stack
+}
+
+memory()
+{
+	local requests=100000 before after pids said
+
+	http_stack "$agents"
+	read -ra pids <<<"$(workers_of "$dir" mixed)"
+	before=$(private_of "${pids[@]}")
+	say "memory: $requests mixed requests"
+	said=$(load_of "$dir" mixed --requests $requests | sed -n 's/^all //p')
+	after=$(private_of "${pids[@]}")
+	[ "$(workers_of "$dir" mixed)" = "${pids[*]} " ] || die 'a worker was replaced meanwhile'
+	printf '### Memory\n\n'
+	awk -v workers="$workers" -v before="$before" -v after="$after" '{
+		printf "Private memory of the largest of %d workers: %.1f MiB at first, %.1f MiB after %d mixed requests to all of them.\n\n",
+			workers, before / 1024, after / 1024, $1 }' <<<"$said"
+	remove_stack
+}
+
+http_open_loop()
+{
+	local round
+
+	http_stack "$agents"
+	load_of "$dir" mixed --seconds 2 >/dev/null
+	for ((round = 1; round <= rounds; round++)); do
+		say "open loop: round $round of $rounds"
+		load_of "$dir" mixed --seconds "$seconds" --rate "$open_loop" |
+			awk -v round="$round" '{ $1 = round " open:" $1 " -"; print $0, "- - - -" }'
+	done >"$dir/bench/results"
+	printf '### Mixed load at %s requests a second\n\n%s Times count from when a request was due.\n\n' \
+		"$open_loop" "$(conditions "$agents")"
+	"$root/t/bench/table" <"$dir/bench/results"
+	echo
+	remove_stack
+}
+
+http_scale()
+{
+	local small large round name stack names='stats agent search feedback' order
+
+	http_stack "$agents"
+	small=$dir
+	http_stack "$scale"
+	large=$dir
+	for name in $names; do
+		for stack in "$small" "$large"; do
+			load_of "$stack" "$name" --seconds 2 >/dev/null
+		done
+	done
+	for ((round = 1; round <= rounds; round++)); do
+		say "scale: round $round of $rounds"
+		order='small large'
+		[ $((round % 2)) = 1 ] || order='large small'
+		for name in $names; do
+			for stack in $order; do
+				if [ "$stack" = small ]; then
+					http_measure "$round" "$small" "$name" "$name@$agents" -
+				else
+					http_measure "$round" "$large" "$name" "$name@$scale" "$name@$agents"
+				fi
+			done
+		done
+	done >"$large/bench/results"
+	printf '### Scale\n\n%s\n\n' "$(conditions "$agents and $scale")"
+	for name in $names; do
+		in_order "$large/bench/results" "$name@$agents" "$name@$scale"
+	done | "$root/t/bench/table"
 	echo
 	remove_stack
 }
