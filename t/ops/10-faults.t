@@ -1,4 +1,5 @@
-# What callers see while something is killed, stopped or full, and how it recovers by itself.
+# What callers see while something is stopped or cut off, word for word, and how it recovers by itself.
+# 11-fault-run.t kills the rest, under load.
 use strict;
 use warnings;
 
@@ -34,38 +35,31 @@ sub register
 }
 
 # Reads in `clients` processes for some seconds while $disturb runs. Returns how often each status
-# came, and the longest time that an answer took.
+# came, and what that returned.
 sub under_load
 {
 	my ($clients, $seconds, $disturb) = @_;
-	my (%count, $longest);
+	my %count;
 	my @each = in_parallel($clients + 1, sub {
 		my ($number) = @_;
 		if ($number == 0) {
 			sleep 0.3;
 			return { said => $disturb->() };
 		}
-		my ($until, %seen, $slowest) = (time + $seconds);
-		while ((my $began = time) < $until) {
-			$seen{ $areg->get(uncached())->{status} }++;
-			my $took = time - $began;
-			$slowest = $took if $took > ($slowest // 0);
-		}
-		return { seen => \%seen, slowest => $slowest };
+		my ($until, %seen) = (time + $seconds);
+		$seen{ $areg->get(uncached())->{status} }++ while time < $until;
+		return { seen => \%seen };
 	});
 	for my $one (@each[1 .. $clients]) {
 		$count{$_} += $one->{seen}{$_} for keys %{ $one->{seen} };
-		$longest = $one->{slowest} if $one->{slowest} > ($longest // 0);
 	}
-	return (\%count, $longest, $each[0]{said});
+	return (\%count, $each[0]{said});
 }
 
 sub only_ok
 {
-	my ($count, $name, %allowed) = @_;
-	my %wrong = map { ($_ => $count->{$_}) }
-		grep { $_ != 200 && $count->{$_} > ($allowed{$_} // 0) } keys %$count;
-	ok($count->{200} > 50 && !%wrong, $name)
+	my ($count, $name) = @_;
+	ok(($count->{200} // 0) > 50 && keys %$count == 1, $name)
 		or diag(join ', ', map { "$_: $count->{$_} times" } sort keys %$count);
 }
 
@@ -101,24 +95,6 @@ sub hold_agents
 	return $session;
 }
 
-# ---- workers are killed ----
-
-my ($count, $longest, $replaced) = under_load(6, 4.5, sub {
-	my @took;
-	for (1 .. 4) {
-		my ($victim) = my @before = $areg->worker_pids;
-		my $began = time;
-		kill 'KILL', $victim;
-		wait_until(3, sub { my @now = $areg->worker_pids; @now == WORKERS && $now[0] != $victim
-			&& !grep { $_ == $victim } @now });
-		push @took, time - $began;
-		sleep 0.5;
-	}
-	return \@took;
-});
-only_ok($count, 'four workers killed under load: at most their own requests fail', 502 => 4);
-is((grep { $_ > 1 } @$replaced), 0, 'each is replaced within a second') or diag("@$replaced");
-
 # ---- PostgreSQL goes ----
 
 my @workers = $areg->worker_pids;
@@ -139,7 +115,8 @@ sub registry_is_back
 		or diag(connections());
 }
 
-is($areg->get("/api/v1/agents/$id")->{status}, 200, 'a read that is kept from now on');
+$areg->settle; # the listener has heard of the registration: what is kept from now on stays
+is($areg->get("/api/v1/agents/$id")->{status}, 200, 'a read that is kept');
 $areg->stop_server('postgres');
 for my $method (qw(GET HEAD)) {
 	my $answer = $areg->api($method, uncached());
@@ -185,7 +162,7 @@ registry_is_back('PostgreSQL goes on');
 
 # ---- connections are cut ----
 
-($count, $longest) = under_load(4, 3, sub {
+my ($count) = under_load(4, 3, sub {
 	for (1 .. 5) {
 		$areg->psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 			WHERE application_name = 'areg'");
@@ -229,28 +206,6 @@ problem_ok($areg->get(uncached()), 503, 'unavailable') for 1 .. 2 * WORKERS;
 @guests = ();
 registry_is_back('connections are to be had again');
 
-# ---- memcached ----
-
-for my $fault (
-	['stopped', sub { $areg->stop_server('memcached') }, sub { $areg->start_server('memcached') }],
-	['hangs', sub { kill 'STOP', $areg->pid('memcached') }, sub { kill 'CONT', $areg->pid('memcached') }],
-) {
-	my ($name, $break, $mend) = @$fault;
-
-	($count, $longest) = under_load(2, 1.5, $break);
-	only_ok($count, "memcached $name: no read fails");
-	cmp_ok($longest, '<', 3, "memcached $name: none waits for long");
-	is(register("while memcached $name")->{status}, 201, "memcached $name: nor does a write");
-	$health = $areg->get('/health');
-	is($health->{status}, 200, "memcached $name: health is 200");
-	is($health->{json}{status}, 'degraded', "memcached $name: and says degraded");
-	is($health->{json}{checks}{cache}, 'degraded', "memcached $name: because of the cache");
-	$mend->();
-	ok(wait_until(6, sub {
-		!grep { $areg->get('/health')->{json}{status} ne 'healthy' } 1 .. 2 * WORKERS
-	}), "memcached is back: healthy again");
-}
-
 # ---- aregd is stopped ----
 
 # A read that waits for a lock, in a process of its own; the sub it gets lets it go.
@@ -284,7 +239,7 @@ $areg->start_server('aregd');
 my $path = $areg->socket_path('aregd');
 my $successor;
 $master = $areg->pid('aregd');
-($count, $longest, $successor) = under_load(16, 3, sub {
+($count, $successor) = under_load(16, 3, sub {
 	my $program = build_dir() . '/aregd';
 	my $pid = fork // die "fork: $!\n";
 	if ($pid == 0) {
@@ -306,7 +261,7 @@ $master = $areg->pid('aregd');
 	return $pid;
 });
 only_ok($count, 'a successor takes the socket over under load: no request is lost');
-ok(!alive($master), 'the old aregd has ended');
+ok(wait_until(10, sub { !alive($master) }), 'the old aregd has ended');
 ok(alive($successor), 'the new one serves');
 
 kill 'KILL', $successor;
@@ -320,35 +275,5 @@ ok(wait_until(2, sub { !grep { alive($_) } @workers }), 'the master killed: its 
 problem_ok($areg->get(uncached()), 502, 'unavailable');
 $areg->start_server('aregd');
 is($areg->get(uncached())->{status}, 200, 'it starts again on the same socket');
-
-# ---- everything is killed while agents are registered ----
-
-$began = time;
-my ($killed, @acknowledged) = in_parallel(5, sub {
-	my ($number) = @_;
-	if ($number == 0) {
-		sleep 1.5;
-		kill 'KILL', postgres_pids(), $areg->pid('aregd'), $areg->worker_pids,
-			$areg->pid('memcached');
-		return 1;
-	}
-	my (@uuids, $n);
-	while (time < $began + 2.5) {
-		my $answer = register("writer $number, agent " . ++$n);
-		push @uuids, $answer->{json}{agent_uuid} if $answer->{status} == 201;
-		sleep 0.02 if $answer->{status} != 201;
-	}
-	return \@uuids;
-});
-my @uuids = map { @$_ } @acknowledged;
-cmp_ok(scalar @uuids, '>', 100, 'registrations were acknowledged until everything was killed');
-$areg->instance('start');
-is($areg->psql_value('SELECT count(*) FROM erc8004_agents WHERE agent_uuid IN ('
-	. join(', ', map { "'$_'" } @uuids) . ')'), scalar @uuids, 'every one of them is there');
-is($areg->psql_value('SELECT count(*) FROM (SELECT FROM erc8004_agents GROUP BY chain, agent_id
-	HAVING count(*) > 1) AS twice'), 0, 'no number was given twice');
-is($areg->psql_value('SELECT sum(agents) FROM erc8004_agent_counts'),
-	$areg->psql_value('SELECT count(*) FROM erc8004_agents'), 'and the counts are right');
-is(register('after all of that')->{status}, 201, 'the registry goes on');
 
 done_testing();
