@@ -202,6 +202,12 @@ enum replica_outcome replicas_read(struct replicas *replicas, uint64_t at_least,
 	return worst;
 }
 
+void replicas_wait_with(struct replicas *replicas, db_wait *wait, void *arg)
+{
+	for (size_t i = 0; i < replicas_count(replicas); i++)
+		db_wait_with(replicas->list[i].db, wait, arg);
+}
+
 void replicas_tag(struct replicas *replicas, const char *tag)
 {
 	for (size_t i = 0; i < replicas_count(replicas); i++)

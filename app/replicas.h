@@ -32,7 +32,8 @@ MUST_CHECK enum replica_outcome replicas_read(struct replicas *replicas, uint64_
 	const struct db_statement *statement, const char *const *params, size_t count,
 	struct arena *arena, struct db_rows *rows);
 
-/* As db_tag(), and the sum of db_meter(). */
+/* As db_wait_with() and db_tag(), for each, and the sum of db_meter(). */
+void replicas_wait_with(struct replicas *replicas, db_wait *wait, void *arg);
 void replicas_tag(struct replicas *replicas, const char *tag);
 void replicas_add_meter(const struct replicas *replicas, struct db_meter *meter);
 

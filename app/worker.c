@@ -251,6 +251,7 @@ int worker_run(struct worker *worker, int listen_fd, struct relay relay)
 	metrics_use_slot(worker->metrics, worker->place);
 	worker_open(worker);
 	db_wait_with(worker->db, kept_wait, &kept);
+	replicas_wait_with(worker->replicas, kept_wait, &kept);
 	arena_on_exhaustion(worker->arena, exhausted, &fcgi);
 	FCGX_Init();
 	FCGX_InitRequest(&fcgi, -1, 0);
