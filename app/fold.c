@@ -387,6 +387,9 @@ static void top_up(struct folder *folder)
 	if (count == 0 ||
 		cache_get_many(folder->cache, keys, 2 * count, folder->arena, values) == CACHE_AWAY)
 		return;
+	/* What has moved is entered again first, in the next round. */
+	if (cache_view(folder->cache) != folder->view)
+		return;
 	for (size_t i = 0; i < count; i++) {
 		const struct limit_share *share = &folder->needy[i];
 		struct ledger *ledger = &ledgers[i];

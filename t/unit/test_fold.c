@@ -51,7 +51,7 @@ struct tally {
 };
 
 static struct test_memcached server;
-static char servers[128];
+static char servers[256];
 static struct settings settings;
 static struct cache_options options;
 static struct host hosts[HOSTS];
@@ -474,6 +474,47 @@ static void memcached_that_hangs_for_a_moment_does_not_give_each_host_the_limit(
 		cache_free(caches[i]);
 }
 
+static void what_a_lost_server_of_two_counted_is_entered_again_on_the_other(void **state)
+{
+	enum { CALLERS = 16 };
+	struct test_memcached spare;
+	struct cache *cache;
+	char names[CALLERS][16];
+	uint32_t passed[CALLERS] = { 0 };
+	uint64_t now_ms;
+
+	(void)state;
+	test_memcached_start(&spare, NULL);
+	snprintf(servers, sizeof servers, "unix:%s,unix:%s", server.socket, spare.socket);
+	cache = cache_new(&options);
+	if (clock_unix_ms() % LIMIT_WINDOW_MS > LIMIT_WINDOW_MS - 10000)
+		nap(10500);
+	for (size_t i = 0; i < HOSTS; i++)
+		start_folder(&hosts[i]);
+	for (size_t i = 0; i < HOSTS; i++)
+		assert_true(counts_hosts(&hosts[i], HOSTS, 300));
+	now_ms = clock_unix_ms();
+	for (size_t i = 0; i < CALLERS; i++) {
+		snprintf(names[i], sizeof names[i], "lost %zu", i);
+		for (int n = 0; n < 500; n++)
+			passed[i] += ask(&hosts[n % HOSTS], cache, names[i], 1000, now_ms);
+		assert_int_equal(passed[i], 500);
+	}
+
+	test_memcached_stop(&spare);
+	nap(400); /* for the folders to find out, and to find each other again */
+	for (size_t i = 0; i < HOSTS; i++)
+		assert_true(counts_hosts(&hosts[i], HOSTS, 2000));
+	now_ms = clock_unix_ms();
+	for (size_t i = 0; i < CALLERS; i++) {
+		for (int n = 0; n < 1500; n++)
+			passed[i] += ask(&hosts[n % HOSTS], cache, names[i], 1000, now_ms);
+		assert_in_range(passed[i], 850, 1060);
+	}
+	cache_free(cache);
+	test_memcached_remove(&spare);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -488,6 +529,7 @@ int main(void)
 		TEST(host_that_ends_is_forgotten_at_once),
 		TEST(memcached_that_hangs_for_a_moment_does_not_give_each_host_the_limit),
 		TEST(each_host_counts_alone_while_memcached_is_away_and_shares_again),
+		TEST(what_a_lost_server_of_two_counted_is_entered_again_on_the_other),
 	};
 	const char *why;
 
