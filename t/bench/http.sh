@@ -159,13 +159,16 @@ http_bare()
 	echo $! >"$dir/bench/$name.pid"
 }
 
-# Server blocks of the bare programs beside areg's, which is the first and so the default.
+# Server blocks of the bare programs beside areg's, which is the first and so the default. Theirs open
+# a connection for each request: libfcgi serves one at a time, and kept ones would occupy its processes.
 http_servers()
 {
 	local conf=$dir/nginx name until=$((SECONDS + 30))
 
 	for name in $BARE; do
-		sed "s/^\(\s*fastcgi_pass\s*\)areg;/\1bench_$name;/" "$conf/app.conf" >"$conf/app-$name.conf"
+		sed -e "s/^\(\s*fastcgi_pass\s*\)\$areg_upstream;/\1bench_$name;/" \
+			-e 's/^\(\s*fastcgi_keep_conn\s*\)on;/\1off;/' "$conf/app.conf" >"$conf/app-$name.conf"
+		grep -q "bench_$name;" "$conf/app-$name.conf" || die "nginx would not ask the bare program $name"
 	done
 	{
 		sed '/^http {/q' "$conf/private.conf"
