@@ -159,8 +159,8 @@ sub leftovers
 # fault(name, sub that breaks and mends it and returns problems, option => …): `allows` are the statuses
 # per kind beside 200 and 201; `felt` is the kind that it must have hit; `goes_on` the kinds that must be
 # answered well between break and mend; `at_most` the number of answers that are not good; `within` the
-# seconds that one takes at most; `drops` says that what is cached is dropped when it is over; `keeps` says that no worker is lost, `long` that it is left out but with
-# AREG_TEST_FULL=1.
+# seconds that one takes at most; `drops` says that what is cached is dropped when it is over; `keeps`
+# that no worker is lost; `long` that it is left out but with AREG_TEST_FULL=1.
 sub fault
 {
 	my ($name, $break, %option) = @_;
