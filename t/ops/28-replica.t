@@ -199,9 +199,9 @@ ok(wait_until(20, sub {
 }), 'and the primary is asked for none of twenty');
 my $per_replica = q{SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'areg replica _'};
 ok(wait_until(20, sub {
-	my @questions = map { new_question($agent) } 1 .. 8;
-	in_parallel(8, sub { $here->get($questions[$_[0]])->{status} }); # one after the other goes to one worker
-	!grep { $_->ask($per_replica) < 1 } @replicas;
+	# One after the other would go to one worker.
+	in_parallel(8, sub { $here->get(new_question($agent) . "&tag2=p$$") for 1 .. 5; return 1 });
+	return !grep { $_->ask($per_replica) < 1 } @replicas;
 }), 'the workers spread over the replicas');
 is($here->get('/api/v1/me', { key => $owner->{key} })->{status}, 200, 'a caller reads of themselves');
 is((grep { $_->ask(q{SELECT 1 FROM pg_stat_activity WHERE query ~ 'users|api_keys' AND pid <> pg_backend_pid()}) }
