@@ -2,6 +2,7 @@
 #include "app/kept.h"
 
 #include <errno.h>
+#include <fastcgi.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -14,6 +15,7 @@ enum {
 	GRACE_MS = 1, /* that a request may wait behind another's trip to the database */
 	BALANCE_EVERY = 16, /* answers: how often a worker looks whether it holds too many */
 	TURN = 4, /* connections that a worker accepts before the others come first */
+	PEEK_BYTES = 2048, /* of a new request */
 };
 
 /* ---- The relay ---- */
@@ -161,10 +163,15 @@ static void part_with(struct kept *kept, int fd)
 	hang_up(kept, fd);
 }
 
-void kept_close(struct kept *kept)
+static void part_with_all(struct kept *kept)
 {
 	while (kept->count > 0)
 		part_with(kept, kept->fds[0]);
+}
+
+void kept_close(struct kept *kept)
+{
+	part_with_all(kept);
 	if (kept->epoll_fd >= 0)
 		close(kept->epoll_fd);
 }
@@ -184,6 +191,32 @@ static int take_new(struct kept *kept)
 		return -1;
 	}
 	return fd;
+}
+
+/* Whether all parameters of a new connection's request have come, as nginx sends them: at once. The
+ * stream of parameters ends with an empty record (FastCGI specification, section 3.3). */
+static bool has_come(int fd)
+{
+	struct pollfd one = { .fd = fd, .events = POLLIN };
+	uint8_t bytes[PEEK_BYTES];
+	FCGI_Header record;
+	size_t at = 0, len;
+	ssize_t got;
+
+	if (poll(&one, 1, GRACE_MS) <= 0)
+		return false;
+	got = recv(fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
+	len = got < 0 ? 0 : (size_t)got;
+	while (at + sizeof record <= len) {
+		size_t content;
+
+		memcpy(&record, bytes + at, sizeof record);
+		content = (size_t)record.contentLengthB1 << 8 | record.contentLengthB0;
+		if (record.type == FCGI_PARAMS && content == 0)
+			return true;
+		at += sizeof record + content + record.paddingLength;
+	}
+	return len == sizeof bytes; /* the rest is under way */
 }
 
 enum kept_event kept_next(struct kept *kept, int *connection)
@@ -212,8 +245,12 @@ enum kept_event kept_next(struct kept *kept, int *connection)
 		}
 		if (fd == kept->listen_fd) {
 			*connection = kept->current = take_new(kept);
-			if (*connection >= 0)
+			if (*connection >= 0) {
+				/* Nobody waits behind one who has not said what he wants. */
+				if (kept->count > 0 && !has_come(*connection))
+					part_with_all(kept);
 				return KEPT_NEW_REQUEST;
+			}
 			if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
 				continue;
 			return KEPT_FAILED;

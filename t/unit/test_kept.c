@@ -72,14 +72,25 @@ static int tear_down(void **state)
 	return 0;
 }
 
-/* nginx's end of a new connection, over which it has asked something. */
-static int ask(const struct scene *scene)
+/* What a request ends with for a worker that waits for one: the empty record of its parameters. */
+static const uint8_t request[8] = { 1, 4, 0, 1 };
+
+/* nginx's end of a new connection. */
+static int call(const struct scene *scene)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
 	assert_int_equal(
 		connect(fd, (const struct sockaddr *)&scene->address, scene->address_len), 0);
-	assert_int_equal(write(fd, "?", 1), 1);
+	return fd;
+}
+
+/* The same, over which it has asked something. */
+static int ask(const struct scene *scene)
+{
+	int fd = call(scene);
+
+	assert_int_equal(write(fd, request, sizeof request), sizeof request);
 	return fd;
 }
 
@@ -87,10 +98,10 @@ static int ask(const struct scene *scene)
 static int serve(struct kept *kept, enum kept_event expected)
 {
 	int connection = -1;
-	char byte;
+	char bytes[sizeof request];
 
 	assert_int_equal(kept_next(kept, &connection), expected);
-	assert_int_equal(read(connection, &byte, 1), 1);
+	assert_int_equal(read(connection, bytes, sizeof bytes), sizeof bytes);
 	kept_answered(kept, connection, true);
 	return connection;
 }
@@ -107,7 +118,7 @@ static void the_next_request_comes_over_the_connection_that_was_kept(void **stat
 	struct scene *scene = *state;
 	int nginx = ask(scene), connection = serve(&scene->first, KEPT_NEW_REQUEST);
 
-	assert_int_equal(write(nginx, "?", 1), 1);
+	assert_int_equal(write(nginx, request, sizeof request), sizeof request);
 	assert_int_equal(serve(&scene->first, KEPT_REQUEST), connection);
 	assert_int_equal(scene->first.count, 1);
 	close(nginx);
@@ -135,7 +146,7 @@ static void a_request_that_comes_while_another_waits_is_given_to_a_colleague(voi
 	serve(&scene->first, KEPT_NEW_REQUEST);
 	slow = ask(scene);
 	assert_int_equal(kept_next(&scene->first, &connection), KEPT_NEW_REQUEST);
-	assert_int_equal(write(waiting, "?", 1), 1);
+	assert_int_equal(write(waiting, request, sizeof request), sizeof request);
 	assert_int_equal(pipe(never), 0);
 	database = (struct pollfd){ .fd = never[0], .events = POLLIN };
 	assert_int_equal(kept_wait(&scene->first, &database, 20), 0);
@@ -176,28 +187,44 @@ static void who_drains_serves_what_waits_and_gives_the_rest_away(void **state)
 	serve(&scene->first, KEPT_NEW_REQUEST);
 	asking = ask(scene);
 	serve(&scene->first, KEPT_NEW_REQUEST);
-	assert_int_equal(write(asking, "?", 1), 1);
+	assert_int_equal(write(asking, request, sizeof request), sizeof request);
 	unheard = ask(scene);
 	kept_drain(&scene->first, 60000);
 	assert_int_equal(scene->first.count, 1);
 	for (int i = 0; i < 2; i++) {
-		char byte;
+		char bytes[sizeof request];
 
 		assert_in_range(
 			kept_next(&scene->first, &connection), KEPT_REQUEST, KEPT_NEW_REQUEST);
-		assert_int_equal(read(connection, &byte, 1), 1);
+		assert_int_equal(read(connection, bytes, sizeof bytes), sizeof bytes);
 		kept_answered(&scene->first, connection, true);
 	}
 	assert_int_equal(kept_next(&scene->first, &connection), KEPT_DRAINED);
-	assert_int_equal(write(idle, "?", 1), 1);
-	assert_int_equal(write(asking, "?", 1), 1);
-	assert_int_equal(write(unheard, "?", 1), 1);
+	assert_int_equal(write(idle, request, sizeof request), sizeof request);
+	assert_int_equal(write(asking, request, sizeof request), sizeof request);
+	assert_int_equal(write(unheard, request, sizeof request), sizeof request);
 	for (int i = 0; i < 3; i++)
 		serve(&scene->second, KEPT_REQUEST);
 	assert_int_equal(scene->second.count, 3);
 	close(idle);
 	close(asking);
 	close(unheard);
+}
+
+static void nobody_waits_behind_who_has_not_said_what_he_wants(void **state)
+{
+	struct scene *scene = *state;
+	int nginx = ask(scene), silent, connection;
+
+	serve(&scene->first, KEPT_NEW_REQUEST);
+	silent = call(scene);
+	assert_int_equal(write(silent, request, sizeof request - 1), sizeof request - 1);
+	assert_int_equal(kept_next(&scene->first, &connection), KEPT_NEW_REQUEST);
+	assert_int_equal(scene->first.count, 0);
+	assert_int_equal(write(nginx, request, sizeof request), sizeof request);
+	serve(&scene->second, KEPT_REQUEST);
+	close(nginx);
+	close(silent);
 }
 
 static void with_nobody_to_come_what_is_idle_is_closed(void **state)
@@ -228,7 +255,7 @@ static void more_than_it_may_keep_is_given_to_who_may(void **state)
 	struct scene *scene = *state;
 	int nginx[KEPT_MOST + 1], last = fill(scene, nginx);
 
-	assert_int_equal(write(last, "?", 1), 1);
+	assert_int_equal(write(last, request, sizeof request), sizeof request);
 	serve(&scene->second, KEPT_REQUEST);
 	assert_int_equal(scene->second.count, 1);
 	for (int i = 0; i <= KEPT_MOST; i++)
@@ -261,6 +288,8 @@ int main(void)
 			who_waits_is_told_when_the_database_answers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			who_drains_serves_what_waits_and_gives_the_rest_away, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			nobody_waits_behind_who_has_not_said_what_he_wants, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			with_nobody_to_come_what_is_idle_is_closed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
