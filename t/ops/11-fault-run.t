@@ -158,7 +158,7 @@ sub leftovers
 
 # fault(name, sub that breaks and mends it and returns problems, option => …): `allows` are the statuses
 # per kind beside 200 and 201; `felt` is the kind that it must have hit; `goes_on` the kinds that must be
-# answered well between break and mend; `at_most` the number of answers that are not good; `within` the
+# answered well while that goes on; `at_most` the number of answers that are not good; `within` the
 # seconds that one takes at most; `drops` says that what is cached is dropped when it is over; `keeps`
 # that no worker is lost; `long` that it is left out but with AREG_TEST_FULL=1.
 sub fault
@@ -193,7 +193,7 @@ sub fault
 	cmp_ok($bad, '<=', $option{at_most}, "$name: and no more of it than there must be") if defined $option{at_most};
 	cmp_ok(max(map { $_->[3] - $_->[2] } @seen), '<', $option{within}, "$name: nobody waits for long") if $option{within};
 	for my $kind (@{ $option{goes_on} || [] }) {
-		ok((grep { $_->[0] eq $kind && $_->[1] =~ /^20[01]$/ && $_->[2] > $said->{from} && $_->[3] < $said->{to} } @seen),
+		ok((grep { $_->[0] eq $kind && $_->[1] =~ /^20[01]$/ && $_->[3] > $said->{from} && $_->[2] < $said->{to} } @seen),
 			"$name: $kind goes on");
 	}
 	ok((grep { $_->[0] eq $option{felt} && $_->[1] !~ /^20[01]$/ } @seen), "$name: $option{felt} is hit") if $option{felt};
@@ -202,6 +202,7 @@ sub fault
 	is_deeply({ stored() }, \%done, "$name: each is there, once, and nothing else");
 
 	my @left;
+	kill 'HUP', $areg->pid('nginx'); # so that it ends the connections that it keeps
 	ok(wait_until(10, sub { !(@left = leftovers()) }), "$name: nothing is left of it") or diag(join "\n", @left);
 	is_deeply([sort $areg->worker_pids], [sort @before], "$name: no worker is lost") if $option{keeps};
 }
