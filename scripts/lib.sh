@@ -125,11 +125,12 @@ step()
 	return 1
 }
 
-# For scripts that take steps: an interruption ends the step under way, and then the script.
+# For scripts that take steps: an interruption ends the step under way and what was begun beside it,
+# and then the script.
 stop_on_interrupt()
 {
-	trap '[ -z "${step_group-}" ] || kill -- "-$step_group" 2>/dev/null || true; exit 130' \
-		INT TERM HUP
+	trap 'for group in ${step_group-} ${beside_group-}; do kill -- "-$group" 2>/dev/null || true; done
+		exit 130' INT TERM HUP
 }
 
 # build_tree BUILD-DIR LOG-DIR [CONFIGURE-OPTION…]: configures when that was not done yet, or with
