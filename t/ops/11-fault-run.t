@@ -138,6 +138,18 @@ sub descriptors
 
 sub workers { return @{ from_json($areg->aregctl('--json', 'status')->{stdout})->{workers} || [] } }
 
+# Its workers end, and with them the connections that they keep.
+sub renew_nginx
+{
+	my $master = $areg->pid('nginx');
+	my @old = children($master);
+
+	kill 'HUP', $master;
+	wait_until(10, sub { my %now = map { ($_ => 1) } children($master); !grep { $now{$_} } @old })
+		or die "nginx does not reload\n";
+	return;
+}
+
 # What is not as it should be while nobody asks for anything.
 sub leftovers
 {
@@ -202,7 +214,7 @@ sub fault
 	is_deeply({ stored() }, \%done, "$name: each is there, once, and nothing else");
 
 	my @left;
-	kill 'HUP', $areg->pid('nginx'); # so that it ends the connections that it keeps
+	renew_nginx();
 	ok(wait_until(10, sub { !(@left = leftovers()) }), "$name: nothing is left of it") or diag(join "\n", @left);
 	is_deeply([sort $areg->worker_pids], [sort @before], "$name: no worker is lost") if $option{keeps};
 }
