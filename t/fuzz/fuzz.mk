@@ -9,11 +9,11 @@ SOURCES = $(filter-out $(PROGRAMS),$(wildcard $(ROOT)/lib/*.c $(ROOT)/app/*.c)) 
 	$(ROOT)/t/fuzz/fuzz.c
 OBJECTS = $(patsubst $(ROOT)/%.c,%.o,$(SOURCES))
 
-PACKAGES = fcgi libpq libmemcached json-c libcrypto zlib libsecp256k1
+PACKAGES = fcgi libpq libmemcached json-c libcrypto zlib libsecp256k1 libcurl
 SANITIZERS = address,undefined
 CFLAGS = -std=gnu11 -D_GNU_SOURCE -O1 -g -fno-omit-frame-pointer -Wall -Wextra -Wshadow \
 	-Wno-gnu -I$(ROOT) -DAREG_CONF_DEFAULT='"/nonexistent/areg.conf"' -DAREG_SQL_DIR='"/nonexistent"' \
-	-DAREG_SCHEMA_VERSION=0 -DPACKAGE_VERSION='"fuzz"' -MMD -MP \
+	-DAREG_RUN_DIR='"/nonexistent"' -DAREG_SCHEMA_VERSION=0 -DPACKAGE_VERSION='"fuzz"' -MMD -MP \
 	-fno-sanitize-recover=all $(shell pkg-config --cflags $(PACKAGES))
 LIBS = $(shell pkg-config --libs $(PACKAGES)) -lm
 
