@@ -539,10 +539,9 @@ static void what_fails_again_and_again_is_left_alone_for_longer(void **state)
 	kill(server.pid, SIGSTOP);
 	assert_int_equal(waitpid(server.pid, NULL, WUNTRACED), server.pid);
 	for (int i = 0; i < 3; i++) {
-		int64_t start;
+		int64_t start = now_us();
 
 		assert_int_equal(get(key_of_first()), CACHE_AWAY);
-		start = now_us();
 		kill(server.pid, SIGCONT);
 		assert_true(is_back());
 		pauses[i] = now_us() - start;
