@@ -125,6 +125,15 @@ sub new_question
 	return "/api/v1/agents/$_[0]/summary?clients=0x" . '1' x 40 . '&tag1=t' . $number++;
 }
 
+# One question after the other would go to one worker.
+sub ask_all_workers
+{
+	my ($agent) = @_;
+
+	in_parallel(8, sub { $here->get(new_question($agent) . "&tag2=p$$") for 1 .. 5; return 1 });
+	return;
+}
+
 sub metric
 {
 	my ($host, $name) = @_;
@@ -199,8 +208,7 @@ ok(wait_until(20, sub {
 }), 'and the primary is asked for none of twenty');
 my $per_replica = q{SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'areg replica _'};
 ok(wait_until(20, sub {
-	# One after the other would go to one worker.
-	in_parallel(8, sub { $here->get(new_question($agent) . "&tag2=p$$") for 1 .. 5; return 1 });
+	ask_all_workers($agent);
 	return !grep { $_->ask($per_replica) < 1 } @replicas;
 }), 'the workers spread over the replicas');
 is($here->get('/api/v1/me', { key => $owner->{key} })->{status}, 200, 'a caller reads of themselves');
@@ -347,7 +355,7 @@ is_deeply(health()->{json}{replicas}[0], { role => 'unknown', lag_ms => undef },
 $replicas[0]->end('KILL');
 $replicas[0]->begin;
 ok(wait_until(20, sub { health()->{json}{status} eq 'healthy' }), 'it is back');
-ok(wait_until(20, sub { $here->get(new_question($agent)); $replicas[0]->ask($per_replica) > 0 }), 'and asked again');
+ok(wait_until(20, sub { ask_all_workers($agent); $replicas[0]->ask($per_replica) > 0 }), 'and asked again');
 $statuses = load(sub {
 	sleep 0.5;
 	kill 'KILL', $replicas[1]->pids;
