@@ -68,7 +68,7 @@ begin()
 		limits+=(--set "limit_$class=250000 250000 250000 250000")
 	done
 	"$root/scripts/instance" start --dir "$dir" --port "$port" --workers "$1" --build "$build" \
-		--fast --set log_level=warn "${limits[@]}"
+		--fast --set log_level=warn --set max_requests=0 "${limits[@]}"
 	mkdir "$dir/installed"
 	cp "$dir/nginx"/*.conf "$dir/installed/"
 	"$root/scripts/instance" psql --dir "$dir" <<-END
