@@ -78,8 +78,8 @@ static void compose(struct query *query, const struct leaderboard *board, struct
 	query_text(query,
 		arena_printf(arena,
 			") AS c, LATERAL (SELECT s.agent_uuid, %s AS key"
-			" FROM erc8004_agent_stats s JOIN erc8004_agents a USING (agent_uuid)"
-			" WHERE s.chain = c.chain AND a.status = 'active' AND %s",
+			" FROM erc8004_agent_stats s"
+			" WHERE s.chain = c.chain AND s.status = 'active' AND %s",
 			key, board->by->condition));
 	query_add(query, " AND s.total_feedback >= ?::bigint",
 		arena_printf(arena, "%zu", board->min_feedback));

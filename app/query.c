@@ -15,18 +15,25 @@ void query_text(struct query *query, const char *sql)
 	buf_puts(&query->sql, sql);
 }
 
-void query_add(struct query *query, const char *sql, const char *value)
+size_t query_param(struct query *query, const char *value)
 {
 	if (query->param_count == QUERY_PARAMS_MAX)
 		abort(); /* more filters than any request can name */
-	query->params[query->param_count++] = value;
+	query->params[query->param_count] = value;
+	return ++query->param_count;
+}
+
+void query_add(struct query *query, const char *sql, const char *value)
+{
+	size_t number = query_param(query, value);
+
 	while (*sql != '\0') {
 		size_t len = strcspn(sql, "?");
 
 		buf_put(&query->sql, sql, len);
 		sql += len;
 		if (*sql == '?') {
-			buf_printf(&query->sql, "$%zu", query->param_count);
+			buf_printf(&query->sql, "$%zu", number);
 			sql++;
 		}
 	}

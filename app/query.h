@@ -22,6 +22,9 @@ void query_init(struct query *query, struct arena *arena);
 /* Adds a fragment of our own. */
 void query_text(struct query *query, const char *sql);
 
+/* Takes a value in and returns the number of its parameter, for fragments that name it: $1. */
+size_t query_param(struct query *query, const char *value);
+
 /* Adds a fragment of our own in which every ? stands for the same value. */
 void query_add(struct query *query, const char *sql, const char *value);
 

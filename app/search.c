@@ -14,6 +14,12 @@
 #include "lib/clock.h"
 #include "lib/rfc3339.h"
 
+/* Where a column is found. */
+enum tables {
+	OF_AGENTS = 1, /* erc8004_agents a */
+	OF_STATS = 2, /* erc8004_agent_stats s */
+};
+
 /*
  * How a list can be sorted. The key and the id that breaks ties are of one table, so that the index
  * over both gives the order and goes on behind a cursor.
@@ -22,25 +28,22 @@ struct sorting {
 	const char *name;
 	const char *key, *id; /* SQL */
 	const char *type; /* of the key's text in a cursor */
-	const char *as_text; /* SQL that gives that text exactly */
+	const char *as_text; /* SQL function that gives that text exactly */
 	bool descending; /* unless `order` says otherwise */
-	bool of_stats; /* the table is erc8004_agent_stats as s */
+	enum tables table;
 };
 
 static const struct sorting sortings[] = {
-	{ "registered_at", "a.created_at", "a.agent_uuid", "timestamptz", "rfc3339(a.created_at)",
-		true, false },
-	{ "reputation_score", "s.reputation_sort", "s.agent_uuid", "numeric",
-		"s.reputation_sort::text", true, true },
-	{ "total_feedback", "s.total_feedback", "s.agent_uuid", "bigint", "s.total_feedback::text",
-		true, true },
-	{ "last_activity_at", "s.last_activity_at", "s.agent_uuid", "timestamptz",
-		"rfc3339(s.last_activity_at)", true, true },
-	{ "name", "a.name_sort", "a.agent_uuid", "text COLLATE \"C\"", "a.name_sort", false,
-		false },
-	/* Best first: words by ts_rank, and how near the name is. $1 is q. */
-	{ "relevance", "areg_relevance(a.search, a.name, $1)", "a.agent_uuid", "numeric",
-		"areg_relevance(a.search, a.name, $1)::text", true, false },
+	{ "registered_at", "a.created_at", "a.agent_uuid", "timestamptz", "rfc3339", true,
+		OF_AGENTS },
+	{ "reputation_score", "s.reputation_sort", "s.agent_uuid", "numeric", "text", true,
+		OF_STATS },
+	{ "total_feedback", "s.total_feedback", "s.agent_uuid", "bigint", "text", true, OF_STATS },
+	{ "last_activity_at", "s.last_activity_at", "s.agent_uuid", "timestamptz", "rfc3339", true,
+		OF_STATS },
+	{ "name", "a.name_sort", "a.agent_uuid", "text COLLATE \"C\"", "text", false, OF_AGENTS },
+	/* Best first. How good a match is depends on how it was found: see add_matches(). */
+	{ "relevance", NULL, "a.agent_uuid", "real", "text", true, OF_AGENTS },
 };
 enum {
 	REGISTERED_AT,
@@ -51,14 +54,14 @@ enum {
 
 /* The same time, where erc8004_agent_stats has the index: behind a trust_level. */
 static const struct sorting registered_at_by_trust = { "registered_at", "s.registered_at",
-	"s.agent_uuid", "timestamptz", "rfc3339(s.registered_at)", true, true };
+	"s.agent_uuid", "timestamptz", "rfc3339", true, OF_STATS };
 /* reputation_score with automatic_feedback=exclude. */
 static const struct sorting direct_score = { "direct_score", "s.direct_sort", "s.agent_uuid",
-	"numeric", "s.direct_sort::text", true, true };
+	"numeric", "text", true, OF_STATS };
 
 /* What relevance is of too many. */
 static const struct sorting best_of_many = { "best_of_many", "s.reputation_sort", "s.agent_uuid",
-	"numeric", "s.reputation_sort::text", true, true };
+	"numeric", "text", true, OF_STATS };
 
 static const char *const statuses[] = { "pending", "active", "suspended", "revoked", NULL };
 static const char *const levels[] = { "excellent", "good", "fair", "poor", "new", NULL };
@@ -75,34 +78,36 @@ struct filter {
 		FLAG, /* true or false */
 		TIME, /* RFC 3339 */
 	} kind;
-	bool of_stats; /* needs erc8004_agent_stats */
+	enum tables table;
 	const char *sql; /* ? is the value; of a FLAG: for true, without it */
 	const char *sql_else; /* of a FLAG: for false; of a SCORE: without automatic feedback */
 	const char *const *words;
 };
 
 static const struct filter filters[] = {
-	{ "owner_address", ADDRESS, false, " AND a.owner_address = ?", NULL, NULL },
-	{ "agent_wallet", ADDRESS, false, " AND a.agent_wallet = ?", NULL, NULL },
-	{ "trust_level", ONE_OF, true, " AND s.trust_level = ?", NULL, levels },
+	{ "owner_address", ADDRESS, OF_AGENTS, " AND a.owner_address = ?", NULL, NULL },
+	{ "agent_wallet", ADDRESS, OF_AGENTS, " AND a.agent_wallet = ?", NULL, NULL },
+	{ "trust_level", ONE_OF, OF_STATS, " AND s.trust_level = ?", NULL, levels },
 	/* -1 is no score */
-	{ "min_reputation_score", SCORE, true, " AND s.reputation_sort >= ?::numeric",
+	{ "min_reputation_score", SCORE, OF_STATS, " AND s.reputation_sort >= ?::numeric",
 		" AND s.direct_sort >= ?::numeric", NULL },
-	{ "max_reputation_score", SCORE, true, " AND s.reputation_sort BETWEEN 0 AND ?::numeric",
+	{ "max_reputation_score", SCORE, OF_STATS,
+		" AND s.reputation_sort BETWEEN 0 AND ?::numeric",
 		" AND s.direct_sort BETWEEN 0 AND ?::numeric", NULL },
-	{ "min_success_rate", SCORE, true, " AND s.payment_success_rate >= ?::numeric",
+	{ "min_success_rate", SCORE, OF_STATS, " AND s.payment_success_rate >= ?::numeric",
 		" AND s.payment_success_rate >= ?::numeric", NULL },
-	{ "min_feedback", COUNT, true, " AND s.total_feedback >= ?::bigint", NULL, NULL },
-	{ "skill", WORD, false, " AND a.skills @> ARRAY[?]", NULL, NULL },
-	{ "domain", WORD, false, " AND a.domains @> ARRAY[?]", NULL, NULL },
-	{ "supported_trust", WORD, false, " AND a.supported_trust @> ARRAY[?]", NULL, NULL },
-	{ "x402", FLAG, false, " AND a.flags @> '{x402}'", " AND a.flags @> '{no x402}'", NULL },
-	{ "has_registration_file", FLAG, false, " AND a.flags @> '{file}'",
-		" AND a.flags @> '{no file}'", NULL },
-	{ "active", FLAG, false, " AND a.flags @> '{active}'", " AND a.flags @> '{inactive}'",
+	{ "min_feedback", COUNT, OF_STATS, " AND s.total_feedback >= ?::bigint", NULL, NULL },
+	{ "skill", WORD, OF_AGENTS, " AND a.skills @> ARRAY[?]", NULL, NULL },
+	{ "domain", WORD, OF_AGENTS, " AND a.domains @> ARRAY[?]", NULL, NULL },
+	{ "supported_trust", WORD, OF_AGENTS, " AND a.supported_trust @> ARRAY[?]", NULL, NULL },
+	{ "x402", FLAG, OF_AGENTS, " AND a.flags @> '{x402}'", " AND a.flags @> '{no x402}'",
 		NULL },
-	{ "registered_after", TIME, false, " AND a.created_at > ?::timestamptz", NULL, NULL },
-	{ "registered_before", TIME, false, " AND a.created_at < ?::timestamptz", NULL, NULL },
+	{ "has_registration_file", FLAG, OF_AGENTS, " AND a.flags @> '{file}'",
+		" AND a.flags @> '{no file}'", NULL },
+	{ "active", FLAG, OF_AGENTS, " AND a.flags @> '{active}'", " AND a.flags @> '{inactive}'",
+		NULL },
+	{ "registered_after", TIME, OF_AGENTS, " AND a.created_at > ?::timestamptz", NULL, NULL },
+	{ "registered_before", TIME, OF_AGENTS, " AND a.created_at < ?::timestamptz", NULL, NULL },
 };
 enum { FILTERS = sizeof filters / sizeof filters[0], WORD_CHARS_MAX = 200 };
 
@@ -131,10 +136,14 @@ struct search {
 	bool leaves_out_automatic; /* feedback, of the score */
 	const struct sorting *sorting;
 	bool descending;
-	const char *order; /* names sorting and direction, for cursors */
-	const char *order_among_many; /* the same where relevance is best_of_many */
-	bool is_among_many; /* the cursor is of that order */
 	struct page page;
+	/* With q, where a cursor goes on: as what. */
+	bool goes_on;
+	bool is_many; /* by relevance: best_of_many goes for it */
+	bool has_names; /* that are merely near to q, beside words */
+	/* SQL: the conditions but for q, status and chain; and numbers of parameters. */
+	const char *conditions;
+	size_t status_param, chains_param, after_key_param, after_id_param;
 };
 
 /* The value of a parameter if it is one of the words; NULL where it is not given or wrong. */
@@ -298,9 +307,9 @@ static void read_names(const struct call *call, struct search *search, struct fa
 	}
 }
 
-static const char *name_order(struct arena *arena, const struct sorting *sorting, bool descending)
+static bool is_by_relevance(const struct search *search)
 {
-	return arena_printf(arena, "%s %s", sorting->name, descending ? "desc" : "asc");
+	return search->sorting == &sortings[RELEVANCE];
 }
 
 static void read_sorting(const struct call *call, struct search *search, struct faults *faults)
@@ -315,7 +324,7 @@ static void read_sorting(const struct call *call, struct search *search, struct 
 	for (size_t i = 0; sort != NULL && i < SORTINGS; i++)
 		if (strcmp(sort, sortings[i].name) == 0)
 			search->sorting = &sortings[i];
-	if (search->sorting == &sortings[RELEVANCE] && search->q == NULL)
+	if (is_by_relevance(search) && search->q == NULL)
 		fault_add(faults, "validation_failed", "sort", "is by relevance only with q");
 	if (search->sorting == &sortings[REGISTERED_AT] && filter_value(search, "trust_level"))
 		search->sorting = &registered_at_by_trust;
@@ -324,8 +333,34 @@ static void read_sorting(const struct call *call, struct search *search, struct 
 	order = one_of(call, "order", directions, faults);
 	search->descending =
 		order == NULL ? search->sorting->descending : strcmp(order, "desc") == 0;
-	search->order = name_order(call->arena, search->sorting, search->descending);
-	search->order_among_many = name_order(call->arena, &best_of_many, search->descending);
+}
+
+static const char *name_order(
+	const struct call *call, const struct search *search, bool is_many, bool has_names)
+{
+	return arena_printf(call->arena, "%s %s%s",
+		is_many ? best_of_many.name : search->sorting->name,
+		search->descending ? "desc" : "asc",
+		search->q != NULL && !has_names ? " of words" : "");
+}
+
+/* A walk goes on as it began: what is found, and how it is ordered, can depend on how much there is. */
+static void read_page(const struct call *call, struct search *search, struct faults *faults)
+{
+	const char *order = name_order(call, search, false, true);
+
+	for (int variant = 0; search->q != NULL && variant < 4; variant++) {
+		bool is_many = variant & 1, has_names = variant & 2;
+		const char *other = name_order(call, search, is_many, has_names);
+
+		if ((is_many && !is_by_relevance(search)) || !page_goes_on(call, other))
+			continue;
+		search->goes_on = true;
+		search->is_many = is_many;
+		search->has_names = has_names;
+		order = other;
+	}
+	page_read(call, order, &search->page, faults);
 }
 
 static void read_search(const struct call *call, struct search *search, struct faults *faults)
@@ -345,30 +380,20 @@ static void read_search(const struct call *call, struct search *search, struct f
 	word = one_of(call, "automatic_feedback", automatic, faults);
 	search->leaves_out_automatic = word != NULL && strcmp(word, "exclude") == 0;
 	read_sorting(call, search, faults);
-	search->is_among_many = search->sorting == &sortings[RELEVANCE] &&
-				page_goes_on(call, search->order_among_many);
-	page_read(call, search->is_among_many ? search->order_among_many : search->order,
-		&search->page, faults);
+	read_page(call, search, faults);
 }
 
-/* One of the names, or any of them; one is said so that an index can give the order behind it. */
-static void add_chains(
-	struct query *query, const struct names *chains, const char *column, struct arena *arena)
-{
-	if (chains->count == 1)
-		query_add(query, arena_printf(arena, " AND %s = ?", column), chains->list[0]);
-	else if (chains->count > 1)
-		query_add(query, arena_printf(arena, " AND %s = ANY (?::text[])", column),
-			db_array(arena, chains->list, chains->count));
-}
-
-/* The conditions but for q. Begins with parameter 1, which is q where there is one. */
-static void add_conditions(struct query *query, const struct search *search, struct arena *arena)
+/* Takes in the values that narrow the search. q becomes parameter 1 where there is one. */
+static void add_values(struct query *query, struct search *search, struct arena *arena)
 {
 	if (search->q != NULL)
-		query->params[query->param_count++] = search->q;
-	query_add(query, "a.status = ?", search->status);
-	add_chains(query, &search->chains, "a.chain", arena);
+		query_param(query, search->q);
+	search->status_param = query_param(query, search->status);
+	if (search->chains.count == 1)
+		search->chains_param = query_param(query, search->chains.list[0]);
+	else if (search->chains.count > 1)
+		search->chains_param = query_param(
+			query, db_array(arena, search->chains.list, search->chains.count));
 	if (search->services.count > 0)
 		query_add(query, " AND a.services @> ?::text[]",
 			db_array(arena, search->services.list, search->services.count));
@@ -388,30 +413,44 @@ static void add_conditions(struct query *query, const struct search *search, str
 					: filter->sql,
 				value);
 	}
+	search->conditions = query->sql.data;
+	buf_init(&query->sql, arena, 4096);
+	if (search->page.after_key != NULL) {
+		search->after_key_param = query_param(query, search->page.after_key);
+		search->after_id_param = query_param(query, search->page.after_id);
+	}
 }
 
-static bool needs_stats(const struct search *search)
+/* What the conditions need, as a set. */
+static unsigned needed_tables(const struct search *search)
 {
+	unsigned tables = search->q != NULL || search->services.count > 0 ? OF_AGENTS : 0;
+
 	for (size_t i = 0; i < FILTERS; i++)
-		if (search->filters[i] != NULL && filters[i].of_stats)
-			return true;
-	return false;
+		if (search->filters[i] != NULL)
+			tables |= filters[i].table;
+	return tables;
 }
 
-#define AGENTS "erc8004_agents a"
-#define WITH_STATS " JOIN erc8004_agent_stats s USING (agent_uuid)"
-/* All the words, or a name near to q. Both have an index; none is used for (…) IS TRUE: where
- * matches are many, walking the index of the order beats gathering them all. */
-#define HAS_WORDS "a.search @@ plainto_tsquery('simple', $1)"
-#define HAS_NAME "lower($1) <% lower(a.name)"
-#define MATCHES "(" HAS_WORDS " OR " HAS_NAME ")"
-
-/* What follows FROM for the agents that the filters and q leave. */
-static const char *all_found(
-	const struct search *search, const char *conditions, struct arena *arena)
+/* What follows FROM for the agents that all but q leaves, out of a set of tables. Both know status and
+ * chain: one of them is often enough. */
+static const char *found(
+	const struct search *search, unsigned tables, const char *match, struct arena *arena)
 {
-	return arena_printf(arena, AGENTS "%s WHERE %s%s", needs_stats(search) ? WITH_STATS : "",
-		search->q != NULL ? MATCHES " AND " : "", conditions);
+	static const char *const sources[] = { [OF_AGENTS] = "erc8004_agents a",
+		[OF_STATS] = "erc8004_agent_stats s",
+		[OF_AGENTS | OF_STATS] =
+			"erc8004_agents a JOIN erc8004_agent_stats s USING (agent_uuid, status)" };
+	const char *of = tables & OF_STATS ? "s" : "a", *chains = "";
+
+	/* One is said so that an index can give the order behind it. */
+	if (search->chains.count > 0)
+		chains = arena_printf(arena,
+			search->chains.count == 1 ? " AND %s.chain = $%zu"
+						  : " AND %s.chain = ANY ($%zu::text[])",
+			of, search->chains_param);
+	return arena_printf(arena, "%s WHERE %s%s.status = $%zu%s%s", sources[tables], match, of,
+		search->status_param, chains, search->conditions);
 }
 
 /* Whether nothing but chain and status narrows the search: then the total is on record. */
@@ -420,164 +459,213 @@ static bool is_counted(const struct search *search)
 	return search->q == NULL && search->services.count == 0 && !search->has_filters;
 }
 
-static void add_total(struct query *query, const struct search *search, const char *conditions,
-	struct arena *arena)
+static void add_total(struct query *query, const struct search *search)
 {
-	if (search->q != NULL) {
+	if (!is_counted(search)) {
 		query_text(query, "(SELECT total FROM counted)");
-	} else if (!is_counted(search)) {
-		query_text(query,
-			arena_printf(arena, "(SELECT count(*) FROM (SELECT FROM %s LIMIT %d) AS c)",
-				all_found(search, conditions, arena), TOTAL_EXACT_MAX + 1));
-	} else {
-		query_add(query,
-			"(SELECT coalesce(sum(c.agents), 0) FROM erc8004_agent_counts c"
-			" WHERE c.status = ?",
-			search->status);
-		add_chains(query, &search->chains, "c.chain", arena);
-		query_text(query, ")");
+		return;
 	}
+	query_text(query, "(SELECT coalesce(sum(agents), 0) FROM erc8004_agent_counts c");
+	buf_printf(&query->sql, " WHERE status = $%zu", search->status_param);
+	if (search->chains.count > 0)
+		buf_printf(&query->sql,
+			search->chains.count == 1 ? " AND chain = $%zu"
+						  : " AND chain = ANY ($%zu::text[])",
+			search->chains_param);
+	query_text(query, ")");
 }
 
-/* Puts aside what was composed so far, and goes on with the same parameters. */
-static const char *take_text(struct query *query, struct arena *arena)
-{
-	const char *text = query->sql.data;
-
-	buf_init(&query->sql, arena, 2048);
-	return text;
-}
-
-/* The page out of what stands behind FROM, one row more than asked for. */
+/* The part of a list that is asked for, one row more than that, behind what follows FROM. */
 static void add_page(struct query *query, const struct search *search, const struct sorting *by,
-	const char *source, struct arena *arena)
+	const char *key, const char *id, const char *source)
 {
 	const char *direction = search->descending ? "DESC" : "ASC";
 
-	query_text(query, arena_printf(arena,
-				  "(SELECT %s AS agent_uuid, %s AS sort_key, %s AS sort_text,"
-				  " %s AS is_among_many FROM %s",
-				  by->id, by->key, by->as_text,
-				  by == &best_of_many ? "true" : "false", source));
-	if (search->page.after_key != NULL) {
-		const char *than = search->descending ? "<" : ">";
-
-		query_add(query,
-			arena_printf(
-				arena, " AND (%s, %s) %s (?::%s", by->key, by->id, than, by->type),
-			search->page.after_key);
-		query_add(query, ", ?::uuid)", search->page.after_id);
-	}
-	query_text(query,
-		arena_printf(arena, " ORDER BY %s %s, %s %s LIMIT %zu OFFSET %zu)", by->key,
-			direction, by->id, direction, search->page.limit + 1, search->page.offset));
+	buf_printf(&query->sql,
+		"(SELECT %s AS agent_uuid, %s AS sort_key, %s(%s) AS sort_text, %s AS is_many FROM %s",
+		id, key, by->as_text, key, by == &best_of_many ? "true" : "false", source);
+	if (search->page.after_key != NULL)
+		buf_printf(&query->sql, " AND (%s, %s) %s ($%zu::%s, $%zu::uuid)", key, id,
+			search->descending ? "<" : ">", search->after_key_param, by->type,
+			search->after_id_param);
+	buf_printf(&query->sql, " ORDER BY %s %s, %s %s LIMIT %zu OFFSET %zu)", key, direction, id,
+		direction, search->page.limit + 1, search->page.offset);
 }
+
+/* By walking the index of the order. */
+static void add_walk(struct query *query, const struct search *search, const struct sorting *by,
+	const char *match, const char *condition, struct arena *arena)
+{
+	const char *source = found(search, needed_tables(search) | by->table, match, arena);
+
+	add_page(
+		query, search, by, by->key, by->id, arena_printf(arena, "%s%s", source, condition));
+}
+
+/* By sorting what was gathered, whose keys came with it or are looked up now. */
+static void add_sorted(struct query *query, const struct search *search, const char *condition,
+	struct arena *arena)
+{
+	const struct sorting *by = search->sorting;
+
+	if (needed_tables(search) & by->table)
+		add_page(query, search, by, "matched.sort_key", "matched.agent_uuid",
+			arena_printf(arena, "matched WHERE %s", condition));
+	else
+		add_page(query, search, by, by->key, by->id,
+			arena_printf(arena,
+				"matched JOIN erc8004_agent_stats s USING (agent_uuid) WHERE %s",
+				condition));
+}
+
+/* What is gathered of an agent: its id, and the key where it is at hand. */
+static const char *gathered(const struct search *search, const char *key, struct arena *arena)
+{
+	unsigned tables = needed_tables(search);
+
+	return arena_printf(arena, "%s.agent_uuid%s%s", tables & OF_STATS ? "s" : "a",
+		tables & search->sorting->table ? ", " : "",
+		tables & search->sorting->table ? arena_printf(arena, "%s AS sort_key", key) : "");
+}
+
+#define COUNTED ", counted AS MATERIALIZED (SELECT count(*) AS total, count(*) > %d AS is_many"
+#define IS_MANY "(SELECT is_many FROM counted)"
 
 /*
- * With q: up to TOTAL_EXACT_MAX matches are found by their words and sorted. Of more the page is
- * found by walking the index of the order, of which few steps lead to the next match; and where the
- * order is relevance, words that common say little, and reputation goes for it. A walk by relevance
- * stays with what it began with. PostgreSQL runs only the one that its condition lets it.
+ * Without q. The page is mostly found by walking the index of the order, and what the filters leave is
+ * counted beside it. Where counting comes by the keys, it gathers them: few are sorted then.
  */
-static void add_pages_of_words(struct query *query, const struct search *search,
-	const char *conditions, struct arena *arena)
+static void add_pages_of_filters(
+	struct query *query, const struct search *search, struct arena *arena)
 {
-	bool by_relevance = search->sorting == &sortings[RELEVANCE];
-	bool goes_on = by_relevance && search->page.after_key != NULL;
-	const struct sorting *of_many = by_relevance ? &best_of_many : search->sorting;
+	const char *all = found(search, needed_tables(search), "", arena);
+	bool sorts = needed_tables(search) & search->sorting->table;
 
-	const char *agents = needs_stats(search) ? AGENTS WITH_STATS : AGENTS;
-
-	/* Names are looked at only when the words do not find enough. */
-	query_text(query,
-		arena_printf(arena,
-			"matched AS MATERIALIZED (SELECT agent_uuid FROM"
-			" ((SELECT agent_uuid FROM %s WHERE %s AND %s)"
-			" UNION ALL (SELECT agent_uuid FROM %s WHERE %s AND NOT %s AND %s)) AS m"
-			" LIMIT %d),"
-			" counted AS MATERIALIZED (SELECT count(*) AS total, count(*) > %d AS is_many"
-			" FROM matched), page AS MATERIALIZED (",
-			agents, HAS_WORDS, conditions, agents, HAS_NAME, HAS_WORDS, conditions,
-			TOTAL_EXACT_MAX + 1, TOTAL_EXACT_MAX));
-	if (goes_on && !search->is_among_many)
-		add_page(query, search, search->sorting, all_found(search, conditions, arena),
-			arena);
-	if (!goes_on) {
-		add_page(query, search, search->sorting,
-			arena_printf(arena,
-				"matched JOIN " AGENTS " USING (agent_uuid)%s"
-				" WHERE NOT (SELECT is_many FROM counted)",
-				search->sorting->of_stats ? WITH_STATS : ""),
-			arena);
+	query_text(query, arena_printf(arena,
+				  "matched AS MATERIALIZED (SELECT %s FROM %s LIMIT %d)" COUNTED
+				  " FROM matched), page AS MATERIALIZED (",
+				  sorts ? gathered(search, search->sorting->key, arena) : "", all,
+				  TOTAL_EXACT_MAX + 1, TOTAL_EXACT_MAX));
+	if (sorts) {
+		add_sorted(query, search, "NOT " IS_MANY, arena);
 		query_text(query, " UNION ALL ");
 	}
-	if (!goes_on || search->is_among_many)
-		add_page(query, search, of_many,
-			arena_printf(arena, AGENTS "%s WHERE %s IS TRUE AND %s%s",
-				of_many->of_stats || needs_stats(search) ? WITH_STATS : "", MATCHES,
-				conditions, goes_on ? "" : " AND (SELECT is_many FROM counted)"),
-			arena);
+	add_walk(query, search, search->sorting, "", sorts ? " AND " IS_MANY : "", arena);
 }
 
-/* The page as rows: total, sort key as text, whether it is of best_of_many, the Stats object's
- * columns, the agent's own. Where the page is empty there is one row still, with the total and
- * nothing else. The page is found first and by itself; what is shown of its agents is looked up
- * afterwards. */
-static void compose(struct query *query, const struct search *search, struct arena *arena)
-{
-	const char *direction = search->descending ? "DESC" : "ASC", *conditions;
+/* All the words, or a name near to q. Both have an index. */
+#define HAS_WORDS "a.search @@ plainto_tsquery('simple', $1)"
+#define HAS_NAME "lower($1) <% lower(a.name)"
 
-	add_conditions(query, search, arena);
-	conditions = take_text(query, arena);
-	query_text(query, "WITH ");
-	if (search->q != NULL) {
-		add_pages_of_words(query, search, conditions, arena);
-	} else {
-		query_text(query, "page AS MATERIALIZED (");
-		add_page(query, search, search->sorting,
-			arena_printf(arena, AGENTS "%s WHERE %s",
-				search->sorting->of_stats || needs_stats(search) ? WITH_STATS : "",
-				conditions),
-			arena);
-	}
-	query_text(query, ") SELECT ");
-	add_total(query, search, conditions, arena);
+/*
+ * With q: up to TOTAL_EXACT_MAX matches are gathered and sorted. Of more the page is found by walking
+ * the index of the order, of which few steps lead to the next match; and where the order is relevance,
+ * words that common say little, and reputation goes for it. PostgreSQL runs only the one that its
+ * condition lets it. A walk by relevance stays with what it began with.
+ *
+ * Names that are merely near to q are looked for where the words do not fill the longest page.
+ */
+static void add_pages_of_words(
+	struct query *query, const struct search *search, struct arena *arena)
+{
+	bool by_relevance = is_by_relevance(search);
+	bool stays = by_relevance && search->goes_on;
+	const struct sorting *of_many = by_relevance ? &best_of_many : search->sorting;
+	const char *has_names = search->goes_on ? search->has_names ? "true" : "false"
+						: "(SELECT has_names FROM known)";
+	const char *most = stays ? "" : arena_printf(arena, " LIMIT %d", TOTAL_EXACT_MAX + 1);
+	unsigned tables = needed_tables(search);
+	const char *key = search->sorting->key;
+
 	query_text(query,
 		arena_printf(arena,
-			", page.sort_text, page.is_among_many, %s, a.description, a.image,"
+			"by_words AS MATERIALIZED (SELECT %s FROM %s%s),"
+			" known AS MATERIALIZED (SELECT count(*) < %d AS has_names FROM by_words),"
+			" by_names AS MATERIALIZED (SELECT %s FROM %s AND %s%s),"
+			" matched AS NOT MATERIALIZED"
+			" (SELECT * FROM by_words UNION ALL SELECT * FROM by_names)" COUNTED
+			", %s AS has_names FROM matched), page AS MATERIALIZED (",
+			gathered(search, by_relevance ? "areg_words_relevance(a.search, $1)" : key,
+				arena),
+			found(search, tables, HAS_WORDS " AND ", arena), most, PAGE_LIMIT_MAX,
+			gathered(search, by_relevance ? "areg_name_relevance(a.name, $1)" : key,
+				arena),
+			found(search, tables, HAS_NAME " AND NOT " HAS_WORDS " AND ", arena),
+			has_names, most, TOTAL_EXACT_MAX, has_names));
+	if (!stays || !search->is_many)
+		add_sorted(query, search, stays ? "true" : "NOT " IS_MANY, arena);
+	if (!stays)
+		query_text(query, " UNION ALL ");
+	/* (…) IS TRUE keeps the indexes of q out of it. */
+	if (!stays || search->is_many)
+		add_walk(query, search, of_many,
+			arena_printf(arena, "(%s OR %s AND %s) IS TRUE AND ", HAS_WORDS, has_names,
+				HAS_NAME),
+			stays ? "" : " AND " IS_MANY, arena);
+}
+
+/* The page as rows: total, sort key as text, whether it is of best_of_many, whether names are in it,
+ * the Stats object's columns, the agent's own. Where the page is empty there is one row still, with
+ * the total and nothing else. The page is found first and by itself; what is shown of its agents is
+ * looked up afterwards. */
+static void compose(struct query *query, struct search *search, struct arena *arena)
+{
+	const char *direction = search->descending ? "DESC" : "ASC";
+
+	add_values(query, search, arena);
+	query_text(query, "WITH ");
+	if (search->q != NULL) {
+		add_pages_of_words(query, search, arena);
+	} else if (!is_counted(search)) {
+		add_pages_of_filters(query, search, arena);
+	} else {
+		query_text(query, "page AS MATERIALIZED (");
+		add_walk(query, search, search->sorting, "", "", arena);
+	}
+	query_text(query, ") SELECT ");
+	add_total(query, search);
+	query_text(query,
+		arena_printf(arena,
+			", page.sort_text, page.is_many, %s, %s, a.description, a.image,"
 			" areg_services(a.registration_file), a.x402_support"
 			" FROM (SELECT) AS one LEFT JOIN page ON true"
 			" LEFT JOIN v_erc8004_agent_stats v ON v.agent_uuid = page.agent_uuid"
 			" LEFT JOIN erc8004_agents a ON a.agent_uuid = page.agent_uuid"
 			" ORDER BY page.sort_key %s, page.agent_uuid %s",
+			search->q != NULL ? "(SELECT has_names FROM counted)" : "true",
 			search->leaves_out_automatic ? STATS_COLUMNS_SCORED("v.direct_score")
 						     : STATS_COLUMNS,
 			direction, direction));
 }
 
 /* What PostgreSQL expects the filters to leave, for totals past TOTAL_EXACT_MAX. */
-static enum db_status estimate(const struct call *call, const struct search *search, int64_t *total)
+static enum db_status estimate(
+	const struct call *call, struct search *search, bool has_names, int64_t *total)
 {
 	static const char field[] = "\"Plan Rows\": ";
+	const char *match = search->q == NULL ? ""
+			    : has_names	      ? "(" HAS_WORDS " OR " HAS_NAME ") AND "
+					      : HAS_WORDS " AND ";
+	struct search all = *search;
 	struct query query;
 	struct db_rows rows;
 	enum db_status status;
-	const char *conditions, *found;
+	const char *expected;
 
 	query_init(&query, call->arena);
-	add_conditions(&query, search, call->arena);
-	conditions = take_text(&query, call->arena);
+	all.page.after_key = NULL;
+	add_values(&query, &all, call->arena);
 	query_text(&query, "EXPLAIN (FORMAT JSON) SELECT FROM ");
-	query_text(&query, all_found(search, conditions, call->arena));
+	query_text(&query, found(&all, needed_tables(&all), match, call->arena));
 	status = query_run(&query, call, &rows);
 	if (status != DB_OK)
 		return status;
-	found = strstr(db_text(&rows, 0, 0), field);
-	if (found != NULL) {
-		int64_t expected = strtoll(found + sizeof field - 1, NULL, 10);
+	expected = strstr(db_text(&rows, 0, 0), field);
+	if (expected != NULL) {
+		int64_t count = strtoll(expected + sizeof field - 1, NULL, 10);
 
-		if (expected > *total)
-			*total = expected;
+		if (count > *total)
+			*total = count;
 	}
 	return DB_OK;
 }
@@ -588,7 +676,7 @@ static void write_page(struct call *call, const struct search *search, const str
 	static const struct column own[] = { { "description", COLUMN_TEXT },
 		{ "image", COLUMN_TEXT }, { "services", COLUMN_JSON },
 		{ "x402_support", COLUMN_FLAG } };
-	const int stats = 3, more = stats + STATS_COLUMN_COUNT;
+	const int stats = 4, more = stats + STATS_COLUMN_COUNT;
 	bool is_empty = db_text(rows, 0, stats) == NULL;
 	size_t shown = is_empty ? 0 : rows->count;
 	bool has_more = shown > search->page.limit;
@@ -607,7 +695,7 @@ static void write_page(struct call *call, const struct search *search, const str
 	}
 	json_close_array(&out);
 	page_write(call, &out, &search->page, total, is_estimate,
-		db_bool(rows, 0, 2) ? search->order_among_many : search->order,
+		name_order(call, search, db_bool(rows, 0, 2), db_bool(rows, 0, 3)),
 		has_more ? db_text(rows, shown - 1, 1) : NULL,
 		has_more ? db_text(rows, shown - 1, stats) : NULL);
 	json_close_object(&out);
@@ -645,7 +733,7 @@ static void search_agents(struct call *call)
 	total = db_int(&rows, 0, 0);
 	if (total > TOTAL_EXACT_MAX && !is_counted(&search)) {
 		is_estimate = true;
-		status = estimate(call, &search, &total);
+		status = estimate(call, &search, db_bool(&rows, 0, 3), &total);
 	}
 	if (status != DB_OK)
 		call_db_failed(call, status);

@@ -42,6 +42,7 @@ COMMENT ON COLUMN erc8004_agent_tags.value_sum IS 'Sum of normalized';
 CREATE TABLE erc8004_agent_stats (
 	agent_uuid uuid PRIMARY KEY REFERENCES erc8004_agents ON DELETE CASCADE,
 	chain chain_name NOT NULL,
+	status text NOT NULL,
 	registered_at timestamptz NOT NULL,
 	total_feedback bigint NOT NULL DEFAULT 0,
 	scored_feedback bigint NOT NULL DEFAULT 0,
@@ -77,9 +78,10 @@ CREATE TABLE erc8004_agent_stats (
 		successful_payments >= 0 AND failed_payments >= 0 AND total_amount_usdc >= 0
 		AND successful_payments + failed_payments <= total_payments
 		AND (last_payment_at IS NULL) = (total_payments = 0))
-);
+) WITH (autovacuum_vacuum_scale_factor = 0.05); -- every feedback leaves a dead row; searches walk the indexes
 COMMENT ON TABLE erc8004_agent_stats IS 'One row for every agent from the moment it exists';
 COMMENT ON COLUMN erc8004_agent_stats.chain IS 'Of the agent, for indexes that put it before a statistic';
+COMMENT ON COLUMN erc8004_agent_stats.status IS 'Of the agent, likewise: searches ask for active ones';
 COMMENT ON COLUMN erc8004_agent_stats.registered_at IS 'created_at of the agent';
 COMMENT ON COLUMN erc8004_agent_stats.total_feedback IS 'Unrevoked; as are the counts and sums after it';
 COMMENT ON COLUMN erc8004_agent_stats.automatic_scored IS
@@ -93,9 +95,11 @@ COMMENT ON COLUMN erc8004_agent_stats.last_payment_at IS 'Newest linked_at';
 COMMENT ON COLUMN erc8004_agent_stats.reputation_sort IS 'reputation_score with -1 for none, to sort and page by';
 COMMENT ON COLUMN erc8004_agent_stats.direct_score IS 'reputation_score without automatic feedback';
 COMMENT ON COLUMN erc8004_agent_stats.direct_sort IS 'direct_score with -1 for none';
-CREATE INDEX erc8004_agent_stats_reputation ON erc8004_agent_stats (reputation_sort, agent_uuid);
-CREATE INDEX erc8004_agent_stats_feedback ON erc8004_agent_stats (total_feedback, agent_uuid);
-CREATE INDEX erc8004_agent_stats_activity ON erc8004_agent_stats (last_activity_at, agent_uuid);
+CREATE INDEX erc8004_agent_stats_reputation
+	ON erc8004_agent_stats (status, reputation_sort, agent_uuid) INCLUDE (total_feedback);
+CREATE INDEX erc8004_agent_stats_feedback
+	ON erc8004_agent_stats (status, total_feedback, agent_uuid) INCLUDE (reputation_sort);
+CREATE INDEX erc8004_agent_stats_activity ON erc8004_agent_stats (status, last_activity_at, agent_uuid);
 
 -- Whatever a statement says of the columns that follow from others counts for nothing. By a trigger,
 -- because PostgreSQL plans the expressions of generated columns anew for every statement, and every
@@ -127,13 +131,30 @@ ALTER TABLE erc8004_agent_stats ENABLE ALWAYS TRIGGER erc8004_agent_stats_derive
 CREATE FUNCTION areg_stats_agents_inserted() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-	INSERT INTO erc8004_agent_stats (agent_uuid, chain, registered_at)
-	SELECT agent_uuid, chain, created_at FROM new_rows;
+	INSERT INTO erc8004_agent_stats (agent_uuid, chain, status, registered_at)
+	SELECT agent_uuid, chain, status, created_at FROM new_rows;
 	RETURN NULL;
 END $$;
 CREATE TRIGGER erc8004_agents_stats_inserted AFTER INSERT ON erc8004_agents
 	REFERENCING NEW TABLE AS new_rows
 	FOR EACH STATEMENT EXECUTE FUNCTION areg_stats_agents_inserted();
+
+CREATE FUNCTION areg_stats_agents_updated() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM new_rows n JOIN old_rows o USING (agent_uuid)
+		WHERE n.status <> o.status) THEN
+		RETURN NULL;
+	END IF;
+	PERFORM FROM erc8004_agent_stats WHERE agent_uuid IN (SELECT agent_uuid FROM new_rows)
+	ORDER BY agent_uuid FOR UPDATE;
+	UPDATE erc8004_agent_stats s SET status = n.status
+	FROM new_rows n WHERE n.agent_uuid = s.agent_uuid AND n.status <> s.status;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER erc8004_agents_stats_updated AFTER UPDATE ON erc8004_agents
+	REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_stats_agents_updated();
 
 -- The cascades of the foreign keys run in no order that one can rely on, and each DELETE here ends
 -- with the lock on the statistics: so every row is locked first, and then deleted.
@@ -399,11 +420,11 @@ BEGIN
 	FROM erc8004_reputation WHERE NOT is_revoked GROUP BY agent_uuid, tag1;
 
 	DELETE FROM erc8004_agent_stats;
-	INSERT INTO erc8004_agent_stats (agent_uuid, chain, registered_at, total_feedback,
+	INSERT INTO erc8004_agent_stats (agent_uuid, chain, status, registered_at, total_feedback,
 		scored_feedback, score_sum, automatic_scored, automatic_score_sum, positive_feedback, negative_feedback,
 		revoked_feedback, unique_clients, last_feedback_at, total_payments, successful_payments,
 		failed_payments, total_amount_usdc, last_payment_at)
-	SELECT a.agent_uuid, a.chain, a.created_at, coalesce(f.total, 0), coalesce(f.scored, 0),
+	SELECT a.agent_uuid, a.chain, a.status, a.created_at, coalesce(f.total, 0), coalesce(f.scored, 0),
 		coalesce(f.score_sum, 0), coalesce(f.automatic_scored, 0),
 		coalesce(f.automatic_score_sum, 0), coalesce(f.positive, 0), coalesce(f.negative, 0),
 		coalesce(f.revoked, 0), coalesce(f.clients, 0), f.last_at,

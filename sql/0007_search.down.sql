@@ -1,4 +1,5 @@
 -- Undoes 0007. Nothing is lost.
 
 DROP FUNCTION areg_services(json);
-DROP FUNCTION areg_relevance(tsvector, text, text);
+DROP FUNCTION areg_name_relevance(text, text);
+DROP FUNCTION areg_words_relevance(tsvector, text);

@@ -1,13 +1,16 @@
 -- What searches need beside indexes: how well an agent fits a query, and its services as a list.
 -- Safe under load: creates only.
 
-CREATE FUNCTION areg_relevance(search tsvector, name text, q text) RETURNS numeric
+-- Words first, by how well they fit, which costs next to nothing; then names, by how near they are,
+-- which costs twenty times as much.
+CREATE FUNCTION areg_words_relevance(search tsvector, q text) RETURNS real
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN round(((search @@ plainto_tsquery('simple'::regconfig, q))::integer
-	+ ts_rank(search, plainto_tsquery('simple'::regconfig, q))
-	+ word_similarity(lower(q), lower(coalesce(name, ''))))::numeric, 6);
-COMMENT ON FUNCTION areg_relevance(tsvector, text, text) IS
-	'All words found goes first; then how well they fit, and how near q is to the name';
+RETURN 1 + ts_rank(search, plainto_tsquery('simple'::regconfig, q));
+COMMENT ON FUNCTION areg_words_relevance(tsvector, text) IS 'Where all words are found: 1 and more';
+CREATE FUNCTION areg_name_relevance(name text, q text) RETURNS real
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN word_similarity(lower(q), lower(name));
+COMMENT ON FUNCTION areg_name_relevance(text, text) IS 'Where they are not: how near q is to the name, to 1';
 
 CREATE FUNCTION areg_services(registration_file json) RETURNS json
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -10,7 +10,8 @@ CREATE INDEX erc8004_agents_lists ON erc8004_agents
 CREATE INDEX erc8004_agents_wallet ON erc8004_agents (agent_wallet, created_at, agent_uuid)
 	WHERE agent_wallet IS NOT NULL;
 
-CREATE INDEX erc8004_agent_stats_direct ON erc8004_agent_stats (direct_sort, agent_uuid);
-CREATE INDEX erc8004_agent_stats_trust ON erc8004_agent_stats (trust_level, registered_at, agent_uuid);
-CREATE INDEX erc8004_agent_stats_success ON erc8004_agent_stats (payment_success_rate, agent_uuid)
+CREATE INDEX erc8004_agent_stats_direct ON erc8004_agent_stats (status, direct_sort, agent_uuid);
+CREATE INDEX erc8004_agent_stats_trust
+	ON erc8004_agent_stats (status, trust_level, registered_at, agent_uuid);
+CREATE INDEX erc8004_agent_stats_success ON erc8004_agent_stats (status, payment_success_rate, agent_uuid)
 	WHERE payment_success_rate IS NOT NULL;

@@ -154,12 +154,13 @@ DO $$ BEGIN PERFORM areg_rebuild_totals(); END $$;
 -- what is asked for is in none of them, so that registrations pay nothing.
 CREATE INDEX erc8004_agent_stats_leaders_score
 	ON erc8004_agent_stats (chain, reputation_sort, agent_uuid, total_feedback)
-	WHERE reputation_sort >= 0;
+	WHERE status = 'active' AND reputation_sort >= 0;
 CREATE INDEX erc8004_agent_stats_leaders_feedback
-	ON erc8004_agent_stats (chain, total_feedback, agent_uuid) WHERE total_feedback > 0;
+	ON erc8004_agent_stats (chain, total_feedback, agent_uuid)
+	WHERE status = 'active' AND total_feedback > 0;
 CREATE INDEX erc8004_agent_stats_leaders_amount
 	ON erc8004_agent_stats (chain, total_amount_usdc, agent_uuid, total_feedback)
-	WHERE total_amount_usdc > 0;
+	WHERE status = 'active' AND total_amount_usdc > 0;
 
 -- Anybody can name an account as validator: what it was merely asked for is not in here.
 CREATE INDEX erc8004_validations_answered ON erc8004_validations (validator_address, responded_at, id)

@@ -564,7 +564,7 @@ subtest 'a total above 10,000 is exact where it is on record, else an estimate t
 	}
 	my $answer = search('limit=1&trust_level=new')->{json};
 	my $true = $areg->psql_value("SELECT count(*) FROM erc8004_agents JOIN erc8004_agent_stats"
-		. " USING (agent_uuid) WHERE trust_level = 'new' AND status = 'active'");
+		. " USING (agent_uuid) WHERE trust_level = 'new' AND erc8004_agents.status = 'active'");
 	is($answer->{total_is_estimate}, JSON::PP::true, 'an estimate');
 	cmp_ok($answer->{total}, '>', 10000, 'above 10,000');
 	cmp_ok(abs($answer->{total} - $true), '<', $true / 2, "not far off: $answer->{total} for $true");

@@ -35,17 +35,18 @@ my ($somebody, $wallet, $time) = map { @$_ } $areg->psql("SELECT owner_address, 
 	. " rfc3339(created_at) FROM erc8004_agents WHERE agent_uuid = md5('agent1234')::uuid");
 
 # Searches whose order an index gives.
-my @ordered = ('', 'status=suspended', 'chain=base', 'chain=base-sepolia', "owner_address=$whale",
-	"registered_after=$time", "registered_before=$time", 'has_registration_file=true',
-	'has_registration_file=false', 'x402=false', 'active=true', 'service=mcp', 'service=WEB&service=mcp',
-	'supported_trust=reputation', 'trust_level=poor', 'trust_level=new', 'trust_level=good',
+my @ordered = ('', 'status=suspended', 'chain=base', 'chain=base-sepolia',
+	"registered_after=$time", 'has_registration_file=true',
+	'has_registration_file=false', 'x402=false', 'active=true', 'service=mcp',
+	'supported_trust=reputation', 'trust_level=poor', 'trust_level=new',
 	'min_feedback=1', 'min_reputation_score=0', 'max_reputation_score=100',
 	map { my $sort = "sort=$_"; map { $_ eq '' ? $sort : "$sort&$_" } '', 'order=asc', 'order=desc', 'chain=base',
 		'chain=base&chain=ethereum', 'service=mcp', 'has_registration_file=true', 'min_reputation_score=0' }
 		qw(registered_at reputation_score total_feedback last_activity_at name));
 push @ordered, map { "sort=reputation_score&automatic_feedback=exclude&$_" } 'order=asc', 'order=desc';
-# Searches that leave few, which are sorted; and of words.
-my @few = ("owner_address=$somebody", "agent_wallet=$wallet", 'trust_level=excellent',
+# Searches that leave few, which are gathered to be counted, and sorted; and of words.
+my @few = ("owner_address=$whale", "registered_before=$time", 'service=WEB&service=mcp',
+	'trust_level=good', "owner_address=$somebody", "agent_wallet=$wallet", 'trust_level=excellent',
 	'trust_level=excellent&sort=name', 'min_reputation_score=99.9', 'max_reputation_score=60.1',
 	'min_success_rate=99', 'min_success_rate=1&sort=name', 'min_feedback=390',
 	'min_reputation_score=99&automatic_feedback=exclude', 'service=did', 'service=did&service=ens',
@@ -74,6 +75,14 @@ sub nodes
 
 sub rows { return $_[0]{'Actual Rows'} * $_[0]{'Actual Loops'} }
 
+# How many rows a sort was given.
+sub sorted
+{
+	my ($sort) = @_;
+	my ($from) = grep { $_->{'Parent Relationship'} eq 'Outer' } @{ $sort->{Plans} };
+	return rows($from);
+}
+
 # What is wrong with a plan that may sort so many.
 sub faults
 {
@@ -81,9 +90,9 @@ sub faults
 	my @nodes = nodes($plan->{Plan});
 	my @scans = grep { $_->{'Node Type'} =~ /^(?:Parallel )?Seq Scan/
 		&& $_->{'Relation Name'} =~ /^erc8004_(?:agents|agent_stats|reputation)$/ } @nodes;
-	my @sorts = grep { $_->{'Node Type'} =~ /Sort$/ && rows($_->{Plans}[0]) > $most } @nodes;
+	my @sorts = grep { $_->{'Node Type'} =~ /Sort$/ && sorted($_) > $most } @nodes;
 	return ((map { "Seq Scan on $_->{'Relation Name'}" } @scans),
-		map { 'a sort of ' . rows($_->{Plans}[0]) . ' by ' . join ', ', @{ $_->{'Sort Key'} } } @sorts);
+		map { 'a sort of ' . sorted($_) . ' by ' . join ', ', @{ $_->{'Sort Key'} } } @sorts);
 }
 
 # Searches, and looks at the plan; returns answer and plan.
