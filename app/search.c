@@ -626,11 +626,10 @@ static void compose(struct query *query, struct search *search, struct arena *ar
 	add_total(query, search);
 	query_text(query,
 		arena_printf(arena,
-			", page.sort_text, page.is_many, %s, %s, a.description, a.image,"
-			" areg_services(a.registration_file), a.x402_support"
+			", page.sort_text, page.is_many, %s, %s, v.description, v.image,"
+			" areg_services(v.registration_file), v.x402_support"
 			" FROM (SELECT) AS one LEFT JOIN page ON true"
 			" LEFT JOIN v_erc8004_agent_stats v ON v.agent_uuid = page.agent_uuid"
-			" LEFT JOIN erc8004_agents a ON a.agent_uuid = page.agent_uuid"
 			" ORDER BY page.sort_key %s, page.agent_uuid %s",
 			search->q != NULL ? "(SELECT has_names FROM counted)" : "true",
 			search->leaves_out_automatic ? STATS_COLUMNS_SCORED("v.direct_score")
@@ -640,7 +639,7 @@ static void compose(struct query *query, struct search *search, struct arena *ar
 
 /* What PostgreSQL expects the filters to leave, for totals past TOTAL_EXACT_MAX. */
 static enum db_status estimate(
-	const struct call *call, struct search *search, bool has_names, int64_t *total)
+	const struct call *call, const struct search *search, bool has_names, int64_t *total)
 {
 	static const char field[] = "\"Plan Rows\": ";
 	const char *match = search->q == NULL ? ""
