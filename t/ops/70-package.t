@@ -125,7 +125,7 @@ my @missing = grep { !-s "$stage$_" } (
 	"$dir{sysconfdir}/areg/areg.conf", "$dir{sysconfdir}/logrotate.d/areg",
 	(map { "$dir{systemdsystemunitdir}/$_" } qw(areg.service areg-sweep.service areg-sweep.timer)),
 	"$dir{sysusersdir}/areg.conf", "$dir{tmpfilesdir}/areg.conf",
-	(map { "$dir{pkgdatadir}/$_" } qw(areg.conf nginx/areg.conf docs/index.html spawn-fcgi/aregd.init
+	(map { "$dir{pkgdatadir}/$_" } qw(areg.conf nginx/areg.conf docs/index.html postgresql/areg.conf spawn-fcgi/aregd.init
 		sql/0001_types.up.sql)));
 is("@missing", '', 'programs, manual pages, configuration, unit and site are at their places');
 is(mode_of("$stage$dir{sysconfdir}/areg/areg.conf"), '0640', 'the configuration is not for everybody');
