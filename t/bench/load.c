@@ -13,6 +13,7 @@
  *   --callers FILE     lines of "KEY WALLET": connections take turns to be one of them
  *   --agents FILE      lines of agent_uuid
  *   --only N           of them the first N only
+ *   --kind NAME        of the workload the lines of that kind only
  *
  * WORKLOAD is a file of lines with these fields between tabs: weight, kind, method, header or -,
  * path, and the body if there is one. In path and body {agent} becomes any agent, {popular} one
@@ -492,14 +493,15 @@ static struct kind *kind_named(struct load *load, const char *name)
 	return &load->kinds[load->kind_count++];
 }
 
-static void read_workload(struct load *load, const char *path)
+/* `only`: the one kind that is wanted, or NULL. */
+static void read_workload(struct load *load, const char *path, const char *only)
 {
 	struct texts texts = read_lines(path);
 
 	if (texts.count > LINES_MAX)
 		die("%s has more than %d lines", path, LINES_MAX);
 	for (size_t i = 0; i < texts.count; i++) {
-		struct line *line = &load->lines[load->line_count++];
+		struct line *line = &load->lines[load->line_count];
 		char *rest = texts.items[i];
 		const char *weight = strsep(&rest, "\t");
 		const char *kind = strsep(&rest, "\t");
@@ -511,9 +513,14 @@ static void read_workload(struct load *load, const char *path)
 		line->weight = (unsigned)strtoul(weight, NULL, 10);
 		if (!line->path || line->weight == 0)
 			die("%s: line %zu is not as it should be", path, i + 1);
+		if (only && strcmp(kind, only) != 0)
+			continue;
+		load->line_count++;
 		line->kind = kind_named(load, kind);
 		load->weights += line->weight;
 	}
+	if (load->line_count == 0)
+		die("%s has no line of kind %s", path, only);
 	free(texts.items);
 }
 
@@ -541,8 +548,10 @@ static void read_options(struct load *load, int argc, char **argv)
 		{ "rate", required_argument, NULL, 'r' },
 		{ "callers", required_argument, NULL, 'k' },
 		{ "agents", required_argument, NULL, 'a' },
-		{ "only", required_argument, NULL, 'o' }, { NULL, 0, NULL, 0 } };
+		{ "only", required_argument, NULL, 'o' }, { "kind", required_argument, NULL, 'i' },
+		{ NULL, 0, NULL, 0 } };
 	size_t only = SIZE_MAX;
+	const char *kind = NULL;
 	int option, which = 0;
 
 	while ((option = getopt_long(argc, argv, "", options, &which)) != -1) {
@@ -576,6 +585,9 @@ static void read_options(struct load *load, int argc, char **argv)
 		case 'o':
 			only = (size_t)argument(name, optarg, 1, 1e9);
 			break;
+		case 'i':
+			kind = optarg;
+			break;
 		default:
 			exit(2);
 		}
@@ -586,7 +598,7 @@ static void read_options(struct load *load, int argc, char **argv)
 	}
 	if (load->agents.count > only)
 		load->agents.count = only;
-	read_workload(load, argv[optind]);
+	read_workload(load, argv[optind], kind);
 }
 
 int main(int argc, char **argv)
