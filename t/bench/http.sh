@@ -2,7 +2,7 @@
 # Every bare program has a server block of its own that is a copy of areg's but for where
 # fastcgi_pass leads, so that parameters, buffers, headers and the log are the same.
 
-readonly CALLERS=8     # keys, each far below the greatest limit that can be set
+readonly CALLERS=16    # keys, each far below the greatest limit that can be set
 readonly LIMIT=250000  # requests a minute, the greatest that can be set
 readonly CACHED=1000   # agents whose stats are asked for where they are to come from the cache
 readonly BARE='constant row write'
@@ -16,32 +16,50 @@ ceiling_of()
 	agent) echo row ;;
 	feedback) echo write ;;
 	hot) echo feedback ;;
+	kept) echo separate ;;
+	micro) echo nginx ;;
 	*) echo - ;;
 	esac
+}
+
+# load_command STACK NAME OPTION…: puts what asks for a subject into the array `command`.
+load_command()
+{
+	local stack=$1 name=$2 host=localhost workload=$2 which=() callers=(--callers "$1/bench/callers")
+
+	shift 2
+	case $name in
+	nginx | constant | separate | kept | micro) workload=stats ;;
+	row) workload=agent ;;
+	write | hot) workload=feedback ;;
+	newest | words | leaders | offers | opinions)
+		workload=search
+		which=(--kind "$name")
+		;;
+	esac
+	case $name in
+	nginx | constant | row | write | separate) host=$name ;;
+	esac
+	case $name in
+	stats | separate | kept) which=(--only $CACHED) ;;
+	hot) which=(--only 1) ;;
+	micro)
+		which=(--only 1)
+		callers=()
+		;;
+	esac
+	command=("$build/t/bench/load" --port "$(cat "$stack/bench/port")" --host "$host"
+		--connections "$connections" "${callers[@]}" --agents "$stack/bench/agents" "${which[@]}" "$@"
+		"$root/t/bench/workloads/$workload")
 }
 
 # load_of STACK NAME OPTION…: asks for a subject and prints what t/bench/load does.
 load_of()
 {
-	local stack=$1 name=$2 host=$2 workload=$2 only=()
+	local command
 
-	shift 2
-	case $name in
-	nginx | constant) workload=stats ;;
-	row) workload=agent ;;
-	write) workload=feedback ;;
-	*) host=localhost ;;
-	esac
-	case $name in
-	stats) only=(--only $CACHED) ;;
-	hot)
-		workload=feedback
-		only=(--only 1)
-		;;
-	esac
-	"$build/t/bench/load" --port "$(cat "$stack/bench/port")" --host "$host" \
-		--connections "$connections" --callers "$stack/bench/callers" \
-		--agents "$stack/bench/agents" "${only[@]}" "$@" "$root/t/bench/workloads/$workload"
+	load_command "$@"
+	"${command[@]}"
 }
 
 # ---- processes -------------------------------------------------------------------------------
@@ -159,16 +177,34 @@ http_bare()
 	echo $! >"$dir/bench/$name.pid"
 }
 
+# Has nginx read its files again, and waits until nobody serves by what was there before.
+http_reload()
+{
+	local pid before until=$((SECONDS + 30))
+
+	before=$(children "$(pid_of "$dir" nginx)")
+	kill -HUP "$(pid_of "$dir" nginx)"
+	for pid in $before; do
+		while [ -d "/proc/$pid" ]; do
+			[ $SECONDS -lt $until ] || { tail "$dir/log/nginx-error.log" >&2; die 'nginx does not reload'; }
+			sleep 0.1
+		done
+	done
+}
+
 # Server blocks of the bare programs beside areg's, which is the first and so the default. Theirs open
 # a connection for each request: libfcgi serves one at a time, and kept ones would occupy its processes.
+# One more does the same with areg.
 http_servers()
 {
-	local conf=$dir/nginx name until=$((SECONDS + 30))
+	local conf=$dir/nginx name upstream until=$((SECONDS + 30))
 
-	for name in $BARE; do
-		sed -e "s/^\(\s*fastcgi_pass\s*\)\$areg_upstream;/\1bench_$name;/" \
+	for name in $BARE separate; do
+		upstream=bench_$name
+		[ "$name" != separate ] || upstream=areg
+		sed -e "s/^\(\s*fastcgi_pass\s*\)\$areg_upstream;/\1$upstream;/" \
 			-e 's/^\(\s*fastcgi_keep_conn\s*\)on;/\1off;/' "$conf/app.conf" >"$conf/app-$name.conf"
-		grep -q "bench_$name;" "$conf/app-$name.conf" || die "nginx would not ask the bare program $name"
+		grep -q "$upstream;" "$conf/app-$name.conf" || die "nginx would not ask $upstream"
 	done
 	{
 		sed '/^http {/q' "$conf/private.conf"
@@ -177,7 +213,7 @@ http_servers()
 				"$(readlink -f "$dir/sock")/$name"
 		done
 		sed '1,/^http {/d; $d' "$conf/private.conf"
-		for name in $BARE nginx; do
+		for name in $BARE separate nginx; do
 			printf '\tserver {\n\t\tlisten 127.0.0.1:%s;\n\t\tserver_name %s;\n' "$port" "$name"
 			printf '\t\taccess_log "%s/log/nginx-access.log" areg;\n' "$dir"
 			if [ "$name" = nginx ]; then
@@ -190,14 +226,26 @@ http_servers()
 		echo '}'
 	} >"$conf/bench.conf"
 	mv "$conf/bench.conf" "$conf/private.conf"
-	kill -HUP "$(pid_of "$dir" nginx)"
-	for name in nginx $BARE; do
+	http_reload
+	for name in nginx $BARE separate; do
 		until [[ $(load_of "$dir" "$name" --requests 1 2>/dev/null) == *' 1 0 '* ]]; do
 			[ $SECONDS -lt $until ] ||
 				{ tail "$dir/log/nginx-error.log" "$dir/log/$name.log" >&2; die "$name does not answer"; }
 			sleep 0.1
 		done
 	done
+}
+
+# Reads tables and indexes into PostgreSQL's memory and the kernel's; the indexes last, as they are
+# what has to stay where not all has room.
+http_warm()
+{
+	sql areg >/dev/null <<-END
+		CREATE EXTENSION IF NOT EXISTS pg_prewarm;
+		SELECT pg_prewarm(oid) FROM pg_class
+		WHERE relkind IN ('r', 'i', 't') AND relnamespace <> 'pg_catalog'::regnamespace
+		ORDER BY relkind DESC, pg_relation_size(oid);
+	END
 }
 
 # ---- measuring -------------------------------------------------------------------------------
@@ -343,14 +391,16 @@ http_open_loop()
 	local round
 
 	http_stack "$agents"
-	load_of "$dir" mixed --seconds 2 >/dev/null
+	http_warm
+	say "open loop: $seconds s that are not counted"
+	load_of "$dir" mixed --seconds "$seconds" --rate "$open_loop" >/dev/null
 	for ((round = 1; round <= rounds; round++)); do
 		say "open loop: round $round of $rounds"
 		load_of "$dir" mixed --seconds "$seconds" --rate "$open_loop" |
 			awk -v round="$round" '{ $1 = round " open:" $1 " -"; print $0, "- - - -" }'
 	done >"$dir/bench/results"
-	printf '### Mixed load at %s requests a second\n\n%s Times count from when a request was due.\n\n' \
-		"$open_loop" "$(conditions "$agents")"
+	printf '### Mixed load at %s requests a second\n\n%s Times count from when a request was due. Before, PostgreSQL had read its tables, and the same load was on for %s s.\n\n' \
+		"$open_loop" "$(conditions "$agents")" "$seconds"
 	"$root/t/bench/table" <"$dir/bench/results"
 	echo
 	remove_stack
@@ -358,11 +408,13 @@ http_open_loop()
 
 http_scale()
 {
-	local small large round name stack names='stats agent search feedback' order
+	local small large round name stack names='stats agent search newest words leaders offers opinions feedback' order
 
 	http_stack "$agents"
+	http_warm
 	small=$dir
 	http_stack "$scale"
+	http_warm
 	large=$dir
 	for name in $names; do
 		for stack in "$small" "$large"; do
@@ -383,7 +435,7 @@ http_scale()
 			done
 		done
 	done >"$large/bench/results"
-	printf '### Scale\n\n%s\n\n' "$(conditions "$agents and $scale")"
+	printf '### Scale\n\n%s PostgreSQL had read its tables before.\n\n' "$(conditions "$agents and $scale")"
 	for name in $names; do
 		in_order "$large/bench/results" "$name@$agents" "$name@$scale"
 	done | "$root/t/bench/table"

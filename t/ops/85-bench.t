@@ -37,7 +37,7 @@ sub table_of
 
 my ($exit, $output, $errors) = run('scripts/bench --help');
 is($exit, 0, 'scripts/bench says how it is used');
-like($output, qr/^  $_ /m, "$_ is explained") for @subjects, qw(hot memory audit);
+like($output, qr/^  $_ /m, "$_ is explained") for @subjects, qw(hot memory keepalive kept micro audit);
 
 ($exit, $output, $errors) = run('scripts/bench stats speed');
 is($exit, 2, 'an unknown subject is refused');
@@ -54,19 +54,23 @@ subtest 'a table shows medians, spreads and ratios of its measurements' => sub {
 3 stats constant 2000 0 2 2500 3500 4500 9000 80000000 2000000 18000000 3072
 2 stats constant 1600 0 2 3500 4500 5500 9000 64000000 1600000 14400000 2048
 1 open:read - 10 2 1 7 8 9 9 - - - -
+1 separate/8+4 - 10 0 1 7 8 9 1000 - - - -
+2 separate/8+4 - 10 0 1 7 8 9 3000 - - - -
 END
 	my ($exit, $output) = run('t/bench/table', $fixture);
 	my $rows = table_of($output);
 
 	is($exit, 0, 'measurements become a table');
-	is("@{ $rows->{'bare: 600 bytes (b)'} }[1 .. 10]",
-		'1000 (500–2000) 2.00 5.00 6.00 30.0 1.0 9.0 0.4 – –',
+	is("@{ $rows->{'bare: 600 bytes (b)'} }[1 .. 11]",
+		'1000 (500–2000) 2.00 5.00 6.00 9.00 30.0 1.0 9.0 0.4 – –',
 		'medians of the rounds in any order; a ceiling that was not measured gives no ratio');
-	is("@{ $rows->{'stats, cached'} }[1 .. 10]",
-		'800 (450–1000) 2.50 3.50 4.50 40.0 1.0 9.0 2.0 0.80 (0.50–0.90) 0.80 (0.80–0.80)',
+	is("@{ $rows->{'stats, cached'} }[1 .. 11]",
+		'800 (450–1000) 2.50 3.50 4.50 9.00 40.0 1.0 9.0 2.0 0.80 (0.50–0.90) 0.80 (0.80–0.80)',
 		'a ratio is that of the same round');
-	is("@{ $rows->{reads} }[1 .. 10]", '8 (8–8) 0.01 0.01 0.01 – – – – – –',
+	is("@{ $rows->{reads} }[1 .. 11]", '8 (8–8) 0.01 0.01 0.01 0.01 – – – – – –',
 		'failed requests do not count as answered, and what was not measured is left out');
+	is($rows->{'a connection for each, 8 workers, 4 search'}[5], '3.00',
+		'the longest is that of all rounds, and a name says how it was measured');
 	like($output, qr/^2 requests of “reads” failed\.$/m, 'and the table says that they failed');
 	isnt((run('t/bench/table', "1 stats constant 5 5 1 1 1 1 1 - - - -\n"))[0], 0,
 		'a subject of which every request failed has no figures');
@@ -88,14 +92,28 @@ subtest 'every subject can be measured in a second' => sub {
 		ok($row, "$subject has its row") or next;
 		like($row->[1], qr/^[1-9]\d* \(/, 'with requests a second');
 		like($row->[2], qr/^\d+\.\d\d$/, 'and how long they took');
-		like($row->[5], $subject eq 'nginx' ? qr/^–$/ : qr/^[1-9]\d*\.\d$/,
+		like($row->[6], $subject eq 'nginx' ? qr/^–$/ : qr/^[1-9]\d*\.\d$/,
 			$subject eq 'nginx' ? 'without workers' : 'and what they cost a worker');
-		like($row->[9], $has_ratio{$subject} ? qr/^\d+\.\d\d \(/ : qr/^–$/,
+		like($row->[10], $has_ratio{$subject} ? qr/^\d+\.\d\d \(/ : qr/^–$/,
 			$has_ratio{$subject} ? 'and its ratio to its ceiling' : 'but no ratio, as it has no ceiling');
 	}
 	my $bare = build_dir() . '/t/bench/bare';
 	is_deeply([grep { (readlink($_) // '') eq $bare } glob '/proc/[0-9]*/exe'], [],
 		'and no program is left running');
+};
+
+subtest 'kept connections and the micro-cache are measured beside what they are compared with' => sub {
+	my ($exit, $output, $errors) = run('scripts/bench --rounds 1 --seconds 1 --agents 200 keepalive micro');
+	my $rows = table_of($output);
+
+	is($exit, 0, 'a run ends well') or diag($errors);
+	unlike($output, qr/failed/, 'no request failed');
+	for my $how ('4 workers', '8 workers', '16 workers', '8 workers, 8 search') {
+		ok($rows->{"a connection for each, $how"}, "$how: without");
+		like($rows->{"kept connections, $how"}[10], qr/^\d+\.\d\d \(/, 'and with kept connections, and the ratio');
+	}
+	like($rows->{'micro-cache'}[10], qr/^\d+\.\d\d \(/, 'the micro-cache has its ratio to a constant of nginx');
+	cmp_ok($rows->{'micro-cache'}[6], '<', 1, 'and leaves the workers alone');
 };
 
 subtest 'requests come at a steady rate in an open loop' => sub {
