@@ -126,4 +126,17 @@ subtest 'requests come at a steady rate in an open loop' => sub {
 	ok($rows->{$_}, "$_ have times of their own") for qw(reads searches);
 };
 
+subtest 'two sizes are measured beside each other' => sub {
+	plan skip_all => 'AREG_TEST_FULL=1 runs it' unless $ENV{AREG_TEST_FULL};
+	my ($exit, $output, $errors) = run('scripts/bench --rounds 1 --seconds 1 --agents 200 --scale 400');
+	my $rows = table_of($output);
+
+	is($exit, 0, 'a run ends well') or diag($errors);
+	for my $search ('search: newest', 'search: by words', 'search: leaders of a chain',
+			'search: by what is offered', 'search: by what is said') {
+		ok($rows->{"$search, 200 agents"}, "$search, few agents");
+		like($rows->{"$search, 400 agents"}[10], qr/^\d+\.\d\d \(/, 'many, and their ratio');
+	}
+};
+
 done_testing();
