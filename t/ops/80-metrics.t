@@ -36,11 +36,12 @@ sub promtool
 	return ($? >> 8, $output);
 }
 
-# {name => [{labels, value}…]} of /metrics, and {name => type}.
+# {name => [{labels, value}…]} of a host's /metrics, and {name => type}.
 sub scrape
 {
+	my ($host) = (@_, $areg);
 	my (%samples, %types);
-	my $text = $areg->get('/metrics')->{body};
+	my $text = $host->get('/metrics')->{body};
 	for (split /\n/, $text) {
 		$types{$1} = $2 if /^# TYPE (\S+) (\w+)$/;
 		next unless /^(\w+)(?:\{(.*)\})? (\S+)$/;
@@ -143,8 +144,14 @@ my @variables = map { $_->{query} =~ /^label_values\((\w+), (\w+)\)$/ ? { from =
 is(scalar @variables, 1, 'and lets one choose the host');
 my %alerts = slurp($rules) =~ /^ {6}- alert: (\w+)\n {8}expr: ((?:.*\n)(?: {10}.*\n)*)/mg;
 s/\A\|?\s+|\s+\z//g, s/\s+/ /g for values %alerts;
-is(scalar keys %alerts, 13, 'there are 13 alerts');
+is(scalar keys %alerts, 14, 'there are 14 alerts');
 push @queries, @variables, map { { from => $_, query => $alerts{$_} } } sort keys %alerts;
+
+# Replicas have metrics where there are any. The primary is none.
+my $reader = Areg::Test->start(beside => $areg, workers => 1, set => { database_read => $areg->env('DATABASE_URL') });
+my $replicas = scrape($reader)->{samples};
+is($replicas->{areg_replica_up}[0]{value}, 0, 'a primary among the replicas is told from them');
+$scrape->{samples}{$_} //= $replicas->{$_} for grep { /^areg_replica/ } keys %$replicas;
 
 my (@missing, %used);
 for my $asked (@queries) {
