@@ -5,7 +5,6 @@ use warnings;
 
 use File::Basename qw(dirname);
 use IO::Handle;
-use IO::Socket::UNIX;
 use POSIX ();
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -175,31 +174,16 @@ registry_is_back('connections cut');
 
 # ---- PostgreSQL takes no more ----
 
-# Startup and query messages: PostgreSQL manual, "Message Formats".
-sub guest
-{
-	my $socket = IO::Socket::UNIX->new(Peer => $areg->socket_path('pg') . '/.s.PGSQL.5432') or return;
-	my $options = "user\0areg\0database\0areg\0application_name\0guest\0\0";
-	my $text = '';
-	syswrite $socket, pack('NN', 8 + length $options, 196608) . $options;
-	# ReadyForQuery ends what the server says to one it lets in.
-	until ($text =~ /Z\x00{3}\x05I\z/) {
-		return if $text =~ /^E/;
-		sysread $socket, $text, 4096, length $text or return;
-	}
-	return $socket;
-}
-
-my @guests = (guest());
+my @guests = ($areg->guest);
 while (@guests < 500) {
-	my $guest = guest() or last;
+	my $guest = $areg->guest or last;
 	push @guests, $guest;
 }
 cmp_ok(scalar @guests, '>', 100, 'all connections are taken');
 my $query = "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE application_name = 'areg'\0";
 syswrite $guests[0], 'Q' . pack('N', 4 + length $query) . $query;
 sysread $guests[0], my $reply, 65536;
-while (my $guest = guest()) {
+while (my $guest = $areg->guest) {
 	push @guests, $guest;
 }
 problem_ok($areg->get(uncached()), 503, 'unavailable') for 1 .. 2 * WORKERS;

@@ -337,29 +337,13 @@ fault('one of its sessions killed', sub {
 fault('PostgreSQL stopped', sub { hang('postgres', 'unhealthy') },
 	@without_database, felt => 'write', keeps => 1, goes_on => ['cached'], long => 1);
 
-# A client of PostgreSQL that does nothing; undef when it is not let in. Its messages are in the PostgreSQL
-# manual, "Message Formats".
-sub guest
-{
-	my $socket = IO::Socket::UNIX->new(Peer => $areg->socket_path('pg') . '/.s.PGSQL.5432') or return;
-	my $options = "user\0areg\0database\0areg\0application_name\0guest\0\0";
-	my $text = '';
-	syswrite $socket, pack('NN', 8 + length $options, 196608) . $options;
-	# ReadyForQuery ends what the server says to one it lets in.
-	until ($text =~ /Z\x00{3}\x05I\z/) {
-		return if $text =~ /^E/;
-		sysread $socket, $text, 4096, length $text or return;
-	}
-	return $socket;
-}
-
 fault('PostgreSQL out of connections', sub {
-	my @guests = (guest());
+	my @guests = ($areg->guest);
 	my @problems;
 	my $until = time + ($full ? 10 : 2);
 	# Whoever lets go of a connection does not have it again.
 	while (time < $until) {
-		while (my $guest = guest()) {
+		while (my $guest = $areg->guest) {
 			push @guests, $guest;
 		}
 		my $query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ^@ 'areg'\0";

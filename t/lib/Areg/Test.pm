@@ -27,6 +27,7 @@ use File::Temp qw(tempdir);
 use HTTP::Tiny;
 use IO::Select;
 use IO::Socket::INET;
+use IO::Socket::UNIX;
 use JSON::PP ();
 use POSIX qw(_exit);
 use Test::More ();
@@ -549,6 +550,24 @@ sub psql_value
 	my ($self, $sql) = @_;
 	my ($row) = $self->psql($sql);
 	return $row ? $row->[0] : undef;
+}
+
+# A client of PostgreSQL that does nothing, to take a connection away: its socket, or nothing when it
+# is not let in. Messages: PostgreSQL manual, "Message Formats".
+sub guest
+{
+	my ($self) = @_;
+	my $socket = IO::Socket::UNIX->new(Peer => $self->socket_path('pg') . '/.s.PGSQL.5432') or return;
+	my $options = "user\0areg\0database\0areg\0application_name\0guest\0\0";
+	my $text = '';
+
+	syswrite $socket, pack('NN', 8 + length $options, 196608) . $options;
+	# ReadyForQuery ends what the server says to one it lets in.
+	until ($text =~ /Z\x00{3}\x05I\z/) {
+		return if $text =~ /^E/;
+		sysread $socket, $text, 4096, length $text or return;
+	}
+	return $socket;
 }
 
 # Runs aregctl on this stack: aregctl(arguments…, \$stdin). Returns {exit, stdout, stderr}.
