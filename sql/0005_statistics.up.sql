@@ -18,9 +18,9 @@ COMMENT ON FUNCTION areg_average(numeric, bigint) IS 'Mean with 2 decimals; null
 CREATE TABLE erc8004_agent_clients (
 	agent_uuid uuid NOT NULL REFERENCES erc8004_agents ON DELETE CASCADE,
 	client_address eth_address NOT NULL,
-	last_index bigint NOT NULL CONSTRAINT erc8004_agent_clients_last_index_range CHECK (last_index >= 1),
-	active_feedback bigint NOT NULL CONSTRAINT erc8004_agent_clients_active_feedback_range
-		CHECK (active_feedback BETWEEN 0 AND last_index),
+	last_index feedback_index NOT NULL,
+	active_feedback record_count NOT NULL
+		CONSTRAINT erc8004_agent_clients_active_feedback_range CHECK (active_feedback <= last_index),
 	PRIMARY KEY (agent_uuid, client_address)
 );
 COMMENT ON TABLE erc8004_agent_clients IS 'Who gave an agent feedback; stays when all of it is revoked';
@@ -29,9 +29,8 @@ COMMENT ON COLUMN erc8004_agent_clients.active_feedback IS 'Number of unrevoked 
 
 CREATE TABLE erc8004_agent_tags (
 	agent_uuid uuid NOT NULL REFERENCES erc8004_agents ON DELETE CASCADE,
-	tag1 text COLLATE "C" NOT NULL,
-	feedback_count bigint NOT NULL
-		CONSTRAINT erc8004_agent_tags_feedback_count_range CHECK (feedback_count >= 0),
+	tag1 feedback_tag NOT NULL,
+	feedback_count record_count NOT NULL,
 	value_sum numeric NOT NULL,
 	PRIMARY KEY (agent_uuid, tag1)
 );
@@ -66,18 +65,7 @@ CREATE TABLE erc8004_agent_stats (
 	reputation_sort numeric NOT NULL,
 	direct_score numeric,
 	direct_sort numeric NOT NULL,
-	last_activity_at timestamptz NOT NULL,
-	CONSTRAINT erc8004_agent_stats_feedback_range CHECK (
-		positive_feedback >= 0 AND negative_feedback >= 0 AND revoked_feedback >= 0
-		AND positive_feedback + negative_feedback <= scored_feedback
-		AND scored_feedback <= total_feedback
-		AND automatic_scored BETWEEN 0 AND scored_feedback
-		AND unique_clients BETWEEN (total_feedback > 0)::integer AND total_feedback
-		AND (last_feedback_at IS NULL) = (total_feedback = 0)),
-	CONSTRAINT erc8004_agent_stats_payments_range CHECK (
-		successful_payments >= 0 AND failed_payments >= 0 AND total_amount_usdc >= 0
-		AND successful_payments + failed_payments <= total_payments
-		AND (last_payment_at IS NULL) = (total_payments = 0))
+	last_activity_at timestamptz NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0.05); -- every feedback leaves a dead row; searches walk the indexes
 COMMENT ON TABLE erc8004_agent_stats IS 'One row for every agent from the moment it exists';
 COMMENT ON COLUMN erc8004_agent_stats.chain IS 'Of the agent, for indexes that put it before a statistic';
@@ -101,9 +89,9 @@ CREATE INDEX erc8004_agent_stats_feedback
 	ON erc8004_agent_stats (status, total_feedback, agent_uuid) INCLUDE (reputation_sort);
 CREATE INDEX erc8004_agent_stats_activity ON erc8004_agent_stats (status, last_activity_at, agent_uuid);
 
--- Whatever a statement says of the columns that follow from others counts for nothing. By a trigger,
--- because PostgreSQL plans the expressions of generated columns anew for every statement, and every
--- feedback pays for it.
+-- Whatever a statement says of the columns that follow from others counts for nothing, and what cannot
+-- be is refused. By a trigger, because PostgreSQL reads and plans the expressions of generated columns
+-- and of checks anew for every statement, and every feedback pays for it.
 CREATE FUNCTION areg_derive_stats() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -113,6 +101,18 @@ DECLARE
 	success numeric := round(100.0 * NEW.successful_payments
 		/ nullif(NEW.successful_payments + NEW.failed_payments, 0), 2);
 BEGIN
+	IF NOT (NEW.positive_feedback >= 0 AND NEW.negative_feedback >= 0 AND NEW.revoked_feedback >= 0
+			AND NEW.positive_feedback + NEW.negative_feedback <= NEW.scored_feedback
+			AND NEW.scored_feedback <= NEW.total_feedback
+			AND NEW.automatic_scored BETWEEN 0 AND NEW.scored_feedback
+			AND NEW.unique_clients BETWEEN (NEW.total_feedback > 0)::integer AND NEW.total_feedback
+			AND (NEW.last_feedback_at IS NULL) = (NEW.total_feedback = 0)
+			AND NEW.successful_payments >= 0 AND NEW.failed_payments >= 0
+			AND NEW.total_amount_usdc >= 0
+			AND NEW.successful_payments + NEW.failed_payments <= NEW.total_payments
+			AND (NEW.last_payment_at IS NULL) = (NEW.total_payments = 0)) THEN
+		RAISE EXCEPTION 'statistics that cannot be: %', NEW USING ERRCODE = 'check_violation';
+	END IF;
 	NEW.reputation_score := trim_scale(score);
 	NEW.reputation_sort := coalesce(score, -1);
 	NEW.direct_score := trim_scale(direct);
@@ -174,101 +174,7 @@ END $$;
 CREATE TRIGGER erc8004_agents_stats_deleting BEFORE DELETE ON erc8004_agents
 	FOR EACH ROW EXECUTE FUNCTION areg_stats_agent_deleting();
 
--- One feedback, as the API gives it, is counted by plain values, at half the price of what follows for
--- many at once.
-CREATE FUNCTION areg_stats_feedback_inserted() RETURNS trigger
-LANGUAGE plpgsql AS $$
-DECLARE
-	given record;
-	points numeric;
-	scored integer;
-	automatic integer;
-	is_new_client integer;
-BEGIN
-	SELECT *, count(*) OVER () AS rows INTO given FROM new_rows LIMIT 1;
-	IF given.rows = 1 AND NOT given.is_revoked THEN
-		points := coalesce(given.score, 0);
-		scored := (given.score IS NOT NULL)::integer;
-		automatic := given.is_automatic::integer;
-
-		PERFORM FROM erc8004_agent_stats WHERE agent_uuid = given.agent_uuid FOR UPDATE;
-
-		INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index, active_feedback)
-		VALUES (given.agent_uuid, given.client_address, given.feedback_index, 1)
-		ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
-			last_index = greatest(c.last_index, EXCLUDED.last_index),
-			active_feedback = c.active_feedback + 1
-		RETURNING (active_feedback = 1)::integer INTO is_new_client;
-
-		INSERT INTO erc8004_agent_tags AS t (agent_uuid, tag1, feedback_count, value_sum)
-		VALUES (given.agent_uuid, given.tag1, 1, given.normalized)
-		ON CONFLICT (agent_uuid, tag1) DO UPDATE SET
-			feedback_count = t.feedback_count + 1, value_sum = t.value_sum + EXCLUDED.value_sum;
-
-		UPDATE erc8004_agent_stats s SET
-			total_feedback = s.total_feedback + 1,
-			scored_feedback = s.scored_feedback + scored,
-			score_sum = s.score_sum + points,
-			automatic_scored = s.automatic_scored + automatic * scored,
-			automatic_score_sum = s.automatic_score_sum + automatic * points,
-			positive_feedback = s.positive_feedback + (points >= 80)::integer,
-			negative_feedback = s.negative_feedback + scored * (points < 50)::integer,
-			unique_clients = s.unique_clients + is_new_client,
-			last_feedback_at = greatest(s.last_feedback_at, given.created_at)
-		WHERE s.agent_uuid = given.agent_uuid;
-		RETURN NULL;
-	END IF;
-
-	PERFORM FROM erc8004_agent_stats WHERE agent_uuid IN (SELECT agent_uuid FROM new_rows)
-	ORDER BY agent_uuid FOR UPDATE;
-
-	UPDATE erc8004_agent_stats s SET
-		total_feedback = s.total_feedback + d.total,
-		scored_feedback = s.scored_feedback + d.scored,
-		score_sum = s.score_sum + d.score_sum,
-		automatic_scored = s.automatic_scored + d.automatic_scored,
-		automatic_score_sum = s.automatic_score_sum + d.automatic_score_sum,
-		positive_feedback = s.positive_feedback + d.positive,
-		negative_feedback = s.negative_feedback + d.negative,
-		revoked_feedback = s.revoked_feedback + d.revoked,
-		unique_clients = s.unique_clients + d.clients,
-		last_feedback_at = greatest(s.last_feedback_at, d.last_at)
-	FROM (SELECT n.agent_uuid,
-			count(*) FILTER (WHERE NOT is_revoked) AS total,
-			count(score) FILTER (WHERE NOT is_revoked) AS scored,
-			coalesce(sum(score) FILTER (WHERE NOT is_revoked), 0) AS score_sum,
-			count(score) FILTER (WHERE NOT is_revoked AND is_automatic) AS automatic_scored,
-			coalesce(sum(score) FILTER (WHERE NOT is_revoked AND is_automatic), 0)
-				AS automatic_score_sum,
-			count(*) FILTER (WHERE NOT is_revoked AND score >= 80) AS positive,
-			count(*) FILTER (WHERE NOT is_revoked AND score < 50) AS negative,
-			count(*) FILTER (WHERE is_revoked) AS revoked,
-			count(DISTINCT n.client_address)
-				FILTER (WHERE NOT is_revoked AND coalesce(c.active_feedback, 0) = 0) AS clients,
-			max(created_at) FILTER (WHERE NOT is_revoked) AS last_at
-		FROM new_rows n LEFT JOIN erc8004_agent_clients c
-			ON c.agent_uuid = n.agent_uuid AND c.client_address = n.client_address
-		GROUP BY n.agent_uuid) AS d
-	WHERE s.agent_uuid = d.agent_uuid;
-
-	INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index, active_feedback)
-	SELECT agent_uuid, client_address, max(feedback_index), count(*) FILTER (WHERE NOT is_revoked)
-	FROM new_rows GROUP BY agent_uuid, client_address
-	ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
-		last_index = greatest(c.last_index, EXCLUDED.last_index),
-		active_feedback = c.active_feedback + EXCLUDED.active_feedback;
-
-	INSERT INTO erc8004_agent_tags AS t (agent_uuid, tag1, feedback_count, value_sum)
-	SELECT agent_uuid, tag1, count(*), sum(normalized)
-	FROM new_rows WHERE NOT is_revoked GROUP BY agent_uuid, tag1
-	ON CONFLICT (agent_uuid, tag1) DO UPDATE SET
-		feedback_count = t.feedback_count + EXCLUDED.feedback_count,
-		value_sum = t.value_sum + EXCLUDED.value_sum;
-	RETURN NULL;
-END $$;
-CREATE TRIGGER erc8004_reputation_stats_inserted AFTER INSERT ON erc8004_reputation
-	REFERENCING NEW TABLE AS new_rows
-	FOR EACH STATEMENT EXECUTE FUNCTION areg_stats_feedback_inserted();
+-- What given feedback adds to the statistics is in 0016_feedback, with all else that it changes.
 
 -- For revocation (UPDATE) and DELETE alike: what a row was is in old_rows, what it has become is in
 -- the table, or is not. Its client and tag have had their rows since the INSERT.

@@ -29,18 +29,15 @@ CREATE FUNCTION areg_store_feedback(to_agent uuid, from_client text, is_explicit
 RETURNS erc8004_reputation
 LANGUAGE plpgsql AS $$
 DECLARE
-	next_index bigint;
 	stored erc8004_reputation;
 BEGIN
 	PERFORM FROM erc8004_agent_stats s WHERE s.agent_uuid = to_agent FOR UPDATE;
-	SELECT coalesce(max(c.last_index), 0) + 1 INTO next_index
-	FROM erc8004_agent_clients c WHERE c.agent_uuid = to_agent AND c.client_address = from_client;
-
 	INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index, has_explicit_score,
 		value, value_decimals, tag1, tag2, endpoint, file_uri, file_hash, is_automatic)
-	VALUES (to_agent, from_client, next_index, is_explicit, exact_value, decimals,
-		coalesce(given_tag1, ''), coalesce(given_tag2, ''), given_endpoint, given_file_uri,
-		given_file_hash, automatic)
+	VALUES (to_agent, from_client, 1 + coalesce((SELECT c.last_index FROM erc8004_agent_clients c
+			WHERE c.agent_uuid = to_agent AND c.client_address = from_client), 0),
+		is_explicit, exact_value, decimals, coalesce(given_tag1, ''), coalesce(given_tag2, ''),
+		given_endpoint, given_file_uri, given_file_hash, automatic)
 	RETURNING * INTO stored;
 	RETURN stored;
 END $$;
@@ -59,13 +56,14 @@ LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
 	agent record;
+	stored erc8004_reputation;
 	exact_score numeric := given_score;
 	decimals integer := coalesce(given_decimals, 0);
 BEGIN
 	IF num_nonnulls(given_score, given_value) <> 1 THEN
 		RAISE EXCEPTION 'either a score or a value' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	IF given_score IS NOT NULL AND exact_score BETWEEN 0 AND 100 THEN
+	IF given_score IS NOT NULL THEN
 		decimals := scale(exact_score);
 	END IF;
 
@@ -75,19 +73,25 @@ BEGIN
 		WHEN NOT FOUND THEN 'agent_not_found'
 		WHEN agent.status = 'suspended' THEN 'agent_suspended'
 		WHEN agent.status <> 'active' THEN 'agent_not_active'
-		WHEN agent.owner_address = from_client THEN 'own_agent' END;
-	IF outcome IS NOT NULL THEN
-		RETURN NEXT;
-		RETURN;
+		WHEN agent.owner_address = from_client THEN 'own_agent'
+		ELSE 'created' END;
+	IF outcome = 'created' THEN
+		stored := areg_store_feedback(to_agent, from_client, given_score IS NOT NULL,
+			coalesce(given_value::numeric, trim_scale(exact_score * 10::numeric ^ decimals)), decimals,
+			given_tag1, given_tag2, given_endpoint, given_file_uri, given_file_hash, false);
+		id := stored.id;
+		agent_uuid := stored.agent_uuid;
+		client_address := stored.client_address;
+		feedback_index := stored.feedback_index;
+		score := areg_shown_score(stored.score);
+		value := stored.value;
+		value_decimals := stored.value_decimals;
+		tag1 := stored.tag1;
+		tag2 := stored.tag2;
+		is_revoked := stored.is_revoked;
+		created_at := rfc3339(stored.created_at);
 	END IF;
-
-	RETURN QUERY
-	SELECT 'created', r.id, r.agent_uuid, r.client_address::text, r.feedback_index,
-		areg_shown_score(r.score), r.value, r.value_decimals::integer, r.tag1, r.tag2, r.is_revoked,
-		rfc3339(r.created_at)
-	FROM areg_store_feedback(to_agent, from_client, given_score IS NOT NULL,
-		coalesce(given_value::numeric, trim_scale(exact_score * 10::numeric ^ decimals)), decimals,
-		given_tag1, given_tag2, given_endpoint, given_file_uri, given_file_hash, false) AS r;
+	RETURN NEXT;
 END $$;
 COMMENT ON FUNCTION areg_give_feedback(uuid, text, text, text, integer, text, text, text, text, text) IS
 	'Stores one feedback; outcome: created (and the row), agent_not_found, agent_suspended, agent_not_active, own_agent';

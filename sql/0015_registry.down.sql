@@ -24,7 +24,6 @@ DROP FUNCTION areg_total_payments();
 DROP TRIGGER erc8004_reputation_total_deleted ON erc8004_reputation;
 DROP TRIGGER erc8004_reputation_total_after ON erc8004_reputation;
 DROP TRIGGER erc8004_reputation_total_before ON erc8004_reputation;
-DROP TRIGGER erc8004_reputation_total_inserted ON erc8004_reputation;
 DROP FUNCTION areg_total_feedback();
 DROP VIEW v_erc8004_totals;
 DROP TABLE erc8004_total_changes;

@@ -32,7 +32,8 @@ SELECT coalesce(sum(feedback), 0)::bigint AS feedback,
 	coalesce(sum(completed_validations), 0)::bigint AS completed_validations
 FROM erc8004_total_changes;
 
--- Each of these counts the rows that came (argument 1) or went (-1); an UPDATE is both.
+-- Each of these counts the rows that came (argument 1) or went (-1); an UPDATE is both. Feedback
+-- that is given is counted by 0016_feedback.
 CREATE FUNCTION areg_total_feedback() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -43,8 +44,6 @@ BEGIN
 	FROM counted HAVING count(*) > 0;
 	RETURN NULL;
 END $$;
-CREATE TRIGGER erc8004_reputation_total_inserted AFTER INSERT ON erc8004_reputation
-	REFERENCING NEW TABLE AS counted FOR EACH STATEMENT EXECUTE FUNCTION areg_total_feedback('1');
 CREATE TRIGGER erc8004_reputation_total_before AFTER UPDATE ON erc8004_reputation
 	REFERENCING OLD TABLE AS counted FOR EACH STATEMENT EXECUTE FUNCTION areg_total_feedback('-1');
 CREATE TRIGGER erc8004_reputation_total_after AFTER UPDATE ON erc8004_reputation
