@@ -3,7 +3,7 @@
 -- Safe under load: creates only; the index takes a short lock on validations.
 --
 -- Locks in the order that 0005_statistics says: the agent's row, then the payment's, then whatever
--- the triggers and areg_store_feedback() lock. The lock on the payment decides who links it, and
+-- the triggers and areg_give_feedback() lock. The lock on the payment decides who links it, and
 -- whether it settles before or after it is linked.
 
 CREATE FUNCTION areg_give_payment_feedback(to_agent uuid, payment x402_payments) RETURNS bigint
@@ -14,10 +14,10 @@ BEGIN
 	THEN
 		RETURN NULL;
 	END IF;
-	RETURN (areg_store_feedback(to_agent, '0x0000000000000000000000000000000000000001', true,
-		CASE payment.status WHEN 'verified' THEN 95 ELSE 30 END, 0,
+	RETURN (SELECT id FROM areg_give_feedback(to_agent, '0x0000000000000000000000000000000000000001',
+		CASE payment.status WHEN 'verified' THEN '95' ELSE '30' END, NULL, NULL,
 		CASE payment.status WHEN 'verified' THEN 'payment_success' ELSE 'payment_failure' END,
-		NULL, payment.endpoint, NULL, NULL, true)).id;
+		NULL, payment.endpoint, NULL, NULL, true));
 END $$;
 COMMENT ON FUNCTION areg_give_payment_feedback(uuid, x402_payments) IS
 	'Feedback of the system itself for a settled payment, and its id; null where none is due';

@@ -2,26 +2,19 @@
 -- Under load: takes a short lock on erc8004_reputation.
 --
 -- One feedback, as the API gives it, is counted by plain values in one statement; many at once, as an
--- import brings them, by sets. Each statement of a trigger costs as much as the row that it writes.
+-- import brings them, by sets. Each statement and each expression of a trigger costs as much as the row
+-- that it writes.
 CREATE FUNCTION areg_feedback_inserted() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
 	given record;
-	points numeric;
-	scored integer;
-	automatic integer;
 BEGIN
-	SELECT agent_uuid, client_address, feedback_index, tag1, normalized, score, is_automatic, created_at,
-		id, is_revoked OR EXISTS (SELECT FROM new_rows OFFSET 1) AS by_sets
+	SELECT id, agent_uuid, client_address, feedback_index, tag1, normalized, created_at,
+		coalesce(score, 0) AS points, (score IS NOT NULL)::integer AS scored,
+		is_automatic::integer AS automatic,
+		NOT is_revoked AND NOT EXISTS (SELECT FROM new_rows OFFSET 1) AS is_one
 	INTO given FROM new_rows LIMIT 1;
-	IF NOT FOUND THEN
-		RETURN NULL;
-	END IF;
-	IF NOT given.by_sets THEN
-		points := coalesce(given.score, 0);
-		scored := (given.score IS NOT NULL)::integer;
-		automatic := given.is_automatic::integer;
-
+	IF given.is_one THEN
 		PERFORM FROM erc8004_agent_stats WHERE agent_uuid = given.agent_uuid FOR UPDATE;
 
 		WITH client AS (
@@ -45,12 +38,12 @@ BEGIN
 		)
 		UPDATE erc8004_agent_stats s SET
 			total_feedback = s.total_feedback + 1,
-			scored_feedback = s.scored_feedback + scored,
-			score_sum = s.score_sum + points,
-			automatic_scored = s.automatic_scored + automatic * scored,
-			automatic_score_sum = s.automatic_score_sum + automatic * points,
-			positive_feedback = s.positive_feedback + (points >= 80)::integer,
-			negative_feedback = s.negative_feedback + scored * (points < 50)::integer,
+			scored_feedback = s.scored_feedback + given.scored,
+			score_sum = s.score_sum + given.points,
+			automatic_scored = s.automatic_scored + given.automatic * given.scored,
+			automatic_score_sum = s.automatic_score_sum + given.automatic * given.points,
+			positive_feedback = s.positive_feedback + (given.points >= 80)::integer,
+			negative_feedback = s.negative_feedback + given.scored * (given.points < 50)::integer,
 			unique_clients = s.unique_clients + client.is_new,
 			last_feedback_at = greatest(s.last_feedback_at, given.created_at)
 		FROM client WHERE s.agent_uuid = given.agent_uuid;
@@ -106,7 +99,7 @@ BEGIN
 	INSERT INTO erc8004_events (place, type, agent_uuid, subject)
 	SELECT (SELECT areg_event_place()), 'feedback.given', agent_uuid, id FROM new_rows ORDER BY id;
 	INSERT INTO erc8004_total_changes (feedback, revoked_feedback)
-	SELECT count(*), count(*) FILTER (WHERE is_revoked) FROM new_rows;
+	SELECT count(*), count(*) FILTER (WHERE is_revoked) FROM new_rows HAVING count(*) > 0;
 	RETURN NULL;
 END $$;
 CREATE TRIGGER erc8004_reputation_inserted AFTER INSERT ON erc8004_reputation
