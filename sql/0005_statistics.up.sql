@@ -111,7 +111,8 @@ BEGIN
 			AND NEW.total_amount_usdc >= 0
 			AND NEW.successful_payments + NEW.failed_payments <= NEW.total_payments
 			AND (NEW.last_payment_at IS NULL) = (NEW.total_payments = 0)) THEN
-		RAISE EXCEPTION 'statistics that cannot be: %', NEW USING ERRCODE = 'check_violation';
+		RAISE EXCEPTION 'statistics that cannot be: %', NEW
+			USING ERRCODE = 'check_violation', CONSTRAINT = 'erc8004_agent_stats_range';
 	END IF;
 	NEW.reputation_score := trim_scale(score);
 	NEW.reputation_sort := coalesce(score, -1);

@@ -168,6 +168,8 @@ my @refused = (
 	['a value past 1e38', $feedback->(', 1e38 + 1', ', value'), 'feedback_value_range'],
 	['feedback revoked without a time', $feedback->(', 1, true', ', value, is_revoked'), 'erc8004_reputation_revoked_has_time'],
 	['a feedback index of 0', "INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index, value) VALUES ('$agent', '" . address(9) . "', 0, 1)", 'feedback_index_range'],
+	['more scores than feedback', 'UPDATE erc8004_agent_stats SET scored_feedback = total_feedback + 1', 'erc8004_agent_stats_range'],
+	['a tag on fewer than no feedback', "INSERT INTO erc8004_agent_tags VALUES ('$agent', 'x', -1, 0)", 'record_count_range'],
 	['a completed validation without response', "INSERT INTO erc8004_validations (agent_uuid, validator_address, request_uri, request_hash, status) VALUES ('$agent', '" . address(9) . "', '', '" . hash(1) . "', 'completed')", 'erc8004_validations_completed_has_response'],
 	['a response of 101', "INSERT INTO erc8004_validations (agent_uuid, validator_address, request_uri, request_hash, status, response, responded_at) VALUES ('$agent', '" . address(9) . "', '', '" . hash(1) . "', 'completed', 101, now())", 'erc8004_validations_response_range'],
 	['a negative amount', "INSERT INTO x402_payments (tx_hash, chain, amount_usdc, payer, payee, status) VALUES ('" . hash(1) . "', 'base', -1, '" . address(1) . "', '" . address(2) . "', 'pending')", 'x402_payments_amount_range'],
