@@ -66,7 +66,7 @@ CREATE TABLE erc8004_agent_stats (
 	direct_score numeric,
 	direct_sort numeric NOT NULL,
 	last_activity_at timestamptz NOT NULL
-) WITH (autovacuum_vacuum_scale_factor = 0.05); -- every feedback leaves a dead row; searches walk the indexes
+) WITH (autovacuum_vacuum_scale_factor = 0.02); -- every feedback leaves a dead row; searches walk the indexes
 COMMENT ON TABLE erc8004_agent_stats IS 'One row for every agent from the moment it exists';
 COMMENT ON COLUMN erc8004_agent_stats.chain IS 'Of the agent, for indexes that put it before a statistic';
 COMMENT ON COLUMN erc8004_agent_stats.status IS 'Of the agent, likewise: searches ask for active ones';
