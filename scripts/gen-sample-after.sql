@@ -34,6 +34,9 @@ BEGIN
 		IF i.comment IS NOT NULL THEN
 			EXECUTE format('COMMENT ON INDEX %s IS %L', i.name, i.comment);
 		END IF;
+		IF i.targets IS NOT NULL THEN
+			EXECUTE format('ALTER INDEX %s%s', i.name, i.targets);
+		END IF;
 	END LOOP;
 END $$;
 COMMIT;

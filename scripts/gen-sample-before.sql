@@ -21,7 +21,9 @@ SET LOCAL session_replication_role = replica;
 -- Built at the end they take a tenth of the time. Those of constraints stay.
 CREATE TEMPORARY TABLE sample_indexes ON COMMIT DROP AS
 SELECT indexrelid::regclass::text AS name, pg_get_indexdef(indexrelid) AS definition,
-	obj_description(indexrelid, 'pg_class') AS comment
+	obj_description(indexrelid, 'pg_class') AS comment,
+	(SELECT string_agg(format(' ALTER COLUMN %s SET STATISTICS %s', attnum, attstattarget), ',')
+		FROM pg_attribute WHERE attrelid = indexrelid AND attstattarget >= 0) AS targets
 FROM pg_index
 WHERE indrelid = ANY (ARRAY['erc8004_agents', 'erc8004_reputation', 'erc8004_agent_stats',
 		'x402_payments', 'erc8004_agent_payments', 'erc8004_events']::regclass[])

@@ -36,6 +36,8 @@ sub gen_sample
 my $structure = q{
 	SELECT indexrelid::regclass || ': ' || pg_get_indexdef(indexrelid) || ' '
 		|| coalesce(obj_description(indexrelid), '')
+		|| (SELECT string_agg(' ' || attstattarget, '' ORDER BY attnum) FROM pg_attribute
+			WHERE attrelid = indexrelid)
 	FROM pg_index JOIN pg_class c ON c.oid = indrelid
 	WHERE c.relnamespace = 'public'::regnamespace AND NOT c.relname LIKE 'pg_%'
 	UNION ALL SELECT tgrelid::regclass || ' ' || tgname || ' ' || tgenabled::text FROM pg_trigger
