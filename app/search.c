@@ -4,6 +4,7 @@
  */
 #include "app/search.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,9 @@
 #include "app/query.h"
 #include "app/stats.h"
 #include "lib/clock.h"
+#include "lib/random.h"
 #include "lib/rfc3339.h"
+#include "lib/siphash.h"
 
 /* Where a column is found. */
 enum tables {
@@ -144,7 +147,20 @@ struct search {
 	/* SQL: the conditions but for q, status and chain; and numbers of parameters. */
 	const char *conditions;
 	size_t status_param, chains_param, after_key_param, after_id_param;
+	struct crowd *crowd; /* where the total is remembered; NULL: with q it is not */
+	int64_t crowd_total; /* what was remembered; 0: nothing */
 };
+
+/*
+ * Totals past TOTAL_EXACT_MAX are estimates. Such a one is good for a while: to count so many again
+ * just to know that an estimate is due costs more than the page. Each worker remembers some.
+ */
+struct crowd {
+	uint64_t search; /* hash of all that narrows it */
+	uint64_t until_us; /* by clock_us() */
+	int64_t total;
+};
+enum { CROWDS = 256, CROWD_SECONDS = 10 };
 
 /* The value of a parameter if it is one of the words; NULL where it is not given or wrong. */
 static const char *one_of(
@@ -383,6 +399,28 @@ static void read_search(const struct call *call, struct search *search, struct f
 	read_page(call, search, faults);
 }
 
+/* The place of a search, which may be another's; its conditions and values are in *query. */
+static struct crowd *crowd_of(const struct query *query, size_t chains)
+{
+	static struct crowd crowds[CROWDS];
+	static char key[16];
+	uint64_t hash;
+	struct buf all;
+	struct crowd *crowd;
+
+	buf_init(&all, query->sql.arena, 512);
+	buf_printf(&all, "%zu%s", chains, query->sql.data);
+	for (size_t i = 0; i < query->param_count; i++)
+		buf_printf(&all, "%c%s", '\0', query->params[i]);
+	if (key[0] == '\0' && !random_text(key, sizeof key))
+		return NULL;
+	hash = siphash((const uint8_t *)key, all.data, all.len);
+	crowd = &crowds[hash % CROWDS];
+	if (crowd->search != hash)
+		*crowd = (struct crowd){ .search = hash };
+	return crowd;
+}
+
 /* Takes in the values that narrow the search. q becomes parameter 1 where there is one. */
 static void add_values(struct query *query, struct search *search, struct arena *arena)
 {
@@ -414,6 +452,10 @@ static void add_values(struct query *query, struct search *search, struct arena 
 				value);
 	}
 	search->conditions = query->sql.data;
+	if (search->q == NULL)
+		search->crowd = crowd_of(query, search->chains.count);
+	if (search->crowd != NULL && search->crowd->until_us > clock_us())
+		search->crowd_total = search->crowd->total;
 	buf_init(&query->sql, arena, 4096);
 	if (search->page.after_key != NULL) {
 		search->after_key_param = query_param(query, search->page.after_key);
@@ -461,6 +503,10 @@ static bool is_counted(const struct search *search)
 
 static void add_total(struct query *query, const struct search *search)
 {
+	if (search->crowd_total > 0) {
+		buf_printf(&query->sql, "%" PRId64, search->crowd_total);
+		return;
+	}
 	if (!is_counted(search)) {
 		query_text(query, "(SELECT total FROM counted)");
 		return;
@@ -616,7 +662,7 @@ static void compose(struct query *query, struct search *search, struct arena *ar
 	query_text(query, "WITH ");
 	if (search->q != NULL) {
 		add_pages_of_words(query, search, arena);
-	} else if (!is_counted(search)) {
+	} else if (!is_counted(search) && search->crowd_total == 0) {
 		add_pages_of_filters(query, search, arena);
 	} else {
 		query_text(query, "page AS MATERIALIZED (");
@@ -732,7 +778,12 @@ static void search_agents(struct call *call)
 	total = db_int(&rows, 0, 0);
 	if (total > TOTAL_EXACT_MAX && !is_counted(&search)) {
 		is_estimate = true;
-		status = estimate(call, &search, db_bool(&rows, 0, 3), &total);
+		if (search.crowd_total == 0)
+			status = estimate(call, &search, db_bool(&rows, 0, 3), &total);
+		if (search.crowd_total == 0 && status == DB_OK && search.crowd != NULL)
+			*search.crowd = (struct crowd){ .search = search.crowd->search,
+				.until_us = clock_us() + CROWD_SECONDS * 1000000,
+				.total = total };
 	}
 	if (status != DB_OK)
 		call_db_failed(call, status);
