@@ -75,12 +75,11 @@ static void compose(struct query *query, const struct leaderboard *board, struct
 			  " (SELECT DISTINCT chain FROM erc8004_agent_counts");
 	if (board->chain != NULL)
 		query_add(query, " WHERE chain = ?", board->chain->name);
-	query_text(query,
-		arena_printf(arena,
-			") AS c, LATERAL (SELECT s.agent_uuid, %s AS key"
-			" FROM erc8004_agent_stats s"
-			" WHERE s.chain = c.chain AND s.status = 'active' AND %s",
-			key, board->by->condition));
+	query_text(query, arena_printf(arena,
+				  ") AS c, LATERAL (SELECT s.agent_uuid, %s AS key"
+				  " FROM erc8004_agent_stats s"
+				  " WHERE s.chain = c.chain AND s.status = 'active' AND %s",
+				  key, board->by->condition));
 	query_add(query, " AND s.total_feedback >= ?::bigint",
 		arena_printf(arena, "%zu", board->min_feedback));
 	query_text(query,
