@@ -600,14 +600,59 @@ static void add_pages_of_filters(
 }
 
 /* All the words, or a name near to q. Both have an index. */
-#define HAS_WORDS "a.search @@ plainto_tsquery('simple', $1)"
+#define WORDS "plainto_tsquery('simple', $1)"
+#define HAS_WORDS "a.search @@ " WORDS
 #define HAS_NAME "lower($1) <% lower(a.name)"
 
+/* Whether q is one word, with no doubt about where words end, and nothing else narrows the search: its
+ * agents are on record then, best first. */
+static bool is_listed(const struct search *search)
+{
+	static const char word[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+	const char *letters = word + 10;
+
+	return is_by_relevance(search) && !search->has_filters && search->chains.count == 0 &&
+	       search->services.count == 0 && strcmp(search->status, "active") == 0 &&
+	       strchr(letters, *search->q) != NULL && search->q[strspn(search->q, word)] == '\0';
+}
+
+/* Who has the one word, best first: as ORDER BY has it, an index gives it. */
+#define LISTED "erc8004_agent_words WHERE word = lower($1)"
+
+/* Who has the words, as by_words: all of them, up to `most`. Where they are listed, only few of them:
+ * of more, the list gives the page. known says how many they are. */
+static void add_by_words(struct query *query, const struct search *search, const char *has_names,
+	const char *most, struct arena *arena)
+{
+	static const char known[] =
+		"known AS MATERIALIZED (SELECT count(*) AS words, count(*) < %d AS has_names FROM %s)";
+	const char *key = is_by_relevance(search) ? "areg_words_relevance(a.search, " WORDS ")"
+						  : search->sorting->key;
+
+	if (is_listed(search)) {
+		query_text(query,
+			arena_printf(arena, known, PAGE_LIMIT_MAX,
+				arena_printf(arena, "(SELECT FROM " LISTED " LIMIT %d) AS these",
+					TOTAL_EXACT_MAX + 1)));
+		query_text(
+			query, arena_printf(arena,
+				       ", by_words AS MATERIALIZED (SELECT agent_uuid, relevance AS"
+				       " sort_key FROM " LISTED " AND %s)",
+				       has_names));
+		return;
+	}
+	query_text(query,
+		arena_printf(arena, "by_words AS MATERIALIZED (SELECT %s FROM %s%s), ",
+			gathered(search, key, arena),
+			found(search, needed_tables(search), HAS_WORDS " AND ", arena), most));
+	query_text(query, arena_printf(arena, known, PAGE_LIMIT_MAX, "by_words"));
+}
+
 /*
- * With q: up to TOTAL_EXACT_MAX matches are gathered and sorted. Of more the page is found by walking
- * the index of the order, of which few steps lead to the next match; and where the order is relevance,
- * words that common say little, and reputation goes for it. PostgreSQL runs only the one that its
- * condition lets it. A walk by relevance stays with what it began with.
+ * With q: up to TOTAL_EXACT_MAX matches are gathered and sorted, unless a list has them sorted. Of more
+ * the page is found by walking the index of the order, of which few steps lead to the next match; and
+ * where the order is relevance, words that common say little, and reputation goes for it. PostgreSQL
+ * runs only the one that its condition lets it. A walk by relevance stays with what it began with.
  *
  * Names that are merely near to q are looked for where the words do not fill the longest page.
  */
@@ -620,26 +665,31 @@ static void add_pages_of_words(
 	const char *has_names = search->goes_on ? search->has_names ? "true" : "false"
 						: "(SELECT has_names FROM known)";
 	const char *most = stays ? "" : arena_printf(arena, " LIMIT %d", TOTAL_EXACT_MAX + 1);
-	unsigned tables = needed_tables(search);
-	const char *key = search->sorting->key;
+	const char *not_many = stays ? "true" : "NOT " IS_MANY;
 
+	add_by_words(query, search, has_names, most, arena);
 	query_text(query,
 		arena_printf(arena,
-			"by_words AS MATERIALIZED (SELECT %s FROM %s%s),"
-			" known AS MATERIALIZED (SELECT count(*) < %d AS has_names FROM by_words),"
-			" by_names AS MATERIALIZED (SELECT %s FROM %s AND %s%s),"
+			", by_names AS MATERIALIZED (SELECT %s FROM %s AND %s%s),"
 			" matched AS NOT MATERIALIZED"
-			" (SELECT * FROM by_words UNION ALL SELECT * FROM by_names)" COUNTED
-			", %s AS has_names FROM matched), page AS MATERIALIZED (",
-			gathered(search, by_relevance ? "areg_words_relevance(a.search, $1)" : key,
+			" (SELECT * FROM by_words UNION ALL SELECT * FROM by_names),"
+			" counted AS MATERIALIZED (SELECT total, total > %d AS is_many,"
+			" %s AS has_names FROM (SELECT words + (SELECT count(*) FROM by_names)"
+			" AS total FROM known) AS these), page AS MATERIALIZED (",
+			gathered(search,
+				by_relevance ? "areg_name_relevance(a.name, $1)"
+					     : search->sorting->key,
 				arena),
-			found(search, tables, HAS_WORDS " AND ", arena), most, PAGE_LIMIT_MAX,
-			gathered(search, by_relevance ? "areg_name_relevance(a.name, $1)" : key,
+			found(search, needed_tables(search), HAS_NAME " AND NOT " HAS_WORDS " AND ",
 				arena),
-			found(search, tables, HAS_NAME " AND NOT " HAS_WORDS " AND ", arena),
 			has_names, most, TOTAL_EXACT_MAX, has_names));
 	if (!stays || !search->is_many)
-		add_sorted(query, search, stays ? "true" : "NOT " IS_MANY, arena);
+		add_sorted(query, search, not_many, arena);
+	if (is_listed(search) && (!stays || !search->is_many)) {
+		query_text(query, " UNION ALL ");
+		add_page(query, search, search->sorting, "relevance", "agent_uuid",
+			arena_printf(arena, LISTED " AND NOT %s AND %s", has_names, not_many));
+	}
 	if (!stays)
 		query_text(query, " UNION ALL ");
 	/* (…) IS TRUE keeps the indexes of q out of it. */

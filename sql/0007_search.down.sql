@@ -2,4 +2,4 @@
 
 DROP FUNCTION areg_services(json);
 DROP FUNCTION areg_name_relevance(text, text);
-DROP FUNCTION areg_words_relevance(tsvector, text);
+DROP FUNCTION areg_words_relevance(tsvector, tsquery);

@@ -3,10 +3,10 @@
 
 -- Words first, by how well they fit, which costs next to nothing; then names, by how near they are,
 -- which costs twenty times as much.
-CREATE FUNCTION areg_words_relevance(search tsvector, q text) RETURNS real
+CREATE FUNCTION areg_words_relevance(search tsvector, words tsquery) RETURNS real
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN 1 + ts_rank(search, plainto_tsquery('simple'::regconfig, q));
-COMMENT ON FUNCTION areg_words_relevance(tsvector, text) IS 'Where all words are found: 1 and more';
+RETURN 1 + ts_rank(search, words);
+COMMENT ON FUNCTION areg_words_relevance(tsvector, tsquery) IS 'Where all words are found: 1 and more';
 CREATE FUNCTION areg_name_relevance(name text, q text) RETURNS real
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN word_similarity(lower(q), lower(name));
