@@ -521,21 +521,23 @@ static void add_total(struct query *query, const struct search *search)
 	query_text(query, ")");
 }
 
-/* The part of a list that is asked for, one row more than that, behind what follows FROM. */
+/* The part of a list that is asked for, one row more than that, behind what follows FROM. Only its keys
+ * become text. */
 static void add_page(struct query *query, const struct search *search, const struct sorting *by,
 	const char *key, const char *id, const char *source)
 {
 	const char *direction = search->descending ? "DESC" : "ASC";
 
 	buf_printf(&query->sql,
-		"(SELECT %s AS agent_uuid, %s AS sort_key, %s(%s) AS sort_text, %s AS is_many FROM %s",
-		id, key, by->as_text, key, by == &best_of_many ? "true" : "false", source);
+		"(SELECT agent_uuid, sort_key, %s(sort_key) AS sort_text, %s AS is_many"
+		" FROM (SELECT %s AS agent_uuid, %s AS sort_key FROM %s",
+		by->as_text, by == &best_of_many ? "true" : "false", id, key, source);
 	if (search->page.after_key != NULL)
 		buf_printf(&query->sql, " AND (%s, %s) %s ($%zu::%s, $%zu::uuid)", key, id,
 			search->descending ? "<" : ">", search->after_key_param, by->type,
 			search->after_id_param);
-	buf_printf(&query->sql, " ORDER BY %s %s, %s %s LIMIT %zu OFFSET %zu)", key, direction, id,
-		direction, search->page.limit + 1, search->page.offset);
+	buf_printf(&query->sql, " ORDER BY %s %s, %s %s LIMIT %zu OFFSET %zu) AS part)", key,
+		direction, id, direction, search->page.limit + 1, search->page.offset);
 }
 
 /* By walking the index of the order. */
