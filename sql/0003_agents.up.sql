@@ -21,7 +21,12 @@ CREATE TABLE erc8004_agent_counts (
 COMMENT ON TABLE erc8004_agent_counts IS 'Number of agents, kept exact by triggers; rows may say 0';
 
 CREATE TABLE erc8004_agents (
+	-- First what searches read of every match: whatever stands before a column is walked past.
 	agent_uuid uuid NOT NULL DEFAULT gen_random_uuid(),
+	created_at timestamptz NOT NULL DEFAULT now(),
+	updated_at timestamptz NOT NULL DEFAULT now(),
+	status text NOT NULL CONSTRAINT erc8004_agents_status_known
+		CHECK (status IN ('pending', 'active', 'suspended', 'revoked')),
 	chain chain_name NOT NULL,
 	chain_id bigint NOT NULL CONSTRAINT erc8004_agents_chain_id_range CHECK (chain_id > 0),
 	registry_address eth_address NOT NULL,
@@ -29,8 +34,6 @@ CREATE TABLE erc8004_agents (
 	owner_address eth_address NOT NULL,
 	agent_wallet eth_address,
 	token_uri text CONSTRAINT erc8004_agents_token_uri_size CHECK (octet_length(token_uri) <= 1048576),
-	status text NOT NULL CONSTRAINT erc8004_agents_status_known
-		CHECK (status IN ('pending', 'active', 'suspended', 'revoked')),
 	source text NOT NULL CONSTRAINT erc8004_agents_source_known
 		CHECK (source IN ('api', 'import', 'chain')),
 	registration_file json CONSTRAINT erc8004_agents_registration_file_size
@@ -57,8 +60,6 @@ CREATE TABLE erc8004_agents (
 	tx_hash eth_hash,
 	registered_block bigint
 		CONSTRAINT erc8004_agents_registered_block_range CHECK (registered_block >= 0),
-	created_at timestamptz NOT NULL DEFAULT now(),
-	updated_at timestamptz NOT NULL DEFAULT now(),
 	name_sort text COLLATE "C" NOT NULL
 		GENERATED ALWAYS AS (left(lower(coalesce(name, '')), 100)) STORED,
 	search tsvector NOT NULL GENERATED ALWAYS AS (

@@ -527,6 +527,7 @@ subtest 'a walk by cursor sees each agent once while more are registered' => sub
 			return $batches;
 		}
 		wait_until(60, sub { -e $done->(2) }) or die "no agent came\n"; # that a walk can meet
+		$areg->settle; # and that no cached page leaves out
 		for (my $at = $i; $at < @walks; $at += 2) {
 			$seen{ $walks[$at][2] } = [walk_of($walks[$at][2])];
 		}
