@@ -280,7 +280,9 @@ sub random_step {
 	return "DELETE FROM erc8004_agent_payments WHERE payment_id = $link;" if $kind < 89;
 	return "INSERT INTO erc8004_agent_payments (payment_id, agent_uuid) SELECT p, a FROM (SELECT $payment p, $one a) s"
 		. ' WHERE p IS NOT NULL AND a IS NOT NULL ON CONFLICT DO NOTHING;' if $kind < 93;
-	return "UPDATE erc8004_agents SET status = CASE status WHEN 'active' THEN 'suspended' ELSE 'active' END WHERE agent_uuid = $one;" if $kind < 96;
+	return "UPDATE erc8004_agents SET status = CASE status WHEN 'active' THEN 'suspended' ELSE 'active' END WHERE agent_uuid = $one;" if $kind < 95;
+	return "UPDATE erc8004_agents SET name = 'Agent $value', description = CASE WHEN $value > 50 THEN 'an agent, $status' END"
+		. " WHERE agent_uuid = $one;" if $kind < 96;
 	return "DELETE FROM erc8004_agents WHERE agent_uuid = $one;" if $kind < 98;
 	return agent_values() . ';';
 }
@@ -303,7 +305,7 @@ diag $errors if @errors;
 is_deeply \@errors, [], '3,600 random changes by 6 clients: no deadlock, no other failure';
 cmp_ok psql('SELECT count(*) FROM erc8004_reputation'), '>', 500, 'and they did leave records';
 
-my @derived = map { "erc8004_agent_$_" } qw(stats clients tags counts counters);
+my @derived = map { "erc8004_agent_$_" } qw(stats clients tags counts counters words);
 psql(join "", "CREATE SCHEMA kept;", map { "CREATE TABLE kept.$_ AS SELECT * FROM $_;" } @derived);
 # No statement of theirs changes two payments.
 cmp_ok psql('SELECT count(*) FROM erc8004_total_changes WHERE payments > 1'), '>', 0, 'totals were folded meanwhile';
@@ -334,6 +336,20 @@ is psql(q{SELECT count(*) FROM erc8004_agents a JOIN erc8004_agent_stats s USING
 	AND s.direct_score IS NOT DISTINCT FROM (SELECT trim_scale(round(avg(score), 2)) FROM erc8004_reputation r
 		WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked AND NOT is_automatic)}),
 	psql('SELECT count(*) FROM erc8004_agents'), 'a recount counts what it says';
+
+# Words: of whatever can stand in a description, each with its relevance.
+srand 8004;
+psql(join '', map {
+	my $text = join '', map { chr 32 + int rand 95 } 1 .. 200;
+	$text =~ s/'/''/g;
+	agent_values(name => "'Odd $_'", description => "'http://a.b/c''d\\e $text'") . ';'
+} 1 .. 300);
+my $listed = "erc8004_agent_words w JOIN erc8004_agents a USING (agent_uuid) WHERE word ~ '^[a-z][a-z0-9]*\$'";
+is psql('SELECT count(*) FROM erc8004_agent_words'),
+	psql("SELECT sum(length(search)) FROM erc8004_agents WHERE status = 'active'"), 'every word of active agents is listed';
+cmp_ok psql("SELECT count(*) FROM $listed"), '>', 1000, 'many of one kind of letters';
+is psql("SELECT count(*) FROM $listed AND (plainto_tsquery('simple', word)::text <> quote_literal(word)"
+	. " OR relevance <> areg_words_relevance(search, plainto_tsquery('simple', word)))"), 0, 'as a query finds them';
 
 cmp_ok psql('SELECT count(*) FROM erc8004_agent_stats WHERE direct_score <> reputation_score'), '>', 0,
 	'automatic feedback makes a difference';

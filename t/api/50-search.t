@@ -367,6 +367,15 @@ subtest 'words find agents' => sub {
 		for '%', '_', '\\', "'", '"', '&', '|', '!', '!!', '(', ':*', "a'b", '<->', '🤖', ' ',
 		'a' x 200, '数' x 200;
 
+	# One word is listed, and with a chain beside it looked for: both find the same, in the same order.
+	my @chains = map { $_->[0] } $areg->psql('SELECT DISTINCT chain FROM erc8004_agents');
+	for my $q (qw(agent AGENT travel quokka quoka a x402 8004 agent8), 'two words') {
+		my ($query) = map { "q=" . encoded($_) } $q;
+		for my $order (qw(asc desc)) {
+			is_deeply([walk("$query&order=$order", 100)],
+				[walk(join('&chain=', "$query&order=$order", @chains), 100)], "?$query, $order");
+		}
+	}
 	my ($total, @uuids) = walk('q=agent', 100);
 	my %rank = map { $_->[0] => $_->[1] } $areg->psql("SELECT agent_uuid,"
 		. " ts_rank(search, plainto_tsquery('simple', 'agent')) + word_similarity('agent', lower(name))"
