@@ -325,6 +325,9 @@ conditions()
 {
 	printf '%s cores, %s workers, %s connections, %s agents, medians of %s rounds of %s s.' \
 		"$(nproc)" "$workers" "$connections" "$1" "$rounds" "$seconds"
+	# It takes them where there are enough of them.
+	! grep -q 'KernelPageSize: *2048' "/proc/$(pid_of "$dir" postgres)/smaps" ||
+		printf ' PostgreSQL has huge pages.'
 }
 
 http_subjects()
