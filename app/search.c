@@ -146,7 +146,7 @@ struct search {
 	bool has_names; /* that are merely near to q, beside words */
 	/* SQL: the conditions but for q, status and chain; and numbers of parameters. */
 	const char *conditions;
-	size_t status_param, chains_param, after_key_param, after_id_param;
+	size_t status_param, chains_param, services_param, after_key_param, after_id_param;
 	struct crowd *crowd; /* where the total is remembered; NULL: with q it is not */
 	int64_t crowd_total; /* what was remembered; 0: nothing */
 };
@@ -161,6 +161,9 @@ struct crowd {
 	int64_t total;
 };
 enum { CROWDS = 256, CROWD_SECONDS = 10 };
+
+/* A list of a service that is longer is not looked through: what flags leave of it may be few. */
+enum { LIST_LOOK_MAX = 2 * TOTAL_EXACT_MAX };
 
 /* The value of a parameter if it is one of the words; NULL where it is not given or wrong. */
 static const char *one_of(
@@ -432,9 +435,11 @@ static void add_values(struct query *query, struct search *search, struct arena 
 	else if (search->chains.count > 1)
 		search->chains_param = query_param(
 			query, db_array(arena, search->chains.list, search->chains.count));
-	if (search->services.count > 0)
-		query_add(query, " AND a.services @> ?::text[]",
-			db_array(arena, search->services.list, search->services.count));
+	if (search->services.count > 0) {
+		search->services_param = query_param(
+			query, db_array(arena, search->services.list, search->services.count));
+		buf_printf(&query->sql, " AND a.services @> $%zu::text[]", search->services_param);
+	}
 	for (size_t i = 0; i < FILTERS; i++) {
 		const struct filter *filter = &filters[i];
 		const char *value = search->filters[i];
@@ -576,24 +581,82 @@ static const char *gathered(const struct search *search, const char *key, struct
 		tables & search->sorting->table ? arena_printf(arena, "%s AS sort_key", key) : "");
 }
 
-#define COUNTED ", counted AS MATERIALIZED (SELECT count(*) AS total, count(*) > %d AS is_many"
 #define IS_MANY "(SELECT is_many FROM counted)"
+
+/* Filters by what is said in the list of a service, too: bits of areg_facets(). */
+static const struct facet {
+	const char *filter;
+	const char *sql, *sql_else; /* for true, for false */
+} facets[] = {
+	{ "x402", " AND facets & 1 <> 0", " AND facets & 1 = 0" },
+	{ "has_registration_file", " AND facets & 2 <> 0", " AND facets & 2 = 0" },
+	{ "active", " AND facets & 4 <> 0", " AND facets & 8 <> 0" },
+};
+enum { FACETS = sizeof facets / sizeof facets[0] };
+
+/* What follows FROM for the agents of a service, newest first as an index gives it; NULL where more
+ * than that narrows the search, or it is sorted otherwise. *conditions become those on facets. */
+static const char *list_of_service(
+	const struct search *search, const char **conditions, struct arena *arena)
+{
+	size_t known = 0, given = 0;
+
+	*conditions = "";
+	for (size_t i = 0; i < FACETS; i++) {
+		const char *value = filter_value(search, facets[i].filter);
+
+		if (value == NULL)
+			continue;
+		known++;
+		*conditions = arena_printf(arena, "%s%s", *conditions,
+			strcmp(value, "true") == 0 ? facets[i].sql : facets[i].sql_else);
+	}
+	for (size_t i = 0; i < FILTERS; i++)
+		given += search->filters[i] != NULL;
+	if (given > known || search->services.count != 1 || search->chains.count > 0 ||
+		strcmp(search->status, "active") != 0 ||
+		search->sorting != &sortings[REGISTERED_AT])
+		return NULL;
+	return arena_printf(arena, "erc8004_agent_services WHERE service = ($%zu::text[])[1]",
+		search->services_param);
+}
 
 /*
  * Without q. The page is mostly found by walking the index of the order, and what the filters leave is
- * counted beside it. Where counting comes by the keys, it gathers them: few are sorted then.
+ * counted beside it. Where counting comes by the keys, it gathers them: few are sorted then. Nothing is
+ * gathered where the list of a service is short enough to be looked through.
  */
 static void add_pages_of_filters(
 	struct query *query, const struct search *search, struct arena *arena)
 {
-	const char *all = found(search, needed_tables(search), "", arena);
+	const char *all = found(search, needed_tables(search), "", arena), *conditions;
+	const char *list = list_of_service(search, &conditions, arena);
 	bool sorts = needed_tables(search) & search->sorting->table;
 
-	query_text(query, arena_printf(arena,
-				  "matched AS MATERIALIZED (SELECT %s FROM %s LIMIT %d)" COUNTED
-				  " FROM matched), page AS MATERIALIZED (",
-				  sorts ? gathered(search, search->sorting->key, arena) : "", all,
-				  TOTAL_EXACT_MAX + 1, TOTAL_EXACT_MAX));
+	if (list != NULL)
+		query_text(query,
+			arena_printf(arena,
+				"listed AS MATERIALIZED (SELECT count(*) FILTER (WHERE true%s) AS total,"
+				" count(*) > %d AS is_long FROM (SELECT facets FROM %s LIMIT %d) AS these), ",
+				conditions, LIST_LOOK_MAX, list, LIST_LOOK_MAX + 1));
+	query_text(query,
+		arena_printf(arena,
+			"matched AS MATERIALIZED (SELECT %s FROM %s%s LIMIT %d),"
+			" counted AS MATERIALIZED (SELECT total, total > %d%s AS is_many FROM (%s) AS these),"
+			" page AS MATERIALIZED (",
+			sorts ? gathered(search, search->sorting->key, arena) : "", all,
+			list != NULL ? " AND (SELECT is_long FROM listed)" : "",
+			TOTAL_EXACT_MAX + 1, TOTAL_EXACT_MAX, list != NULL ? " AND is_long" : "",
+			list != NULL
+				? "SELECT CASE WHEN is_long THEN (SELECT count(*) FROM matched)"
+				  " ELSE total END AS total, is_long FROM listed"
+				: "SELECT count(*) AS total FROM matched"));
+	if (list != NULL) {
+		add_page(query, search, search->sorting, "registered_at", "agent_uuid",
+			arena_printf(arena, "%s%s AND NOT (SELECT is_long FROM listed)", list,
+				conditions));
+		query_text(query, " UNION ALL ");
+	}
 	if (sorts) {
 		add_sorted(query, search, "NOT " IS_MANY, arena);
 		query_text(query, " UNION ALL ");

@@ -16,20 +16,39 @@ CREATE INDEX erc8004_agent_stats_trust
 CREATE INDEX erc8004_agent_stats_success ON erc8004_agent_stats (status, payment_success_rate, agent_uuid)
 	WHERE payment_success_rate IS NOT NULL;
 
--- One word is asked for most, and the more agents have it the dearer it was to look at all of them for
--- the best: so these are on record, in order, and a page of them costs what a page costs. Only of
--- active agents; what asks for more than a word goes by the index erc8004_agents_search.
+-- One word is asked for most, or one service, and the more agents have it the dearer it was to look at
+-- all of them for the best or the newest: so these are on record, in order, and a page of them costs
+-- what a page costs. Only of active agents; what asks for more goes by the indexes of erc8004_agents.
+-- No foreign key: it would cost a registration a look for every word.
 CREATE TABLE erc8004_agent_words (
 	word text COLLATE "C" NOT NULL,
 	relevance real NOT NULL,
-	agent_uuid uuid NOT NULL, -- with no foreign key: it would cost a registration a look for every word
+	agent_uuid uuid NOT NULL,
 	PRIMARY KEY (word, relevance, agent_uuid)
 );
 COMMENT ON TABLE erc8004_agent_words IS
-	'Words in name and description of active agents; kept by a trigger on erc8004_agents';
+	'Words in name and description of active agents; kept by triggers on erc8004_agents';
 COMMENT ON COLUMN erc8004_agent_words.relevance IS 'areg_words_relevance() of the word alone';
 -- Rarely asked for, a word still wants an estimate that is not that of a common one.
 ALTER TABLE erc8004_agent_words ALTER COLUMN word SET STATISTICS 1000;
+
+CREATE TABLE erc8004_agent_services (
+	service text COLLATE "C" NOT NULL,
+	registered_at timestamptz NOT NULL,
+	agent_uuid uuid NOT NULL,
+	facets integer NOT NULL,
+	PRIMARY KEY (service, registered_at, agent_uuid) INCLUDE (facets)
+);
+COMMENT ON TABLE erc8004_agent_services IS
+	'Services of active agents; kept by triggers on erc8004_agents';
+COMMENT ON COLUMN erc8004_agent_services.facets IS 'areg_facets() of the flags of the agent';
+
+-- app/search.c asks for the bits.
+CREATE FUNCTION areg_facets(flags text[]) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (flags @> '{x402}')::integer + 2 * (flags @> '{file}')::integer
+	+ 4 * (flags @> '{active}')::integer + 8 * (flags @> '{inactive}')::integer;
+COMMENT ON FUNCTION areg_facets(text[]) IS 'Flags as bits: 1 x402, 2 file, 4 active, 8 inactive';
 
 CREATE FUNCTION areg_words(search tsvector) RETURNS TABLE (word text, relevance real)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -40,46 +59,76 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION areg_words(tsvector) IS 'Every word with its relevance';
 
-CREATE FUNCTION areg_agent_words_changed() RETURNS trigger
+CREATE FUNCTION areg_agents_listed() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-	IF TG_OP = 'UPDATE' THEN
-		DELETE FROM erc8004_agent_words w
-		USING old_rows o JOIN new_rows n USING (agent_uuid), areg_words(o.search) AS l
-		WHERE o.status = 'active' AND (n.status <> 'active' OR n.search <> o.search)
-			AND (w.word, w.relevance, w.agent_uuid) = (l.word, l.relevance, o.agent_uuid);
-		INSERT INTO erc8004_agent_words
-		SELECT l.word, l.relevance, n.agent_uuid
-		FROM new_rows n JOIN old_rows o USING (agent_uuid), areg_words(n.search) AS l
-		WHERE n.status = 'active' AND (o.status <> 'active' OR n.search <> o.search);
-	ELSIF TG_OP = 'INSERT' THEN
-		INSERT INTO erc8004_agent_words
-		SELECT l.word, l.relevance, n.agent_uuid FROM new_rows n, areg_words(n.search) AS l
-		WHERE n.status = 'active';
-	ELSE
-		DELETE FROM erc8004_agent_words w USING old_rows o, areg_words(o.search) AS l
-		WHERE o.status = 'active'
-			AND (w.word, w.relevance, w.agent_uuid) = (l.word, l.relevance, o.agent_uuid);
-	END IF;
+	INSERT INTO erc8004_agent_words
+	SELECT l.word, l.relevance, n.agent_uuid FROM new_rows n, areg_words(n.search) AS l
+	WHERE n.status = 'active';
+	INSERT INTO erc8004_agent_services
+	SELECT DISTINCT service, n.created_at, n.agent_uuid, areg_facets(n.flags)
+	FROM new_rows n, unnest(n.services) AS service WHERE n.status = 'active';
 	RETURN NULL;
 END $$;
-CREATE TRIGGER erc8004_agents_words_inserted AFTER INSERT ON erc8004_agents
+CREATE TRIGGER erc8004_agents_listed AFTER INSERT ON erc8004_agents
 	REFERENCING NEW TABLE AS new_rows
-	FOR EACH STATEMENT EXECUTE FUNCTION areg_agent_words_changed();
-CREATE TRIGGER erc8004_agents_words_updated AFTER UPDATE ON erc8004_agents
-	REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
-	FOR EACH STATEMENT EXECUTE FUNCTION areg_agent_words_changed();
-CREATE TRIGGER erc8004_agents_words_deleted AFTER DELETE ON erc8004_agents
-	REFERENCING OLD TABLE AS old_rows
-	FOR EACH STATEMENT EXECUTE FUNCTION areg_agent_words_changed();
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_agents_listed();
 
-CREATE FUNCTION areg_rebuild_words() RETURNS void
+CREATE FUNCTION areg_agents_relisted() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	DELETE FROM erc8004_agent_words w
+	USING old_rows o JOIN new_rows n USING (agent_uuid), areg_words(o.search) AS l
+	WHERE o.status = 'active' AND (n.status <> 'active' OR n.search <> o.search)
+		AND (w.word, w.relevance, w.agent_uuid) = (l.word, l.relevance, o.agent_uuid);
+	INSERT INTO erc8004_agent_words
+	SELECT l.word, l.relevance, n.agent_uuid
+	FROM new_rows n JOIN old_rows o USING (agent_uuid), areg_words(n.search) AS l
+	WHERE n.status = 'active' AND (o.status <> 'active' OR n.search <> o.search);
+
+	DELETE FROM erc8004_agent_services s
+	USING old_rows o JOIN new_rows n USING (agent_uuid), unnest(o.services) AS old_service
+	WHERE o.status = 'active'
+		AND (n.status <> 'active' OR (n.services, n.flags) <> (o.services, o.flags))
+		AND (s.service, s.registered_at, s.agent_uuid) = (old_service, o.created_at, o.agent_uuid);
+	INSERT INTO erc8004_agent_services
+	SELECT DISTINCT service, n.created_at, n.agent_uuid, areg_facets(n.flags)
+	FROM new_rows n JOIN old_rows o USING (agent_uuid), unnest(n.services) AS service
+	WHERE n.status = 'active'
+		AND (o.status <> 'active' OR (n.services, n.flags) <> (o.services, o.flags));
+	RETURN NULL;
+END $$;
+CREATE TRIGGER erc8004_agents_relisted AFTER UPDATE ON erc8004_agents
+	REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_agents_relisted();
+
+CREATE FUNCTION areg_agents_unlisted() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	DELETE FROM erc8004_agent_words w USING old_rows o, areg_words(o.search) AS l
+	WHERE o.status = 'active'
+		AND (w.word, w.relevance, w.agent_uuid) = (l.word, l.relevance, o.agent_uuid);
+	DELETE FROM erc8004_agent_services s USING old_rows o, unnest(o.services) AS old_service
+	WHERE o.status = 'active'
+		AND (s.service, s.registered_at, s.agent_uuid) = (old_service, o.created_at, o.agent_uuid);
+	RETURN NULL;
+END $$;
+CREATE TRIGGER erc8004_agents_unlisted AFTER DELETE ON erc8004_agents
+	REFERENCING OLD TABLE AS old_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_agents_unlisted();
+
+CREATE FUNCTION areg_rebuild_lists() RETURNS void
 LANGUAGE sql AS $$
 	DELETE FROM erc8004_agent_words;
 	INSERT INTO erc8004_agent_words
 	SELECT l.word, l.relevance, a.agent_uuid FROM erc8004_agents a, areg_words(a.search) AS l
 	WHERE a.status = 'active' ORDER BY l.word, l.relevance, a.agent_uuid;
+	DELETE FROM erc8004_agent_services;
+	INSERT INTO erc8004_agent_services
+	SELECT DISTINCT service, a.created_at, a.agent_uuid, areg_facets(a.flags)
+	FROM erc8004_agents a, unnest(a.services) AS service WHERE a.status = 'active'
+	ORDER BY service, a.created_at, a.agent_uuid;
 $$;
-COMMENT ON FUNCTION areg_rebuild_words() IS 'Part of areg_rebuild_stats(), which locks what has to stand still';
+COMMENT ON FUNCTION areg_rebuild_lists() IS 'Part of areg_rebuild_stats(), which locks what has to stand still';
 LOCK TABLE erc8004_agents IN SHARE ROW EXCLUSIVE MODE;
-DO $$ BEGIN PERFORM areg_rebuild_words(); END $$;
+DO $$ BEGIN PERFORM areg_rebuild_lists(); END $$;

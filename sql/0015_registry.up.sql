@@ -142,7 +142,7 @@ BEGIN
 		erc8004_validations, erc8004_total_changes IN SHARE ROW EXCLUSIVE MODE;
 	PERFORM areg_rebuild_agent_stats();
 	PERFORM areg_rebuild_totals();
-	PERFORM areg_rebuild_words();
+	PERFORM areg_rebuild_lists();
 END $$;
 COMMENT ON FUNCTION areg_rebuild_stats() IS
 	'Recounts every derived table from the records; writers wait meanwhile. For repair and after a load with triggers off';

@@ -281,8 +281,9 @@ sub random_step {
 	return "INSERT INTO erc8004_agent_payments (payment_id, agent_uuid) SELECT p, a FROM (SELECT $payment p, $one a) s"
 		. ' WHERE p IS NOT NULL AND a IS NOT NULL ON CONFLICT DO NOTHING;' if $kind < 93;
 	return "UPDATE erc8004_agents SET status = CASE status WHEN 'active' THEN 'suspended' ELSE 'active' END WHERE agent_uuid = $one;" if $kind < 95;
-	return "UPDATE erc8004_agents SET name = 'Agent $value', description = CASE WHEN $value > 50 THEN 'an agent, $status' END"
-		. " WHERE agent_uuid = $one;" if $kind < 96;
+	return "UPDATE erc8004_agents SET name = 'Agent $value', description = CASE WHEN $value > 50 THEN 'an agent, $status' END,"
+		. " services = (ARRAY['{}', '{mcp}', '{mcp,a2a,mcp}', '{a2a,web}'])[1 + $value % 4]::text[],"
+		. " x402_support = $value % 3 = 0 WHERE agent_uuid = $one;" if $kind < 96;
 	return "DELETE FROM erc8004_agents WHERE agent_uuid = $one;" if $kind < 98;
 	return agent_values() . ';';
 }
@@ -305,7 +306,7 @@ diag $errors if @errors;
 is_deeply \@errors, [], '3,600 random changes by 6 clients: no deadlock, no other failure';
 cmp_ok psql('SELECT count(*) FROM erc8004_reputation'), '>', 500, 'and they did leave records';
 
-my @derived = map { "erc8004_agent_$_" } qw(stats clients tags counts counters words);
+my @derived = map { "erc8004_agent_$_" } qw(stats clients tags counts counters words services);
 psql(join "", "CREATE SCHEMA kept;", map { "CREATE TABLE kept.$_ AS SELECT * FROM $_;" } @derived);
 # No statement of theirs changes two payments.
 cmp_ok psql('SELECT count(*) FROM erc8004_total_changes WHERE payments > 1'), '>', 0, 'totals were folded meanwhile';

@@ -44,7 +44,7 @@ my @ordered = ('', 'status=suspended', 'chain=base', 'chain=base-sepolia',
 		'chain=base&chain=ethereum', 'service=mcp', 'has_registration_file=true', 'min_reputation_score=0' }
 		qw(registered_at reputation_score total_feedback last_activity_at name));
 push @ordered, map { "sort=reputation_score&automatic_feedback=exclude&$_" } 'order=asc', 'order=desc';
-push @ordered, 'q=oracle', 'q=oracle&order=asc';
+push @ordered, map { ($_, "$_&order=asc") } 'q=oracle', 'service=mcp&x402=true', 'service=ens&active=true';
 # Searches that leave few, which are gathered to be counted, and sorted; and of words.
 my @few = ("owner_address=$whale", "registered_before=$time", 'service=WEB&service=mcp',
 	'trust_level=good', "owner_address=$somebody", "agent_wallet=$wallet", 'trust_level=excellent',

@@ -59,4 +59,5 @@ FROM (SELECT agent_uuid, chain, status, created_at, (60 + 40 * random())::numeri
 INSERT INTO erc8004_agent_counts SELECT chain, status, count(*) FROM erc8004_agents GROUP BY 1, 2
 ON CONFLICT (chain, status) DO UPDATE SET agents = EXCLUDED.agents;
 RESET session_replication_role;
+SELECT areg_rebuild_lists();
 ANALYZE;
