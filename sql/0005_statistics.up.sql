@@ -15,8 +15,12 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN round(round(sum, 36) / nullif(count, 0), 2);
 COMMENT ON FUNCTION areg_average(numeric, bigint) IS 'Mean with 2 decimals; null of none';
 
+-- This table and the next reference no agent: nearly every feedback adds a row to them, and would pay
+-- for each check. Triggers write them, which hold the agent's row of erc8004_agent_stats, and the
+-- agent's deletion takes its rows away. Only who writes here by hand can leave rows of no agent, which
+-- count for nothing until areg_rebuild_stats() deletes them.
 CREATE TABLE erc8004_agent_clients (
-	agent_uuid uuid NOT NULL REFERENCES erc8004_agents ON DELETE CASCADE,
+	agent_uuid uuid NOT NULL,
 	client_address eth_address NOT NULL,
 	last_index feedback_index NOT NULL,
 	active_feedback record_count NOT NULL
@@ -28,7 +32,7 @@ COMMENT ON COLUMN erc8004_agent_clients.last_index IS 'The greatest feedback_ind
 COMMENT ON COLUMN erc8004_agent_clients.active_feedback IS 'Number of unrevoked feedback';
 
 CREATE TABLE erc8004_agent_tags (
-	agent_uuid uuid NOT NULL REFERENCES erc8004_agents ON DELETE CASCADE,
+	agent_uuid uuid NOT NULL,
 	tag1 feedback_tag NOT NULL,
 	feedback_count record_count NOT NULL,
 	value_sum numeric NOT NULL,
@@ -170,6 +174,8 @@ BEGIN
 	ORDER BY id FOR SHARE;
 	DELETE FROM erc8004_reputation WHERE agent_uuid = OLD.agent_uuid;
 	DELETE FROM erc8004_agent_payments WHERE agent_uuid = OLD.agent_uuid;
+	DELETE FROM erc8004_agent_clients WHERE agent_uuid = OLD.agent_uuid;
+	DELETE FROM erc8004_agent_tags WHERE agent_uuid = OLD.agent_uuid;
 	RETURN OLD;
 END $$;
 CREATE TRIGGER erc8004_agents_stats_deleting BEFORE DELETE ON erc8004_agents
@@ -313,6 +319,8 @@ BEGIN
 		SET next_agent_id = greatest(c.next_agent_id, EXCLUDED.next_agent_id);
 
 	-- last_index is history and only grows.
+	DELETE FROM erc8004_agent_clients c
+	WHERE NOT EXISTS (SELECT FROM erc8004_agents a WHERE a.agent_uuid = c.agent_uuid);
 	UPDATE erc8004_agent_clients SET active_feedback = 0;
 	INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index, active_feedback)
 	SELECT agent_uuid, client_address, max(feedback_index), count(*) FILTER (WHERE NOT is_revoked)

@@ -49,7 +49,6 @@ COMMENT ON TABLE erc8004_events IS 'What changed; written by triggers, whoever c
 COMMENT ON COLUMN erc8004_events.agent_uuid IS 'Null for a payment that no agent is linked to';
 COMMENT ON COLUMN erc8004_events.subject IS
 	'The record, where it is not the agent: id of the feedback, chain:tx_hash of the payment, request_hash of the validation';
-CREATE INDEX erc8004_events_agent ON erc8004_events (agent_uuid, place, id);
 
 -- The last place is at an end of the primary key. In plpgsql, which keeps its plan: every change
 -- pays for this.

@@ -306,6 +306,10 @@ diag $errors if @errors;
 is_deeply \@errors, [], '3,600 random changes by 6 clients: no deadlock, no other failure';
 cmp_ok psql('SELECT count(*) FROM erc8004_reputation'), '>', 500, 'and they did leave records';
 
+is psql("SELECT count(*) FROM (SELECT agent_uuid FROM erc8004_agent_clients UNION ALL SELECT agent_uuid"
+	. " FROM erc8004_agent_tags) AS of LEFT JOIN erc8004_agents a USING (agent_uuid) WHERE a.agent_uuid IS NULL"),
+	0, 'a deleted agent leaves nothing behind';
+
 my @derived = map { "erc8004_agent_$_" } qw(stats clients tags counts counters words services);
 psql(join "", "CREATE SCHEMA kept;", map { "CREATE TABLE kept.$_ AS SELECT * FROM $_;" } @derived);
 # No statement of theirs changes two payments.
