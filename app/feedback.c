@@ -16,6 +16,7 @@ const struct column feedback_columns[FEEDBACK_COLUMN_COUNT] = { { "id", COLUMN_J
 	{ "is_revoked", COLUMN_FLAG }, { "created_at", COLUMN_TEXT }, { "endpoint", COLUMN_TEXT },
 	{ "file_uri", COLUMN_TEXT }, { "file_hash", COLUMN_TEXT }, { "is_automatic", COLUMN_FLAG },
 	{ "revoked_at", COLUMN_TEXT } };
+enum { FEEDBACK_CREATED_AT = 10 }; /* of them */
 
 static const struct db_statement give_feedback = {
 	.name = "give_feedback",
@@ -310,6 +311,7 @@ static void read_filter(const struct call *call, struct filter *filter, struct f
 	page_read(call, order, &filter->page, faults);
 }
 
+/* The records that fit, but for what include_revoked says. */
 static void add_filter(struct query *query, const struct filter *filter)
 {
 	query_text(query, " FROM erc8004_reputation f WHERE f.agent_uuid = agent.agent_uuid");
@@ -319,8 +321,22 @@ static void add_filter(struct query *query, const struct filter *filter)
 		query_add(query, " AND f.tag1 = ?", filter->tag1);
 	if (filter->tag2 != NULL)
 		query_add(query, " AND f.tag2 = ?", filter->tag2);
-	if (!filter->include_revoked)
-		query_text(query, " AND NOT f.is_revoked");
+}
+
+/* As many of them as can be on the page, from the end of one part of erc8004_reputation_newest. */
+static void add_newest(struct query *query, const struct filter *filter, const char *part)
+{
+	const struct page *page = &filter->page;
+
+	query_text(query, "(SELECT *");
+	add_filter(query, filter);
+	query_text(query, part);
+	if (page->after_id != NULL) {
+		query_add(query, " AND (f.created_at, f.id) < (?::timestamptz,", page->after_key);
+		query_add(query, " ?::bigint)", page->after_id);
+	}
+	buf_printf(&query->sql, " ORDER BY f.created_at DESC, f.id DESC LIMIT %zu)",
+		page->offset + page->limit + 1);
 }
 
 /* Whether the agent's statistics hold the total already. */
@@ -340,22 +356,25 @@ static void compose(struct query *query, const struct filter *filter,
 	if (!is_counted(filter)) {
 		query_text(query, "(SELECT count(*) FROM (SELECT");
 		add_filter(query, filter);
-		query_text(
-			query, arena_printf(arena, " LIMIT %d) AS counted)", TOTAL_EXACT_MAX + 1));
+		if (!filter->include_revoked)
+			query_text(query, " AND NOT f.is_revoked");
+		buf_printf(&query->sql, " LIMIT %d) AS counted)", TOTAL_EXACT_MAX + 1);
 	} else {
 		query_text(query, filter->include_revoked
 					  ? "agent.total_feedback + agent.revoked_feedback"
 					  : "agent.total_feedback");
 	}
 	query_text(query, ", " FEEDBACK_COLUMNS
-			  " FROM erc8004_agent_stats agent LEFT JOIN LATERAL (SELECT *");
-	add_filter(query, filter);
-	if (filter->page.after_id != NULL)
-		query_add(query, " AND f.id < ?::bigint", filter->page.after_id);
-	query_text(query, arena_printf(arena,
-				  " ORDER BY f.id DESC LIMIT %zu OFFSET %zu) AS f ON true"
-				  " WHERE agent.agent_uuid = " AGENT_NAMED " ORDER BY f.id DESC",
-				  filter->page.limit + 1, filter->page.offset));
+			  " FROM erc8004_agent_stats agent LEFT JOIN LATERAL (SELECT * FROM (");
+	add_newest(query, filter, " AND NOT f.is_revoked");
+	if (filter->include_revoked) {
+		query_text(query, " UNION ALL ");
+		add_newest(query, filter, " AND f.is_revoked");
+	}
+	buf_printf(&query->sql,
+		") AS f ORDER BY f.created_at DESC, f.id DESC LIMIT %zu OFFSET %zu) AS f ON true"
+		" WHERE agent.agent_uuid = " AGENT_NAMED " ORDER BY f.created_at DESC, f.id DESC",
+		filter->page.limit + 1, filter->page.offset);
 }
 
 static void write_list(struct call *call, const struct filter *filter, const struct db_rows *rows)
@@ -363,11 +382,14 @@ static void write_list(struct call *call, const struct filter *filter, const str
 	int64_t total = db_int(rows, 0, 0);
 	size_t shown = db_text(rows, 0, 1) == NULL ? 0 : rows->count;
 	bool has_more = shown > filter->page.limit;
-	const char *last;
+	const char *last_at = NULL, *last_id = NULL;
 	struct json_out out = call_answer(call, 200);
 
-	if (has_more)
+	if (has_more) {
 		shown = filter->page.limit;
+		last_at = db_text(rows, shown - 1, 1 + FEEDBACK_CREATED_AT);
+		last_id = db_text(rows, shown - 1, 1);
+	}
 	json_open_object(&out);
 	json_key(&out, "feedback");
 	json_open_array(&out);
@@ -377,9 +399,8 @@ static void write_list(struct call *call, const struct filter *filter, const str
 		json_close_object(&out);
 	}
 	json_close_array(&out);
-	last = has_more ? db_text(rows, shown - 1, 1) : NULL;
 	page_write(call, &out, &filter->page, total, !is_counted(filter) && total > TOTAL_EXACT_MAX,
-		order, last, last);
+		order, last_at, last_id);
 	json_close_object(&out);
 }
 

@@ -34,12 +34,12 @@ COMMENT ON COLUMN erc8004_reputation.has_explicit_score IS
 COMMENT ON COLUMN erc8004_reputation.score IS '0..100, or null: counts only under its tag';
 COMMENT ON COLUMN erc8004_reputation.normalized IS 'value * 10^-value_decimals';
 COMMENT ON COLUMN erc8004_reputation.is_automatic IS 'Made by this registry for a settled payment';
-CREATE INDEX erc8004_reputation_newest ON erc8004_reputation (agent_uuid, id DESC);
+CREATE INDEX erc8004_reputation_newest ON erc8004_reputation (agent_uuid, is_revoked, created_at, id);
+COMMENT ON INDEX erc8004_reputation_newest IS
+	'Lists walk it; its end is the newest unrevoked one. With the revoked, two parts are merged';
 CREATE INDEX erc8004_reputation_client ON erc8004_reputation (client_address, id DESC);
 CREATE INDEX erc8004_reputation_tag
 	ON erc8004_reputation (agent_uuid, tag1, normalized) WHERE NOT is_revoked;
-CREATE INDEX erc8004_reputation_time
-	ON erc8004_reputation (agent_uuid, created_at) WHERE NOT is_revoked;
 CREATE TRIGGER erc8004_reputation_fixed
 	BEFORE UPDATE OF id, agent_uuid, client_address, feedback_index, has_explicit_score, value,
 		value_decimals, tag1, tag2, is_automatic, created_at ON erc8004_reputation

@@ -420,6 +420,29 @@ subtest 'the list of feedback' => sub {
 	}
 };
 
+subtest 'a walk by cursor sees each imported record once, by when it was given' => sub {
+	my $uuid = new_agent();
+	# Given in another order than stored, several at the same microsecond; every third is revoked.
+	$areg->psql("INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index, value,"
+		. " is_revoked, revoked_at, source, created_at) SELECT '$uuid', '$clients[0]{wallet}', n, n, n % 3 = 0,"
+		. " CASE n % 3 WHEN 0 THEN now() END, 'import', now() - n * 37 % 20 * interval '1 microsecond'"
+		. " FROM generate_series(1, 100) n");
+	for my $case (['', 'WHERE NOT is_revoked'], ['&include_revoked=true', '']) {
+		my ($query, $where) = @$case;
+		my ($cursor, @seen) = ('');
+		while (defined $cursor) {
+			my $page = of($uuid, "feedback?limit=7$query" . ($cursor && "&cursor=$cursor"));
+			push @seen, map { $_->{id} } @{ $page->{feedback} };
+			$cursor = $page->{next_cursor};
+		}
+		my @all = map { $_->[0] } $areg->psql("SELECT id FROM (SELECT * FROM erc8004_reputation"
+			. " WHERE agent_uuid = '$uuid') AS f $where ORDER BY created_at DESC, id DESC");
+		is_deeply(\@seen, \@all, "newest first$query");
+		is_deeply([map { $_->{id} } @{ of($uuid, "feedback?limit=10&offset=40$query")->{feedback} }],
+			[@all[40 .. 49]], "and by offset$query");
+	}
+};
+
 subtest 'a walk by cursor sees each record once while more come in' => sub {
 	my $uuid = new_agent();
 	$areg->psql("INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index,"
