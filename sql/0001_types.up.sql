@@ -3,10 +3,13 @@
 
 CREATE EXTENSION IF NOT EXISTS pg_trgm;
 
-CREATE DOMAIN eth_address AS text COLLATE "C" CHECK (VALUE ~ '^0x[0-9a-f]{40}$');
+-- Without regular expressions: for an address one takes ten times as long.
+CREATE DOMAIN eth_address AS text COLLATE "C"
+	CHECK (octet_length(VALUE) = 42 AND rtrim(VALUE, '0123456789abcdef') = '0x');
 COMMENT ON DOMAIN eth_address IS 'Address of an account or contract, lower case';
 
-CREATE DOMAIN eth_hash AS text COLLATE "C" CHECK (VALUE ~ '^0x[0-9a-f]{64}$');
+CREATE DOMAIN eth_hash AS text COLLATE "C"
+	CHECK (octet_length(VALUE) = 66 AND rtrim(VALUE, '0123456789abcdef') = '0x');
 COMMENT ON DOMAIN eth_hash IS '32 bytes: a transaction, a keccak-256 digest';
 
 CREATE DOMAIN uint256 AS numeric CHECK (VALUE >= 0 AND VALUE < 2::numeric ^ 256 AND scale(VALUE) = 0);

@@ -1,4 +1,6 @@
--- Undoes 0016. Nothing is lost; feedback that is given from now on is in no statistics.
+-- Undoes 0016. Nothing is lost; feedback that is stored from now on is in no statistics.
 
 DROP TRIGGER erc8004_reputation_inserted ON erc8004_reputation;
 DROP FUNCTION areg_feedback_inserted();
+DROP FUNCTION areg_give_feedback(uuid, text, text, text, integer, text, text, text, text, text,
+	boolean);

@@ -1,55 +1,101 @@
--- All that given feedback changes beside its own row, in one trigger: statistics, totals and event.
+-- Feedback comes in, with all that it changes beside its own row: statistics, totals and event.
 -- Under load: takes a short lock on erc8004_reputation.
---
--- One feedback, as the API gives it, is counted by plain values in one statement; many at once, as an
--- import brings them, by sets. Each statement and each expression of a trigger costs as much as the row
--- that it writes.
-CREATE FUNCTION areg_feedback_inserted() RETURNS trigger
-LANGUAGE plpgsql AS $$
-DECLARE
-	given record;
-BEGIN
-	SELECT id, agent_uuid, client_address, feedback_index, tag1, normalized, created_at,
-		coalesce(score, 0) AS points, (score IS NOT NULL)::integer AS scored,
-		is_automatic::integer AS automatic,
-		NOT is_revoked AND NOT EXISTS (SELECT FROM new_rows OFFSET 1) AS is_one
-	INTO given FROM new_rows LIMIT 1;
-	IF given.is_one THEN
-		PERFORM FROM erc8004_agent_stats WHERE agent_uuid = given.agent_uuid FOR UPDATE;
 
-		WITH client AS (
-			INSERT INTO erc8004_agent_clients AS c
-				(agent_uuid, client_address, last_index, active_feedback)
-			VALUES (given.agent_uuid, given.client_address, given.feedback_index, 1)
-			ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
-				last_index = greatest(c.last_index, EXCLUDED.last_index),
-				active_feedback = c.active_feedback + 1
-			RETURNING (active_feedback = 1)::integer AS is_new
-		), tag AS (
+-- One feedback, as the API gives it. Each statement, expression and trigger costs as much as the row that
+-- it writes, because PostgreSQL sets up each of them anew in every transaction: so this counts what it
+-- stores by itself, and tells erc8004_reputation_inserted by a setting, which ends with the call. From
+-- one statement to the next by variables: a row that another part of a statement returns costs more.
+-- Locks in the order that 0005_statistics says. The one on the statistics is what hands out
+-- feedback_index: nobody else gives this agent feedback until this transaction ends.
+CREATE FUNCTION areg_give_feedback(to_agent uuid, from_client text, given_score text,
+	given_value text, given_decimals integer, given_tag1 text, given_tag2 text,
+	given_endpoint text, given_file_uri text, given_file_hash text, automatic boolean DEFAULT false)
+RETURNS TABLE (outcome text, id bigint, agent_uuid uuid, client_address text,
+	feedback_index bigint, score numeric, value numeric, value_decimals integer, tag1 text,
+	tag2 text, is_revoked boolean, created_at text)
+LANGUAGE plpgsql
+SET areg.feedback_is_counted = on
+AS $$
+#variable_conflict use_column
+DECLARE
+	client eth_address := from_client;
+	is_new integer;
+	given_at timestamptz;
+	points numeric;
+	normalized_value numeric;
+BEGIN
+	IF num_nonnulls(given_score, given_value) <> 1 THEN
+		RAISE EXCEPTION 'either a score or a value' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+
+	SELECT CASE
+		WHEN automatic THEN 'created'
+		WHEN a.status = 'suspended' THEN 'agent_suspended'
+		WHEN a.status <> 'active' THEN 'agent_not_active'
+		WHEN a.owner_address = from_client THEN 'own_agent'
+		ELSE 'created' END
+	INTO outcome
+	FROM erc8004_agents a JOIN erc8004_agent_stats s ON s.agent_uuid = a.agent_uuid
+	WHERE a.agent_uuid = to_agent FOR KEY SHARE OF a FOR UPDATE OF s;
+
+	IF outcome = 'created' THEN
+		INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index, active_feedback)
+		VALUES (to_agent, client, 1, 1)
+		ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
+			last_index = c.last_index + 1, active_feedback = c.active_feedback + 1
+		RETURNING c.last_index, (c.active_feedback = 1)::integer INTO feedback_index, is_new;
+
+		INSERT INTO erc8004_reputation AS f (agent_uuid, client_address, feedback_index,
+			has_explicit_score, value, value_decimals, tag1, tag2, endpoint, file_uri, file_hash,
+			is_automatic)
+		VALUES (to_agent, client, areg_give_feedback.feedback_index, given_score IS NOT NULL,
+			coalesce(given_value::numeric, trim_scale(
+				given_score::numeric * 10::numeric ^ scale(given_score::numeric))),
+			coalesce(scale(given_score::numeric), given_decimals, 0), coalesce(given_tag1, ''),
+			coalesce(given_tag2, ''), given_endpoint, given_file_uri, given_file_hash, automatic)
+		RETURNING f.id, f.agent_uuid, f.client_address, areg_shown_score(f.score), f.value,
+			f.value_decimals, f.tag1, f.tag2, f.is_revoked, rfc3339(f.created_at), f.created_at, f.score,
+			f.normalized
+		INTO id, agent_uuid, client_address, score, value, value_decimals, tag1, tag2, is_revoked,
+			created_at, given_at, points, normalized_value;
+
+		WITH tag AS (
 			INSERT INTO erc8004_agent_tags AS t (agent_uuid, tag1, feedback_count, value_sum)
-			VALUES (given.agent_uuid, given.tag1, 1, given.normalized)
+			VALUES (to_agent, areg_give_feedback.tag1, 1, normalized_value)
 			ON CONFLICT (agent_uuid, tag1) DO UPDATE SET
 				feedback_count = t.feedback_count + 1, value_sum = t.value_sum + EXCLUDED.value_sum
 		), event AS (
 			INSERT INTO erc8004_events (place, type, agent_uuid, subject)
-			VALUES (areg_event_place(), 'feedback.given', given.agent_uuid, given.id)
+			VALUES (areg_event_place(), 'feedback.given', to_agent, areg_give_feedback.id)
 		), total AS (
 			INSERT INTO erc8004_total_changes (feedback) VALUES (1)
 		)
 		UPDATE erc8004_agent_stats s SET
 			total_feedback = s.total_feedback + 1,
-			scored_feedback = s.scored_feedback + given.scored,
-			score_sum = s.score_sum + given.points,
-			automatic_scored = s.automatic_scored + given.automatic * given.scored,
-			automatic_score_sum = s.automatic_score_sum + given.automatic * given.points,
-			positive_feedback = s.positive_feedback + (given.points >= 80)::integer,
-			negative_feedback = s.negative_feedback + given.scored * (given.points < 50)::integer,
-			unique_clients = s.unique_clients + client.is_new,
-			last_feedback_at = greatest(s.last_feedback_at, given.created_at)
-		FROM client WHERE s.agent_uuid = given.agent_uuid;
-		RETURN NULL;
+			scored_feedback = s.scored_feedback + (points IS NOT NULL)::integer,
+			score_sum = s.score_sum + coalesce(points, 0),
+			automatic_scored = s.automatic_scored + (automatic AND points IS NOT NULL)::integer,
+			automatic_score_sum = s.automatic_score_sum
+				+ CASE WHEN automatic THEN coalesce(points, 0) ELSE 0 END,
+			positive_feedback = s.positive_feedback + coalesce(points >= 80, false)::integer,
+			negative_feedback = s.negative_feedback + coalesce(points < 50, false)::integer,
+			unique_clients = s.unique_clients + is_new,
+			last_feedback_at = greatest(s.last_feedback_at, given_at)
+		WHERE s.agent_uuid = to_agent;
+	ELSE
+		outcome := coalesce(outcome, 'agent_not_found');
 	END IF;
+	RETURN NEXT;
+END $$;
+COMMENT ON FUNCTION areg_give_feedback(uuid, text, text, text, integer, text, text, text, text, text,
+	boolean) IS
+	'Stores one feedback; outcome: created (and the row), agent_not_found, agent_suspended, agent_not_active, own_agent. Automatic feedback is of this registry, and never refused';
 
+-- What comes otherwise, by an import or by hand, is counted by sets. Who sets areg.feedback_is_counted
+-- himself is not counted, until areg_rebuild_stats().
+CREATE FUNCTION areg_feedback_inserted() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
 	PERFORM FROM erc8004_agent_stats WHERE agent_uuid IN (SELECT agent_uuid FROM new_rows)
 	ORDER BY agent_uuid FOR UPDATE;
 
@@ -104,4 +150,5 @@ BEGIN
 END $$;
 CREATE TRIGGER erc8004_reputation_inserted AFTER INSERT ON erc8004_reputation
 	REFERENCING NEW TABLE AS new_rows
-	FOR EACH STATEMENT EXECUTE FUNCTION areg_feedback_inserted();
+	FOR EACH STATEMENT WHEN (current_setting('areg.feedback_is_counted', true) IS DISTINCT FROM 'on')
+	EXECUTE FUNCTION areg_feedback_inserted();
