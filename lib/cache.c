@@ -30,6 +30,7 @@ struct node {
 	char *name; /* as it stands in the list */
 	uint64_t hash; /* of that */
 	memcached_st *handle;
+	memcached_st *several; /* another connection: its sets wait for what is asked next */
 	memcached_result_st result; /* reused by every fetch */
 	int64_t closed_until_ms; /* breaker, of an only server: 0 while it is well */
 	uint32_t joined; /* the generation in which it came back, of our connection to it */
@@ -193,6 +194,11 @@ static void open_node(struct cache *cache, const struct server *server)
 		!memcached_result_create(node->handle, &node->result))
 		abort();
 	set_behaviors(cache, node->handle);
+	node->several = memcached_clone(NULL, node->handle);
+	if (!node->several)
+		abort();
+	memcached_behavior_set(node->several, MEMCACHED_BEHAVIOR_BUFFER_REQUESTS, 1);
+	memcached_behavior_set(node->several, MEMCACHED_BEHAVIOR_NOREPLY, 1);
 	node->hash = hash_of(node->name, server->name_len);
 	cache->list = mixed(cache->list ^ node->hash);
 	free(host);
@@ -219,6 +225,7 @@ void cache_free(struct cache *cache)
 		return;
 	for (uint32_t i = 0; i < cache->node_count; i++) {
 		memcached_result_free(&cache->nodes[i].result);
+		memcached_free(cache->nodes[i].several);
 		memcached_free(cache->nodes[i].handle);
 		free(cache->nodes[i].name);
 	}
@@ -267,14 +274,20 @@ static uint32_t servers_in(const struct cache *cache, uint64_t state)
 	return ~(uint32_t)state & (uint32_t)((UINT64_C(1) << cache->node_count) - 1);
 }
 
-/* What has come back may have been cut off: our connection to it may be dead and not know it. */
+static void disconnect(struct node *node)
+{
+	memcached_quit(node->handle);
+	memcached_quit(node->several);
+}
+
+/* What has come back may have been cut off: our connections to it may be dead and not know it. */
 static void connect_anew(struct cache *cache)
 {
 	for (uint32_t i = 0; i < cache->node_count; i++) {
 		const uint32_t joined = __atomic_load_n(&cache->view->joined[i], __ATOMIC_SEQ_CST);
 
 		if (joined != cache->nodes[i].joined)
-			memcached_quit(cache->nodes[i].handle);
+			disconnect(&cache->nodes[i]);
 		cache->nodes[i].joined = joined;
 	}
 }
@@ -500,6 +513,9 @@ static bool reached(struct cache *cache, uint32_t at, memcached_return_t result)
 	struct node *node = &cache->nodes[at];
 	uint64_t now_us;
 
+	/* What ended one connection ended the other. Who is merely slow would be waited for again. */
+	if (!is_answer(result) && result != MEMCACHED_TIMEOUT)
+		disconnect(node);
 	if (is_answer(result)) {
 		if (node->closed_until_ms)
 			log_event(LOG_LEVEL_INFO, "cache reached again",
@@ -522,8 +538,15 @@ enum cache_status cache_get(
 	return cache_get_many(cache, &key, 1, arena, value);
 }
 
+static time_t expiration(unsigned ttl_s)
+{
+	return (time_t)(ttl_s < TTL_MAX_S ? ttl_s : TTL_MAX_S);
+}
+
 /* A question for several keys, and whom each of them is asked. */
 struct question {
+	const struct cache_item *items; /* to be stored before, one for each key; NULL: none */
+	time_t expiration; /* of these */
 	const struct key *keys;
 	const uint8_t *owners; /* CACHE_SERVERS_MAX: nobody */
 	size_t count;
@@ -547,21 +570,36 @@ static void place(struct node *node, const struct question *question)
 			question->values[i] = (struct cache_value){ bytes, len };
 }
 
+static memcached_st *connection(const struct node *node, const struct question *question)
+{
+	return question->items ? node->several : node->handle;
+}
+
 static memcached_return_t send_question(
 	struct cache *cache, uint32_t at, const struct question *question)
 {
+	memcached_st *handle = connection(&cache->nodes[at], question);
 	const size_t room = question->count * sizeof(size_t);
 	const char **asked = arena_alloc(question->arena, room);
 	size_t *lengths = arena_alloc(question->arena, room);
 	size_t count = 0;
 
 	for (size_t i = 0; i < question->count; i++) {
+		const struct key *key = &question->keys[i];
+		const struct cache_item *item = question->items ? &question->items[i] : NULL;
+		memcached_return_t result = MEMCACHED_SUCCESS;
+
 		if (question->owners[i] != at)
 			continue;
-		asked[count] = question->keys[i].text;
-		lengths[count++] = question->keys[i].len;
+		if (item)
+			result = memcached_set(handle, key->text, key->len, item->bytes, item->len,
+				question->expiration, 0);
+		if (memcached_failed(result))
+			return result;
+		asked[count] = key->text;
+		lengths[count++] = key->len;
 	}
-	return memcached_mget(cache->nodes[at].handle, asked, lengths, count);
+	return memcached_mget(handle, asked, lengths, count);
 }
 
 /* Returns whether anything was there; *result says how it ended. */
@@ -572,7 +610,7 @@ static bool take_answer(struct cache *cache, uint32_t at, const struct question 
 	bool hit = false;
 
 	while (memcached_success(*result) || *result == MEMCACHED_SOME_ERRORS) {
-		if (!memcached_fetch_result(node->handle, &node->result, result))
+		if (!memcached_fetch_result(connection(node, question), &node->result, result))
 			break;
 		place(node, question);
 		hit = true;
@@ -580,13 +618,15 @@ static bool take_answer(struct cache *cache, uint32_t at, const struct question 
 	return hit;
 }
 
-/* All servers concerned are asked before the first of them is listened to. */
-enum cache_status cache_get_many(struct cache *cache, const char *const *keys, size_t count,
-	struct arena *arena, struct cache_value *values)
+/* All servers concerned are asked, each by one message, before the first of them is listened to. */
+static enum cache_status exchange(struct cache *cache, const char *const *keys, size_t count,
+	const struct cache_item *items, unsigned ttl_s, struct arena *arena,
+	struct cache_value *values)
 {
 	struct key *read = arena_alloc(arena, (count + 1) * sizeof(*read));
 	uint8_t *owners = arena_alloc(arena, count + 1);
-	const struct question question = { read, owners, count, arena, values };
+	const struct question question = { items, expiration(ttl_s), read, owners, count, arena,
+		values };
 	memcached_return_t results[CACHE_SERVERS_MAX];
 	uint32_t concerned = 0;
 	bool hit = false, away = cache->node_count == 0;
@@ -620,6 +660,12 @@ enum cache_status cache_get_many(struct cache *cache, const char *const *keys, s
 	return hit ? CACHE_HIT : away ? CACHE_AWAY : CACHE_MISS;
 }
 
+enum cache_status cache_get_many(struct cache *cache, const char *const *keys, size_t count,
+	struct arena *arena, struct cache_value *values)
+{
+	return exchange(cache, keys, count, NULL, 0, arena, values);
+}
+
 /* Whether the key can be asked for now: CACHE_HIT with its server and what that knows it by, or why
  * not; `never` for a key that memcached cannot hold. */
 static enum cache_status ask(struct cache *cache, const char *name, enum cache_status never,
@@ -634,11 +680,6 @@ static enum cache_status ask(struct cache *cache, const char *name, enum cache_s
 	*owner = owner_of(cache, cache->in, key->place);
 	return *owner == cache->node_count || is_closed(&cache->nodes[*owner]) ? CACHE_AWAY
 									       : CACHE_HIT;
-}
-
-static time_t expiration(unsigned ttl_s)
-{
-	return (time_t)(ttl_s < TTL_MAX_S ? ttl_s : TTL_MAX_S);
 }
 
 static enum cache_status set_on(struct cache *cache, uint32_t at, const struct key *key,
@@ -752,9 +793,8 @@ static bool is_there(const struct cache_item *item, const struct cache_value *va
 }
 
 /*
- * Posts all and reads them back: commands on a connection are done in order, so what is found as it
- * was sent has been stored. What is not may have been lost with a connection, or stored over by
- * another: nobody knows.
+ * Commands on a connection are done in order, so what is found as it was sent has been stored. What is
+ * not may have been lost with a connection, or stored over by another: nobody knows.
  */
 enum cache_status cache_set_many(struct cache *cache, const struct cache_item *items, size_t count,
 	unsigned ttl_s, struct arena *arena, bool *known)
@@ -765,10 +805,10 @@ enum cache_status cache_set_many(struct cache *cache, const struct cache_item *i
 
 	for (size_t i = 0; i < count; i++) {
 		keys[i] = items[i].key;
-		if (!cache_post(cache, items[i].key, items[i].bytes, items[i].len, ttl_s))
+		if (items[i].len > POST_MAX)
 			return CACHE_AWAY;
 	}
-	if (cache_get_many(cache, keys, count, arena, values) == CACHE_AWAY)
+	if (exchange(cache, keys, count, items, ttl_s, arena, values) == CACHE_AWAY)
 		return CACHE_AWAY;
 	for (size_t i = 0; i < count; i++) {
 		known[i] = is_there(&items[i], &values[i]);
