@@ -23,8 +23,7 @@ CREATE TABLE erc8004_agent_clients (
 	agent_uuid uuid NOT NULL,
 	client_address eth_address NOT NULL,
 	last_index feedback_index NOT NULL,
-	active_feedback record_count NOT NULL
-		CONSTRAINT erc8004_agent_clients_active_feedback_range CHECK (active_feedback <= last_index),
+	active_feedback record_count NOT NULL,
 	PRIMARY KEY (agent_uuid, client_address)
 );
 COMMENT ON TABLE erc8004_agent_clients IS 'Who gave an agent feedback; stays when all of it is revoked';

@@ -50,14 +50,15 @@ COMMENT ON COLUMN erc8004_events.agent_uuid IS 'Null for a payment that no agent
 COMMENT ON COLUMN erc8004_events.subject IS
 	'The record, where it is not the agent: id of the feedback, chain:tx_hash of the payment, request_hash of the validation';
 
--- The last place is at an end of the primary key. In plpgsql, which keeps its plan: every change
--- pays for this.
-CREATE FUNCTION areg_event_place() RETURNS bigint
-LANGUAGE plpgsql VOLATILE AS $$
-BEGIN
-	RETURN greatest((SELECT base FROM erc8004_event_base) + pg_current_xact_id()::text::bigint,
-		(SELECT max(place) FROM erc8004_events));
-END $$;
+-- The last place is at an end of the primary key. Every change pays for this: STABLE, and asked in a FROM,
+-- it becomes a part of its caller's plan. The caller's statement must begin after whatever its transaction
+-- waited for. Many events take it from a subquery, which is asked once.
+CREATE FUNCTION areg_event_place() RETURNS TABLE (place bigint)
+LANGUAGE sql STABLE AS $$
+	SELECT greatest(b.base + pg_current_xact_id()::text::bigint,
+		(SELECT e.place FROM erc8004_events e ORDER BY e.place DESC LIMIT 1))
+	FROM erc8004_event_base b
+$$;
 COMMENT ON FUNCTION areg_event_place() IS 'Where an event of this transaction stands';
 
 -- Who has written an event and not yet committed would come in behind the new horizon: so all of
@@ -81,15 +82,16 @@ LANGUAGE plpgsql AS $$
 BEGIN
 	IF TG_OP = 'INSERT' THEN
 		INSERT INTO erc8004_events (place, type, agent_uuid)
-		SELECT (SELECT areg_event_place()), 'agent.registered', agent_uuid FROM new_rows;
+		SELECT (SELECT place FROM areg_event_place()), 'agent.registered', agent_uuid FROM new_rows;
 	ELSIF TG_OP = 'UPDATE' THEN
 		INSERT INTO erc8004_events (place, type, agent_uuid)
-		SELECT (SELECT areg_event_place()), CASE WHEN n.status = o.status THEN 'agent.updated'
-			ELSE 'agent.status_changed' END, agent_uuid
+		SELECT (SELECT place FROM areg_event_place()),
+			CASE WHEN n.status = o.status THEN 'agent.updated' ELSE 'agent.status_changed' END,
+			agent_uuid
 		FROM new_rows n JOIN old_rows o USING (agent_uuid);
 	ELSE
 		INSERT INTO erc8004_events (place, type, agent_uuid)
-		SELECT (SELECT areg_event_place()), 'agent.deleted', agent_uuid FROM old_rows;
+		SELECT (SELECT place FROM areg_event_place()), 'agent.deleted', agent_uuid FROM old_rows;
 	END IF;
 	RETURN NULL;
 END $$;
@@ -108,7 +110,7 @@ CREATE FUNCTION areg_metadata_changed() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO erc8004_events (place, type, agent_uuid)
-	SELECT (SELECT areg_event_place()), 'metadata.changed', a.agent_uuid
+	SELECT (SELECT place FROM areg_event_place()), 'metadata.changed', a.agent_uuid
 	FROM (SELECT DISTINCT agent_uuid FROM changed_rows) AS c JOIN erc8004_agents a USING (agent_uuid)
 	WHERE a.created_at <> now();
 	RETURN NULL;
@@ -129,12 +131,13 @@ LANGUAGE plpgsql AS $$
 BEGIN
 	IF TG_OP = 'UPDATE' THEN
 		INSERT INTO erc8004_events (place, type, agent_uuid, subject)
-		SELECT (SELECT areg_event_place()), CASE WHEN n.is_revoked THEN 'feedback.revoked'
+		SELECT (SELECT place FROM areg_event_place()), CASE WHEN n.is_revoked THEN 'feedback.revoked'
 			ELSE 'feedback.restored' END, n.agent_uuid, id
 		FROM new_rows n JOIN old_rows o USING (id) WHERE n.is_revoked <> o.is_revoked ORDER BY id;
 	ELSE
 		INSERT INTO erc8004_events (place, type, agent_uuid, subject)
-		SELECT (SELECT areg_event_place()), 'feedback.deleted', agent_uuid, id FROM old_rows ORDER BY id;
+		SELECT (SELECT place FROM areg_event_place()), 'feedback.deleted', agent_uuid, id FROM old_rows
+		ORDER BY id;
 	END IF;
 	RETURN NULL;
 END $$;
@@ -149,7 +152,7 @@ CREATE FUNCTION areg_feedback_responses_changed() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO erc8004_events (place, type, agent_uuid, subject)
-	SELECT (SELECT areg_event_place()), 'feedback.responded', f.agent_uuid, f.id
+	SELECT (SELECT place FROM areg_event_place()), 'feedback.responded', f.agent_uuid, f.id
 	FROM new_rows n JOIN erc8004_reputation f ON f.id = n.feedback_id ORDER BY n.id;
 	RETURN NULL;
 END $$;
@@ -161,7 +164,7 @@ CREATE FUNCTION areg_payments_changed() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO erc8004_events (place, type, agent_uuid, subject)
-	SELECT (SELECT areg_event_place()), CASE TG_OP WHEN 'INSERT' THEN 'payment.recorded'
+	SELECT (SELECT place FROM areg_event_place()), CASE TG_OP WHEN 'INSERT' THEN 'payment.recorded'
 		ELSE 'payment.updated' END, l.agent_uuid, p.chain || ':' || p.tx_hash
 	FROM new_rows p LEFT JOIN erc8004_agent_payments l ON l.payment_id = p.id ORDER BY p.id;
 	RETURN NULL;
@@ -177,7 +180,7 @@ CREATE FUNCTION areg_links_changed() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO erc8004_events (place, type, agent_uuid, subject)
-	SELECT (SELECT areg_event_place()), CASE TG_OP WHEN 'INSERT' THEN 'payment.linked'
+	SELECT (SELECT place FROM areg_event_place()), CASE TG_OP WHEN 'INSERT' THEN 'payment.linked'
 		ELSE 'payment.unlinked' END, l.agent_uuid, p.chain || ':' || p.tx_hash
 	FROM links l JOIN x402_payments p ON p.id = l.payment_id ORDER BY p.id;
 	RETURN NULL;
@@ -193,7 +196,7 @@ CREATE FUNCTION areg_validations_changed() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO erc8004_events (place, type, agent_uuid, subject)
-	SELECT (SELECT areg_event_place()), CASE TG_OP WHEN 'INSERT' THEN 'validation.requested'
+	SELECT (SELECT place FROM areg_event_place()), CASE TG_OP WHEN 'INSERT' THEN 'validation.requested'
 		ELSE 'validation.responded' END, agent_uuid, request_hash
 	FROM new_rows ORDER BY id;
 	RETURN NULL;

@@ -66,7 +66,7 @@ BEGIN
 				feedback_count = t.feedback_count + 1, value_sum = t.value_sum + EXCLUDED.value_sum
 		), event AS (
 			INSERT INTO erc8004_events (place, type, agent_uuid, subject)
-			VALUES (areg_event_place(), 'feedback.given', to_agent, areg_give_feedback.id)
+			SELECT place, 'feedback.given', to_agent, areg_give_feedback.id FROM areg_event_place()
 		), total AS (
 			INSERT INTO erc8004_total_changes (feedback) VALUES (1)
 		)
@@ -143,7 +143,8 @@ BEGIN
 		value_sum = t.value_sum + EXCLUDED.value_sum;
 
 	INSERT INTO erc8004_events (place, type, agent_uuid, subject)
-	SELECT (SELECT areg_event_place()), 'feedback.given', agent_uuid, id FROM new_rows ORDER BY id;
+	SELECT (SELECT place FROM areg_event_place()), 'feedback.given', agent_uuid, id FROM new_rows
+	ORDER BY id;
 	INSERT INTO erc8004_total_changes (feedback, revoked_feedback)
 	SELECT count(*), count(*) FILTER (WHERE is_revoked) FROM new_rows HAVING count(*) > 0;
 	RETURN NULL;

@@ -334,11 +334,13 @@ static void new_events_are_shown_after_restored_ones(void **state)
 {
 	(void)state;
 	run("INSERT INTO erc8004_events (place, type) VALUES (1000000000000, 'agent.updated')");
-	run("INSERT INTO erc8004_events (place, type) VALUES (areg_event_place(), 'agent.updated')");
+	run("INSERT INTO erc8004_events (place, type)"
+	    " SELECT place, 'agent.updated' FROM areg_event_place()");
 	assert_false(last_event_is_shown());
 	start_listener();
 	assert_true(comes_true(last_event_is_shown, 15000));
-	run("INSERT INTO erc8004_events (place, type) VALUES (areg_event_place(), 'agent.updated')");
+	run("INSERT INTO erc8004_events (place, type)"
+	    " SELECT place, 'agent.updated' FROM areg_event_place()");
 	assert_true(comes_true(last_event_is_shown, 15000));
 	assert_int_equal(
 		number("SELECT count(*) FROM erc8004_events WHERE place > 1000000000000"), 1);
