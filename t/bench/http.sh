@@ -248,13 +248,15 @@ http_warm()
 	END
 }
 
-# http_warm_writes SECONDS: after a checkpoint, PostgreSQL's log takes each page as a whole when it is
+# http_warm_writes AGENTS: after a checkpoint, PostgreSQL's log takes each page as a whole when it is
 # first changed. The next checkpoint is many minutes away: so that is over before writes are measured.
 http_warm_writes()
 {
+	local length=$((5 + $1 / 15000)) # as pages grow with agents; for a million it is a minute
+
 	sql areg <<<CHECKPOINT
-	say "feedback for $1 s that is not counted"
-	load_of "$dir" feedback --seconds "$1" >/dev/null
+	say "feedback for $length s that is not counted"
+	load_of "$dir" feedback --seconds "$length" >/dev/null
 }
 
 # ---- measuring -------------------------------------------------------------------------------
@@ -345,7 +347,7 @@ http_subjects()
 
 	read -ra names <<<"$(http_with_ceilings "${subjects[@]}")"
 	http_stack "$agents"
-	http_warm_writes 5
+	http_warm_writes "$agents"
 	http_rounds "$dir/bench/results" "${names[@]}"
 	printf '### areg and its ceilings\n\n%s\n\n' "$(conditions "$agents")"
 	in_order "$dir/bench/results" "${names[@]}" | "$root/t/bench/table"
@@ -370,7 +372,7 @@ hot()
 	local round
 
 	http_stack "$agents"
-	http_warm_writes 5
+	http_warm_writes "$agents"
 	http_rounds "$dir/bench/results" feedback hot
 	for ((round = 1; round <= rounds; round++)); do
 		disk_syncs >>"$dir/bench/disk"
@@ -426,11 +428,11 @@ http_scale()
 
 	http_stack "$agents"
 	http_warm
-	http_warm_writes 60
+	http_warm_writes "$agents"
 	small=$dir
 	http_stack "$scale"
 	http_warm
-	http_warm_writes 60
+	http_warm_writes "$scale"
 	large=$dir
 	for name in $names; do
 		for stack in "$small" "$large"; do
@@ -451,7 +453,7 @@ http_scale()
 			done
 		done
 	done >"$large/bench/results"
-	printf '### Scale\n\n%s PostgreSQL had read its tables before, and taken feedback for a minute after a checkpoint.\n\n' \
+	printf '### Scale\n\n%s PostgreSQL had read its tables before, and written its log past what follows a checkpoint.\n\n' \
 		"$(conditions "$agents and $scale")"
 	for name in $names; do
 		in_order "$large/bench/results" "$name@$agents" "$name@$scale"
