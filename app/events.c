@@ -1,4 +1,4 @@
-/* Triggers write the events; sql/0011_events.up.sql says why their order can be resumed from. The
+/* Triggers write the events; sql/0010_events.up.sql says why their order can be resumed from. The
  * cursor is "place.id" of the last event seen. */
 #include "app/events.h"
 

@@ -27,13 +27,13 @@ static const struct db_statement give_feedback = {
 	       "    INSERT INTO audit_log (actor_user, actor, request_id, client_address, action,"
 	       "        subject_type, subject_id, after)"
 	       "    SELECT $11::uuid, $12, $13, areg_client_address($14), 'feedback.give', 'feedback', given.id,"
-	       "        jsonb_build_object('agent_uuid', agent_uuid, 'client_address', client_address,"
+	       "        jsonb_build_object('agent_uuid', $1, 'client_address', $2,"
 	       "            'feedback_index', feedback_index, 'score', score, 'value', value,"
-	       "            'value_decimals', value_decimals, 'tag1', tag1, 'tag2', tag2)"
+	       "            'value_decimals', value_decimals, 'tag1', $6, 'tag2', $7)"
 	       "      FROM given WHERE outcome = 'created'"
 	       ")"
-	       "SELECT outcome, id, agent_uuid, client_address, feedback_index, score, value,"
-	       "       value_decimals, tag1, tag2, is_revoked, created_at, $8, $9, $10, false, null"
+	       "SELECT outcome, id, $1, $2, feedback_index, score, value, value_decimals, $6, $7,"
+	       "       false, created_at, $8, $9, $10, false, null"
 	       "  FROM given",
 };
 
@@ -155,9 +155,10 @@ static void give(struct call *call)
 		return;
 	}
 	const char *params[] = { feedback.agent_uuid, feedback.client_address, feedback.score,
-		feedback.value, feedback.value_decimals, feedback.tag1, feedback.tag2,
-		feedback.endpoint, feedback.file_uri, feedback.file_hash, call->caller->user_id,
-		call->caller->key_prefix, call->request->id, call->request->client_address };
+		feedback.value, feedback.value_decimals, feedback.tag1 ? feedback.tag1 : "",
+		feedback.tag2 ? feedback.tag2 : "", feedback.endpoint, feedback.file_uri,
+		feedback.file_hash, call->caller->user_id, call->caller->key_prefix,
+		call->request->id, call->request->client_address };
 	call_changed(call, feedback.agent_uuid);
 	status = db_run(call->worker->db, &give_feedback, params, sizeof params / sizeof params[0],
 		call->arena, &rows);

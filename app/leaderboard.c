@@ -1,4 +1,4 @@
-/* The first of each chain from the end of an index (sql/0015_registry.up.sql), and of those the
+/* The first of each chain from the end of an index (sql/0014_registry.up.sql), and of those the
  * first. Only active agents that have something of what is asked for. */
 #include "app/leaderboard.h"
 

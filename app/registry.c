@@ -1,5 +1,5 @@
 /* Chains are what the configuration says, with the number of their agents; totals are kept by
- * triggers (sql/0015_registry.up.sql), so that they cost the same however much there is. */
+ * triggers (sql/0014_registry.up.sql), so that they cost the same however much there is. */
 #include "app/registry.h"
 
 #include <string.h>

@@ -4,8 +4,6 @@ DROP FUNCTION areg_touch();
 DROP FUNCTION areg_refuse_change();
 DROP FUNCTION areg_trust_score(numeric, numeric);
 DROP FUNCTION areg_trust_level(numeric, numeric, bigint, bigint);
-DROP FUNCTION areg_score(boolean, numeric, smallint, text);
-DROP FUNCTION areg_normalized(numeric, smallint);
 DROP FUNCTION rfc3339(timestamptz);
 DROP DOMAIN record_count;
 DROP DOMAIN block_number;

@@ -61,41 +61,15 @@ LANGUAGE sql STABLE STRICT PARALLEL SAFE
 RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 COMMENT ON FUNCTION rfc3339(timestamptz) IS 'RFC 3339 text in UTC with microseconds';
 
--- The exponent is written as text because division of numerics rounds and this does not.
-CREATE FUNCTION areg_normalized(value numeric, value_decimals smallint) RETURNS numeric
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
-BEGIN
-	RETURN CASE value_decimals WHEN 0 THEN value
-		ELSE value * ('1e-' || value_decimals::text)::numeric END;
-END $$;
-COMMENT ON FUNCTION areg_normalized(numeric, smallint) IS 'value * 10^-value_decimals, exactly';
-
-CREATE FUNCTION areg_score(is_explicit boolean, value numeric, value_decimals smallint, tag1 text)
-RETURNS numeric
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
-DECLARE
-	result numeric;
-BEGIN
-	IF NOT is_explicit AND tag1 NOT IN ('', 'starred') THEN
-		RETURN NULL;
-	END IF;
-	result := areg_normalized(value, value_decimals);
-	RETURN CASE WHEN result BETWEEN 0 AND 100 THEN result END;
-END $$;
-COMMENT ON FUNCTION areg_score(boolean, numeric, smallint, text) IS
-	'The 0..100 score of a feedback: explicit, or its value where tag1 is empty or starred; else null';
-
 CREATE FUNCTION areg_trust_level(score numeric, success_rate numeric, payments bigint, feedback bigint)
 RETURNS text
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
-BEGIN
-	RETURN CASE
-		WHEN payments = 0 AND feedback = 0 THEN 'new'
-		WHEN success_rate >= 95 AND score >= 80 AND payments >= 10 THEN 'excellent'
-		WHEN success_rate >= 85 AND score >= 70 AND payments >= 5 THEN 'good'
-		WHEN success_rate >= 75 AND score >= 60 THEN 'fair'
-		ELSE 'poor' END;
-END $$;
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+	WHEN payments = 0 AND feedback = 0 THEN 'new'
+	WHEN success_rate >= 95 AND score >= 80 AND payments >= 10 THEN 'excellent'
+	WHEN success_rate >= 85 AND score >= 70 AND payments >= 5 THEN 'good'
+	WHEN success_rate >= 75 AND score >= 60 THEN 'fair'
+	ELSE 'poor' END;
 
 CREATE FUNCTION areg_trust_score(score numeric, success_rate numeric) RETURNS numeric
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE

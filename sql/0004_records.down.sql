@@ -5,3 +5,4 @@ DROP TABLE x402_payments;
 DROP TABLE erc8004_validations;
 DROP TABLE erc8004_feedback_responses;
 DROP TABLE erc8004_reputation;
+DROP FUNCTION areg_derive_feedback();

@@ -21,18 +21,16 @@ CREATE TABLE erc8004_reputation (
 	tx_hash eth_hash,
 	block block_number,
 	created_at timestamptz NOT NULL DEFAULT now(),
-	normalized numeric NOT NULL GENERATED ALWAYS AS (areg_normalized(value, value_decimals)) STORED,
-	score numeric GENERATED ALWAYS AS
-		(areg_score(has_explicit_score, value, value_decimals, tag1)) STORED,
-	CONSTRAINT erc8004_reputation_score_range CHECK (NOT has_explicit_score OR score IS NOT NULL),
-	CONSTRAINT erc8004_reputation_revoked_has_time CHECK (is_revoked = (revoked_at IS NOT NULL)),
+	normalized numeric NOT NULL,
+	score numeric,
 	CONSTRAINT erc8004_reputation_identity UNIQUE (agent_uuid, client_address, feedback_index)
 );
 COMMENT ON TABLE erc8004_reputation IS 'Feedback: what clients said about agents; only its revocation may change';
 COMMENT ON COLUMN erc8004_reputation.has_explicit_score IS
 	'The client gave a score; it is held exactly, as value and value_decimals';
-COMMENT ON COLUMN erc8004_reputation.score IS '0..100, or null: counts only under its tag';
-COMMENT ON COLUMN erc8004_reputation.normalized IS 'value * 10^-value_decimals';
+COMMENT ON COLUMN erc8004_reputation.score IS
+	'0..100: what was given as a score, or the value where tag1 is empty or starred; else null';
+COMMENT ON COLUMN erc8004_reputation.normalized IS 'value * 10^-value_decimals, exactly';
 COMMENT ON COLUMN erc8004_reputation.is_automatic IS 'Made by this registry for a settled payment';
 CREATE INDEX erc8004_reputation_newest ON erc8004_reputation (agent_uuid, is_revoked, created_at, id);
 COMMENT ON INDEX erc8004_reputation_newest IS
@@ -40,6 +38,31 @@ COMMENT ON INDEX erc8004_reputation_newest IS
 CREATE INDEX erc8004_reputation_client ON erc8004_reputation (client_address, id DESC);
 CREATE INDEX erc8004_reputation_tag
 	ON erc8004_reputation (agent_uuid, tag1, normalized) WHERE NOT is_revoked;
+
+-- Whatever a statement says of the columns that follow from others counts for nothing, and what cannot
+-- be is refused. By a trigger, because PostgreSQL reads and plans the expressions of generated columns
+-- and of checks anew for every statement, and every feedback pays for it. The exponent is written as
+-- text because division of numerics rounds and this does not.
+CREATE FUNCTION areg_derive_feedback() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	NEW.normalized := CASE NEW.value_decimals WHEN 0 THEN NEW.value
+		ELSE NEW.value * ('1e-' || NEW.value_decimals)::numeric END;
+	NEW.score := CASE WHEN NEW.normalized BETWEEN 0 AND 100
+		AND (NEW.has_explicit_score OR NEW.tag1 IN ('', 'starred')) THEN NEW.normalized END;
+	IF NEW.has_explicit_score AND NEW.score IS NULL THEN
+		RAISE EXCEPTION 'a score is of 0 to 100, not %', NEW.normalized
+			USING ERRCODE = 'check_violation', CONSTRAINT = 'erc8004_reputation_score_range';
+	ELSIF NEW.is_revoked <> (NEW.revoked_at IS NOT NULL) THEN
+		RAISE EXCEPTION 'feedback that is revoked, and no other, has a time of that'
+			USING ERRCODE = 'check_violation', CONSTRAINT = 'erc8004_reputation_revoked_has_time';
+	END IF;
+	RETURN NEW;
+END $$;
+CREATE TRIGGER erc8004_reputation_derived BEFORE INSERT OR UPDATE ON erc8004_reputation
+	FOR EACH ROW EXECUTE FUNCTION areg_derive_feedback();
+-- Also in a session that loads with triggers off.
+ALTER TABLE erc8004_reputation ENABLE ALWAYS TRIGGER erc8004_reputation_derived;
 CREATE TRIGGER erc8004_reputation_fixed
 	BEFORE UPDATE OF id, agent_uuid, client_address, feedback_index, has_explicit_score, value,
 		value_decimals, tag1, tag2, is_automatic, created_at ON erc8004_reputation

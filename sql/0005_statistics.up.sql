@@ -99,23 +99,29 @@ CREATE FUNCTION areg_derive_stats() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
 	score numeric := areg_average(NEW.score_sum, NEW.scored_feedback);
-	direct numeric := areg_average(NEW.score_sum - NEW.automatic_score_sum,
-		NEW.scored_feedback - NEW.automatic_scored);
-	success numeric := round(100.0 * NEW.successful_payments
-		/ nullif(NEW.successful_payments + NEW.failed_payments, 0), 2);
+	direct numeric := score;
+	success numeric;
 BEGIN
-	IF NOT (NEW.positive_feedback >= 0 AND NEW.negative_feedback >= 0 AND NEW.revoked_feedback >= 0
-			AND NEW.positive_feedback + NEW.negative_feedback <= NEW.scored_feedback
-			AND NEW.scored_feedback <= NEW.total_feedback
-			AND NEW.automatic_scored BETWEEN 0 AND NEW.scored_feedback
-			AND NEW.unique_clients BETWEEN (NEW.total_feedback > 0)::integer AND NEW.total_feedback
-			AND (NEW.last_feedback_at IS NULL) = (NEW.total_feedback = 0)
-			AND NEW.successful_payments >= 0 AND NEW.failed_payments >= 0
-			AND NEW.total_amount_usdc >= 0
-			AND NEW.successful_payments + NEW.failed_payments <= NEW.total_payments
-			AND (NEW.last_payment_at IS NULL) = (NEW.total_payments = 0)) THEN
+	IF least(NEW.positive_feedback, NEW.negative_feedback, NEW.revoked_feedback,
+			NEW.scored_feedback - NEW.positive_feedback - NEW.negative_feedback,
+			NEW.total_feedback - NEW.scored_feedback, NEW.automatic_scored,
+			NEW.scored_feedback - NEW.automatic_scored,
+			NEW.unique_clients - (NEW.total_feedback > 0)::integer,
+			NEW.total_feedback - NEW.unique_clients, NEW.successful_payments, NEW.failed_payments,
+			NEW.total_payments - NEW.successful_payments - NEW.failed_payments) < 0
+		OR NEW.total_amount_usdc < 0
+		OR (NEW.last_feedback_at IS NULL) <> (NEW.total_feedback = 0)
+		OR (NEW.last_payment_at IS NULL) <> (NEW.total_payments = 0) THEN
 		RAISE EXCEPTION 'statistics that cannot be: %', NEW
 			USING ERRCODE = 'check_violation', CONSTRAINT = 'erc8004_agent_stats_range';
+	END IF;
+	IF NEW.automatic_scored > 0 THEN
+		direct := areg_average(NEW.score_sum - NEW.automatic_score_sum,
+			NEW.scored_feedback - NEW.automatic_scored);
+	END IF;
+	IF NEW.total_payments > 0 THEN
+		success := round(100.0 * NEW.successful_payments
+			/ nullif(NEW.successful_payments + NEW.failed_payments, 0), 2);
 	END IF;
 	NEW.reputation_score := trim_scale(score);
 	NEW.reputation_sort := coalesce(score, -1);
@@ -180,7 +186,7 @@ END $$;
 CREATE TRIGGER erc8004_agents_stats_deleting BEFORE DELETE ON erc8004_agents
 	FOR EACH ROW EXECUTE FUNCTION areg_stats_agent_deleting();
 
--- What given feedback adds to the statistics is in 0016_feedback, with all else that it changes.
+-- What given feedback adds to the statistics is in 0015_feedback, with all else that it changes.
 
 -- For revocation (UPDATE) and DELETE alike: what a row was is in old_rows, what it has become is in
 -- the table, or is not. Its client and tag have had their rows since the INSERT.

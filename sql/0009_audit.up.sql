@@ -139,10 +139,11 @@ COMMENT ON COLUMN audit_sealing.pending_id IS
 	'The same once every transaction before pending_xact has ended';
 INSERT INTO audit_sealing DEFAULT VALUES;
 
--- By indexes from the newest entries on, also where the planner knows nothing of the table yet.
+-- By indexes from the newest entries on, also where the planner knows nothing of the table yet. What is
+-- not enabled has a cost for which the plan would be compiled, each time anew.
 CREATE FUNCTION areg_seal_audit() RETURNS void
 LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
 DECLARE
 	state audit_sealing;

@@ -219,6 +219,10 @@ is psql($stats), '3|12.35|0|1|1|2', 'and after a revocation';
 like psql_errors("UPDATE erc8004_reputation SET $_"), qr/55000/, "what was said cannot be changed: $_"
 	for 'value = 1', 'is_automatic = true';
 
+is psql('WITH claimed AS (UPDATE erc8004_reputation SET score = 1, normalized = 1 RETURNING score, normalized)'
+	. ' SELECT * FROM claimed ORDER BY normalized'), "12.345|12.345\n95.50|95.50\n|101\n|250",
+	'what follows from it neither, whatever a statement says';
+
 # --- many at once ---
 my $hammer = psql(agent_values(owner_address => "'" . address(500) . "'") . ' RETURNING agent_uuid');
 is at_once(map { give($hammer, 7, "'80'", 'NULL', 0, '') x 10 } 1 .. 16), '', '16 clients on one agent all succeed';

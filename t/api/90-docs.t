@@ -110,7 +110,7 @@ my %shown = map { $_->[0] => join ' ', map { tr/,//dr =~ s/–/0/r } @$_[1 .. 4]
 	grep { ($_->[1] // '') =~ /^[\d–]/ } table_of('limits');
 is_deeply(\%shown, \%limits, 'the page "Rate limits" shows the numbers of the program');
 
-my ($types) = text_of("$root/sql/0011_events.up.sql") =~ /type_known CHECK \(VALUE IN \((.*?)\)/s;
+my ($types) = text_of("$root/sql/0010_events.up.sql") =~ /type_known CHECK \(VALUE IN \((.*?)\)/s;
 is(join(' ', sort map { $_->[0] =~ /^(\w+\.\w+)$/ } table_of('events')),
 	join(' ', sort $types =~ /'([^']+)'/g), 'the page "Events" tells every type that there is');
 

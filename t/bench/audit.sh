@@ -27,8 +27,9 @@ audit_prepare()
 		WITH agent AS (
 			SELECT agent_uuid FROM bench_agents WHERE number = :agent
 		), given AS (
-			SELECT g.* FROM agent, areg_give_feedback(agent.agent_uuid,
-				'0x' || lpad(to_hex((:client)::integer), 40, 'c'), (:score)::text, NULL, NULL, 'quality', '',
+			SELECT g.*, agent_uuid, client_address
+			FROM agent, (SELECT '0x' || lpad(to_hex((:client)::integer), 40, 'c')) AS c (client_address),
+				areg_give_feedback(agent_uuid, client_address, (:score)::text, NULL, NULL, 'quality', '',
 				'https://agent.example/a2a', NULL, NULL) AS g
 		), audited AS (
 			INSERT INTO audit_log (actor_user, actor, request_id, client_address, action,
@@ -37,7 +38,7 @@ audit_prepare()
 				'b0f4a1c2d3e4f5a6', '192.0.2.7'::inet, 'feedback.give', 'feedback', given.id,
 				jsonb_build_object('agent_uuid', agent_uuid, 'client_address', client_address,
 					'feedback_index', feedback_index, 'score', score, 'value', value,
-					'value_decimals', value_decimals, 'tag1', tag1, 'tag2', tag2)
+					'value_decimals', value_decimals, 'tag1', 'quality', 'tag2', '')
 			FROM given WHERE outcome = 'created'
 		)
 		SELECT outcome, id, created_at FROM given;

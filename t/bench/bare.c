@@ -44,13 +44,12 @@ static const char write_sql[] =
 	"        subject_type, subject_id, after)"
 	"    SELECT '0d1ff2b5-6d5b-4c0b-9d1b-0c1c2f5ad6b3'::uuid, 'areg_live_ABCDEFGH',"
 	"        'b0f4a1c2d3e4f5a6', areg_client_address($7), 'feedback.give', 'feedback', given.id,"
-	"        jsonb_build_object('agent_uuid', agent_uuid, 'client_address', client_address,"
+	"        jsonb_build_object('agent_uuid', $1, 'client_address', $2,"
 	"            'feedback_index', feedback_index, 'score', score, 'value', value,"
-	"            'value_decimals', value_decimals, 'tag1', tag1, 'tag2', tag2)"
+	"            'value_decimals', value_decimals, 'tag1', $4, 'tag2', $5)"
 	"      FROM given WHERE outcome = 'created'"
 	")"
-	"SELECT outcome, id, agent_uuid, client_address, feedback_index, score, value,"
-	"       value_decimals, tag1, tag2, is_revoked, created_at"
+	"SELECT outcome, id, $1, $2, feedback_index, score, value, value_decimals, $4, $5, created_at"
 	"  FROM given";
 
 static void die(const char *what, const char *why)

@@ -1,4 +1,4 @@
--- Undoes 0014. Nothing is lost.
+-- Undoes 0013. Nothing is lost.
 
 DROP FUNCTION areg_rebuild_lists();
 DROP TRIGGER erc8004_agents_unlisted ON erc8004_agents;

@@ -10,9 +10,8 @@
 CREATE FUNCTION areg_give_feedback(to_agent uuid, from_client text, given_score text,
 	given_value text, given_decimals integer, given_tag1 text, given_tag2 text,
 	given_endpoint text, given_file_uri text, given_file_hash text, automatic boolean DEFAULT false)
-RETURNS TABLE (outcome text, id bigint, agent_uuid uuid, client_address text,
-	feedback_index bigint, score numeric, value numeric, value_decimals integer, tag1 text,
-	tag2 text, is_revoked boolean, created_at text)
+RETURNS TABLE (outcome text, id bigint, feedback_index bigint, score numeric, value numeric,
+	value_decimals integer, created_at text)
 LANGUAGE plpgsql
 SET areg.feedback_is_counted = on
 AS $$
@@ -23,6 +22,7 @@ DECLARE
 	given_at timestamptz;
 	points numeric;
 	normalized_value numeric;
+	tag text;
 BEGIN
 	IF num_nonnulls(given_score, given_value) <> 1 THEN
 		RAISE EXCEPTION 'either a score or a value' USING ERRCODE = 'invalid_parameter_value';
@@ -53,15 +53,13 @@ BEGIN
 				given_score::numeric * 10::numeric ^ scale(given_score::numeric))),
 			coalesce(scale(given_score::numeric), given_decimals, 0), coalesce(given_tag1, ''),
 			coalesce(given_tag2, ''), given_endpoint, given_file_uri, given_file_hash, automatic)
-		RETURNING f.id, f.agent_uuid, f.client_address, areg_shown_score(f.score), f.value,
-			f.value_decimals, f.tag1, f.tag2, f.is_revoked, rfc3339(f.created_at), f.created_at, f.score,
-			f.normalized
-		INTO id, agent_uuid, client_address, score, value, value_decimals, tag1, tag2, is_revoked,
-			created_at, given_at, points, normalized_value;
+		RETURNING f.id, areg_shown_score(f.score), f.value, f.value_decimals, rfc3339(f.created_at),
+			f.created_at, f.score, f.normalized, f.tag1
+		INTO id, score, value, value_decimals, created_at, given_at, points, normalized_value, tag;
 
-		WITH tag AS (
+		WITH counted_tag AS (
 			INSERT INTO erc8004_agent_tags AS t (agent_uuid, tag1, feedback_count, value_sum)
-			VALUES (to_agent, areg_give_feedback.tag1, 1, normalized_value)
+			VALUES (to_agent, tag, 1, normalized_value)
 			ON CONFLICT (agent_uuid, tag1) DO UPDATE SET
 				feedback_count = t.feedback_count + 1, value_sum = t.value_sum + EXCLUDED.value_sum
 		), event AS (
@@ -89,13 +87,17 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION areg_give_feedback(uuid, text, text, text, integer, text, text, text, text, text,
 	boolean) IS
-	'Stores one feedback; outcome: created (and the row), agent_not_found, agent_suspended, agent_not_active, own_agent. Automatic feedback is of this registry, and never refused';
+	'Stores one feedback; outcome: created (and what the caller did not know), agent_not_found, agent_suspended, agent_not_active, own_agent. Automatic feedback is of this registry, and never refused';
 
 -- What comes otherwise, by an import or by hand, is counted by sets. Who sets areg.feedback_is_counted
--- himself is not counted, until areg_rebuild_stats().
+-- himself is not counted, until areg_rebuild_stats(). Asked here, because a condition of the trigger is
+-- read and planned anew for every statement.
 CREATE FUNCTION areg_feedback_inserted() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
+	IF current_setting('areg.feedback_is_counted', true) = 'on' THEN
+		RETURN NULL;
+	END IF;
 	PERFORM FROM erc8004_agent_stats WHERE agent_uuid IN (SELECT agent_uuid FROM new_rows)
 	ORDER BY agent_uuid FOR UPDATE;
 
@@ -151,5 +153,4 @@ BEGIN
 END $$;
 CREATE TRIGGER erc8004_reputation_inserted AFTER INSERT ON erc8004_reputation
 	REFERENCING NEW TABLE AS new_rows
-	FOR EACH STATEMENT WHEN (current_setting('areg.feedback_is_counted', true) IS DISTINCT FROM 'on')
-	EXECUTE FUNCTION areg_feedback_inserted();
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_feedback_inserted();

@@ -1,4 +1,4 @@
--- Undoes 0013. Nothing is lost.
+-- Undoes 0012. Nothing is lost.
 
 DROP INDEX erc8004_validations_summary;
 DROP FUNCTION areg_link_payment(uuid, text, text, text, boolean, boolean);

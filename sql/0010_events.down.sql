@@ -1,4 +1,4 @@
--- Undoes 0011. Destroys the record of what changed.
+-- Undoes 0010. Destroys the record of what changed.
 
 DROP TRIGGER erc8004_validations_events_updated ON erc8004_validations;
 DROP TRIGGER erc8004_validations_events_inserted ON erc8004_validations;

@@ -1,4 +1,4 @@
--- Undoes 0015. What it counted can be counted again.
+-- Undoes 0014. What it counted can be counted again.
 
 DROP INDEX erc8004_validations_answered;
 DROP INDEX erc8004_agent_stats_leaders_amount;

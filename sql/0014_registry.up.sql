@@ -33,7 +33,7 @@ SELECT coalesce(sum(feedback), 0)::bigint AS feedback,
 FROM erc8004_total_changes;
 
 -- Each of these counts the rows that came (argument 1) or went (-1); an UPDATE is both. Feedback
--- that is given is counted by 0016_feedback.
+-- that is given is counted by 0015_feedback.
 CREATE FUNCTION areg_total_feedback() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE

@@ -1,4 +1,4 @@
--- Undoes 0016. Nothing is lost; feedback that is stored from now on is in no statistics.
+-- Undoes 0015. Nothing is lost; feedback that is stored from now on is in no statistics.
 
 DROP TRIGGER erc8004_reputation_inserted ON erc8004_reputation;
 DROP FUNCTION areg_feedback_inserted();

@@ -1,4 +1,4 @@
--- Undoes 0012. Nothing is lost.
+-- Undoes 0011. Nothing is lost.
 
 DROP FUNCTION areg_feedback_summary(uuid, text[], text, text);
 DROP FUNCTION areg_edit_agent(uuid, text, text, text, text, text, text, text, boolean, boolean,

@@ -125,7 +125,7 @@ CREATE TRIGGER erc8004_agent_metadata_events_deleted AFTER DELETE ON erc8004_age
 	REFERENCING OLD TABLE AS changed_rows
 	FOR EACH STATEMENT EXECUTE FUNCTION areg_metadata_changed();
 
--- Feedback that is given is told by 0016_feedback.
+-- Feedback that is given is told by 0015_feedback.
 CREATE FUNCTION areg_feedback_changed() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
