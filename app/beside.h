@@ -11,4 +11,11 @@
  * the process shall end (SIGTERM). Blocks both signals, so that they arrive nowhere else. */
 MUST_CHECK bool beside_wait(int64_t wait_ms);
 
+/* For who waits for other things besides: a descriptor that is readable when one of the two signals
+ * has come; -1 with errno set. */
+MUST_CHECK int beside_signals(void);
+
+/* Takes one of them from there. As beside_wait(). */
+MUST_CHECK bool beside_heed(int signal_fd);
+
 #endif

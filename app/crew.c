@@ -28,15 +28,17 @@ enum {
 	SETTLED_MS = 5000, /* a worker that lived this long did not crash at its start */
 };
 
-static const char *const beside_names[BESIDE] = { "health", "folder", "listener", "reporter" };
+static const char *const beside_names[WRITER] = { "health", "folder", "listener", "reporter" };
 
 /* For people. Copied: 31 bytes at most. */
 static void name_of(const struct crew *crew, size_t at, char name[32])
 {
 	if (at < crew->capacity)
 		snprintf(name, 32, "worker %zu", at + 1);
-	else
+	else if (at < crew_beside(crew, WRITER))
 		snprintf(name, 32, "%s", beside_names[at - crew->capacity]);
+	else
+		snprintf(name, 32, "writer %zu", at - crew_beside(crew, WRITER) + 1);
 }
 
 size_t crew_beside(const struct crew *crew, enum beside which)
@@ -66,6 +68,17 @@ static int make_places(struct crew *crew, size_t capacity)
 	return 0;
 }
 
+static int make_doors(struct crew *crew, size_t count)
+{
+	crew->doors = calloc(count, sizeof *crew->doors);
+	if (crew->doors == NULL && count > 0)
+		return -1;
+	while (crew->door_count < count)
+		if (relay_new(&crew->doors[crew->door_count++]) != 0)
+			return -1;
+	return 0;
+}
+
 int crew_new(struct crew *crew, unsigned number, const struct stage *stage)
 {
 	const struct settings *settings = stage->settings;
@@ -77,6 +90,7 @@ int crew_new(struct crew *crew, unsigned number, const struct stage *stage)
 		.shutdown_timeout_ms = settings->shutdown_timeout_ms,
 		.metrics_fd = metrics_fd(stage->metrics) };
 	if (make_places(crew, capacity_for(settings)) != 0 ||
+		make_doors(crew, (size_t)settings->feedback_writers) != 0 ||
 		board_new(&crew->board, crew->capacity) != 0)
 		return -1;
 	board_want(&crew->board, (size_t)settings->workers);
@@ -84,6 +98,8 @@ int crew_new(struct crew *crew, unsigned number, const struct stage *stage)
 	crew->places[crew_beside(crew, FOLDER)].is_vacant = settings->memcached_servers[0] == '\0';
 	crew->places[crew_beside(crew, HEALTH)].is_vacant = stage->health_fd < 0;
 	crew->places[crew_beside(crew, REPORTER)].is_vacant = stage->reports == NULL;
+	for (size_t i = crew->door_count; i < WRITERS_MOST; i++)
+		crew->places[crew_beside(crew, WRITER) + i].is_vacant = true;
 	return 0;
 }
 
@@ -132,6 +148,11 @@ void crew_hand_over(const struct crew *crew, struct handover_crew *to)
 void crew_free(struct crew *crew)
 {
 	board_free(&crew->board);
+	for (size_t i = 0; i < crew->door_count; i++)
+		relay_close(&crew->doors[i]);
+	free(crew->doors);
+	crew->doors = NULL;
+	crew->door_count = 0;
 	free(crew->places);
 	crew->places = NULL;
 	crew->count = crew->capacity = 0;
@@ -150,7 +171,7 @@ static void take_name(const struct crew *crew, size_t at)
 	prctl(PR_SET_NAME, at < crew->capacity ? "aregd" : title);
 }
 
-static int run_worker(struct crew *crew, size_t at)
+static int run_worker(struct crew *crew, size_t at, struct relay door)
 {
 	const struct stage *stage = crew->stage;
 	bool is_health = at == crew_beside(crew, HEALTH);
@@ -164,19 +185,39 @@ static int run_worker(struct crew *crew, size_t at)
 
 	board_enter(&crew->board, at, BOARD_STARTING);
 	if (!is_health)
-		return worker_run(&worker, stage->listen_fd, stage->relay);
+		return worker_run(&worker, stage->listen_fd, stage->relay, door);
 	close(stage->listen_fd);
 	worker.watch = watch_start(stage->settings, stage->hot->view);
 	return worker.watch == NULL
 		       ? 1
-		       : worker_run(&worker, stage->health_fd, (struct relay){ -1, -1 });
+		       : worker_run(&worker, stage->health_fd, (struct relay){ -1, -1 }, door);
+}
+
+/* In the child: the end of a door that is for the process of that place. Closes all others. */
+static struct relay door_for(struct crew *crew, size_t at)
+{
+	struct relay mine = { -1, -1 };
+
+	for (size_t i = 0; i < crew->door_count; i++) {
+		struct relay *door = &crew->doors[i];
+
+		if (at == crew_beside(crew, WRITER) + i) {
+			mine.take = door->take;
+			door->take = -1;
+		} else if (at < crew->capacity && at % crew->door_count == i) {
+			mine.give = door->give;
+			door->give = -1;
+		}
+		relay_close(door);
+	}
+	return mine;
 }
 
 /* In the child. */
 static _Noreturn void become(struct crew *crew, size_t at, pid_t parent, int ready_fd)
 {
 	const struct stage *stage = crew->stage;
-	struct relay relay = stage->relay;
+	struct relay relay = stage->relay, door;
 
 	/* A master that was killed leaves nobody behind on its socket. */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -186,14 +227,17 @@ static _Noreturn void become(struct crew *crew, size_t at, pid_t parent, int rea
 	take_name(crew, at);
 	if (at >= crew->capacity)
 		relay_close(&relay);
+	door = door_for(crew, at);
 	if (at <= crew_beside(crew, HEALTH))
-		exit(run_worker(crew, at));
+		exit(run_worker(crew, at, door));
 	close(stage->listen_fd);
 	metrics_use_slot(stage->metrics, at);
 	if (at == crew_beside(crew, FOLDER))
 		exit(folder_run(stage->settings, stage->hot->limiter, stage->hot->view, ready_fd));
 	if (at == crew_beside(crew, REPORTER))
 		exit(reporter_run(stage->settings, stage->reports, stage->metrics));
+	if (at >= crew_beside(crew, WRITER))
+		exit(writer_run(stage->settings, stage->metrics, door, ready_fd));
 	exit(listener_run(stage->settings, stage->hot, stage->reports, ready_fd));
 }
 

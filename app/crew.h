@@ -14,11 +14,13 @@
 #include "app/kept.h"
 #include "app/report.h"
 #include "app/settings.h"
+#include "app/writer.h"
 #include "lib/metrics.h"
 #include "lib/router.h"
 
-/* Processes beside the workers, in their order of places. HEALTH has the board's last place. */
-enum beside { HEALTH, FOLDER, LISTENER, REPORTER, BESIDE };
+/* Processes beside the workers, in their order of places. HEALTH has the board's last place; writers come
+ * last, as many as there can be. */
+enum beside { HEALTH, FOLDER, LISTENER, REPORTER, WRITER, BESIDE = WRITER + WRITERS_MOST };
 
 enum { CREW_SPARE = 16 }; /* workers that signals may add to those of the configuration */
 
@@ -54,6 +56,8 @@ struct crew {
 	int request_timeout_ms, shutdown_timeout_ms;
 	struct board board; /* its head is NULL when an earlier program's cannot be read */
 	int metrics_fd;
+	struct relay *doors; /* from workers to each writer; NULL in a crew of an earlier program */
+	size_t door_count;
 	struct crew_place *places;
 	size_t capacity; /* places for workers */
 	size_t count; /* of all */

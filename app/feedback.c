@@ -37,6 +37,46 @@ static const struct db_statement give_feedback = {
 	       "  FROM given",
 };
 
+enum { GIVE_PARAMS = WRITER_PARAMS, GIVEN_COLUMNS = 1 + FEEDBACK_COLUMN_COUNT };
+
+/* The row of give_feedback, of what the writer says and the parameters do. */
+static void compose_given(struct arena *arena, const char *const params[GIVE_PARAMS],
+	const char *const stored[WRITER_VALUES], struct db_rows *rows)
+{
+	const char *const row[GIVEN_COLUMNS] = { "created", stored[0], stored[1], params[1],
+		stored[2], stored[3], stored[4], stored[5], params[5], params[6], "f", stored[6],
+		params[7], params[8], params[9], "f", NULL };
+
+	db_row_of(arena, row, GIVEN_COLUMNS, rows);
+}
+
+/* Stores a feedback: together with that of others where that can be. The transaction of an idempotency
+ * key, and the tag of a request, are the worker's own. */
+static enum db_status store(
+	const struct call *call, const char *const params[GIVE_PARAMS], struct db_rows *rows)
+{
+	struct worker *worker = call->worker;
+	const bool may_be_together =
+		!call->in_transaction && !worker->settings->database_request_ids;
+	const char *stored[WRITER_VALUES], *why;
+	enum db_status status;
+
+	if (may_be_together) {
+		switch (writer_store(&worker->writer, params, call->arena, stored, &status, &why)) {
+		case WRITER_STORED:
+			compose_given(call->arena, params, stored, rows);
+			return DB_OK;
+		case WRITER_FAILED:
+			db_note_failure(worker->db, status, "give_feedback_together",
+				arena_strdup(call->arena, why));
+			return status;
+		case WRITER_ALONE:
+			break;
+		}
+	}
+	return db_run(worker->db, &give_feedback, params, GIVE_PARAMS, call->arena, rows);
+}
+
 struct feedback {
 	const char *agent_uuid;
 	const char *client_address;
@@ -154,14 +194,13 @@ static void give(struct call *call)
 			"client_address is not the wallet of this API key's user.");
 		return;
 	}
-	const char *params[] = { feedback.agent_uuid, feedback.client_address, feedback.score,
-		feedback.value, feedback.value_decimals, feedback.tag1 ? feedback.tag1 : "",
-		feedback.tag2 ? feedback.tag2 : "", feedback.endpoint, feedback.file_uri,
-		feedback.file_hash, call->caller->user_id, call->caller->key_prefix,
-		call->request->id, call->request->client_address };
+	const char *params[GIVE_PARAMS] = { feedback.agent_uuid, feedback.client_address,
+		feedback.score, feedback.value, feedback.value_decimals,
+		feedback.tag1 ? feedback.tag1 : "", feedback.tag2 ? feedback.tag2 : "",
+		feedback.endpoint, feedback.file_uri, feedback.file_hash, call->caller->user_id,
+		call->caller->key_prefix, call->request->id, call->request->client_address };
 	call_changed(call, feedback.agent_uuid);
-	status = db_run(call->worker->db, &give_feedback, params, sizeof params / sizeof params[0],
-		call->arena, &rows);
+	status = store(call, params, &rows);
 	if (status != DB_OK)
 		call_db_failed(call, status);
 	else

@@ -14,7 +14,7 @@
 #include "lib/must_check.h"
 
 enum {
-	HANDOVER_VERSION = 2, /* to be raised with any change below */
+	HANDOVER_VERSION = 3, /* to be raised with any change below */
 	HANDOVER_CREWS = 4, /* generations of which processes are left */
 	HANDOVER_PLACES = 1100, /* processes of a generation */
 	HANDOVER_PATH = 108, /* as sun_path */

@@ -18,11 +18,7 @@
 
 #include "app/board.h"
 #include "lib/must_check.h"
-
-/* Connections that are put into `give` come out of `take`. -1: there is none. */
-struct relay {
-	int give, take;
-};
+#include "lib/relay.h"
 
 enum {
 	KEPT_MOST = 64, /* that a worker keeps */
@@ -40,10 +36,6 @@ struct kept {
 	size_t count;
 	int fds[KEPT_PLACES]; /* `current` is among them unless it is new */
 };
-
-/* 0, or -1 with errno set. */
-MUST_CHECK int relay_new(struct relay *relay);
-void relay_close(struct relay *relay);
 
 /* Makes `listen_fd` non-blocking. `relay` is -1, -1 for a worker without colleagues; `signal_fd` is
  * readable when a signal has come. 0, or -1 with errno set. */

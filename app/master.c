@@ -145,8 +145,8 @@ static bool may_start(const struct master *master, size_t at)
 	/* Two folders would count this host as two. */
 	if (at == crew_beside(crew, FOLDER))
 		return old_beside(master, FOLDER, true) == 0;
-	/* Each generation has its own reports. */
-	if (at == crew_beside(crew, REPORTER))
+	/* Each generation has its own reports, and its own writers. */
+	if (at == crew_beside(crew, REPORTER) || at >= crew_beside(crew, WRITER))
 		return true;
 	if (is_apart(master))
 		return old_workers(master) == 0;
@@ -465,8 +465,9 @@ static void retire_beside(struct master *master)
 		size_t at = crew_beside(crew, LISTENER), folder = crew_beside(crew, FOLDER);
 		size_t reporter = crew_beside(crew, REPORTER);
 
+		/* Writers, too, which come behind it. */
 		if (master->alone_since_ms != 0)
-			crew_signal(crew, reporter, reporter + 1, SIGTERM);
+			crew_signal(crew, reporter, crew->count, SIGTERM);
 		if (crew->has_other_segment && master->alone_since_ms != 0)
 			crew_signal(crew, folder, crew->count, SIGTERM);
 		else if (!crew->has_other_segment && (listener->is_ready || is_late))

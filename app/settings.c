@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "app/progress.h"
+#include "app/writer.h"
 #include "lib/cache.h"
 #include "lib/conf.h"
 #include "lib/json_in.h"
@@ -370,6 +371,8 @@ static const struct conf_key top_keys[] = {
 		.help = "How long a memcached that failed is left alone." },
 	{ "workers", CONF_INT, AT(workers), "4", 1, 1024,
 		.help = "Worker processes; each serves one request at a time." },
+	{ "feedback_writers", CONF_INT, AT(feedback_writers), "1", 0, WRITERS_MOST,
+		.help = "Processes that store what feedback comes at the same time together." },
 	{ "max_requests", CONF_INT64, AT(max_requests), "100000", 0, 1000000000,
 		.help = "Requests after which a worker is replaced; 0 never." },
 	{ "request_timeout", CONF_DURATION, AT(request_timeout_ms), "30s", 100 * MS, 1 * HOUR,

@@ -14,6 +14,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "app/beside.h"
 #include "app/metering.h"
 #include "app/serve.h"
 #include "lib/clock.h"
@@ -117,6 +118,7 @@ struct db_meter worker_db_meter(const struct worker *worker)
 	if (worker->db != NULL)
 		meter = *db_meter(worker->db);
 	replicas_add_meter(worker->replicas, &meter);
+	meter.waited_us += worker->writer.waited_us;
 	return meter;
 }
 
@@ -139,24 +141,10 @@ static void count_log(struct worker *worker, uint64_t *counted)
 	*counted = log_dropped();
 }
 
-static void reopen_log(void)
-{
-	const char *why;
-
-	if (!log_reopen(&why))
-		log_error("cannot reopen the log: %s", why);
-}
-
 /* Takes one signal. */
 static void heed_signal(int signal_fd, struct kept *kept)
 {
-	struct signalfd_siginfo signal;
-
-	if (read(signal_fd, &signal, sizeof signal) != sizeof signal)
-		return;
-	if (signal.ssi_signo == SIGUSR1)
-		reopen_log();
-	else
+	if (!beside_heed(signal_fd))
 		kept_drain(kept, QUEUE_MS);
 }
 
@@ -232,7 +220,7 @@ static bool next_request(struct worker *worker, FCGX_Request *fcgi, int *exit_co
 	}
 }
 
-int worker_run(struct worker *worker, int listen_fd, struct relay relay)
+int worker_run(struct worker *worker, int listen_fd, struct relay relay, struct relay door)
 {
 	const struct settings *settings = worker->settings;
 	struct db_meter counted = { 0 };
@@ -252,6 +240,7 @@ int worker_run(struct worker *worker, int listen_fd, struct relay relay)
 	worker_open(worker);
 	db_wait_with(worker->db, kept_wait, &kept);
 	replicas_wait_with(worker->replicas, kept_wait, &kept);
+	writer_link_open(&worker->writer, door, settings, kept_wait, &kept);
 	arena_on_exhaustion(worker->arena, exhausted, &fcgi);
 	FCGX_Init();
 	FCGX_InitRequest(&fcgi, -1, 0);
@@ -267,6 +256,7 @@ int worker_run(struct worker *worker, int listen_fd, struct relay relay)
 		board_enter(worker->board, worker->place, BOARD_IDLE);
 	}
 	kept_close(&kept);
+	writer_link_close(&worker->writer);
 	worker_close(worker);
 	log_info("worker ends after %lld requests", (long long)served);
 	return exit_code;

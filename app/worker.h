@@ -10,6 +10,7 @@
 #include "app/level2.h"
 #include "app/replicas.h"
 #include "app/settings.h"
+#include "app/writer.h"
 #include "lib/cache.h"
 #include "lib/db.h"
 #include "lib/metrics.h"
@@ -34,6 +35,7 @@ struct worker {
 	struct replicas *replicas; /* NULL: there are none */
 	struct cache *cache;
 	struct level2 level2; /* by that cache */
+	struct writer_link writer; /* stores feedback together with that of others */
 };
 
 /* Makes arena, db, replicas, cache and level2 as the settings say, in whatever program; worker_close() ends
@@ -45,10 +47,11 @@ void worker_close(struct worker *worker);
 struct db_meter worker_db_meter(const struct worker *worker);
 
 /*
- * Serves the listening socket `listen_fd`, together with those that share `relay`, until SIGTERM, until max_requests are served, or until
- * the master is gone; a request that is being served is finished first. Expects a process that was
- * just forked. Returns the process's exit code: 0 for a planned end.
+ * Serves the listening socket `listen_fd`, together with those that share `relay`, until SIGTERM, until
+ * max_requests are served, or until the master is gone; a request that is being served is finished
+ * first. `door` leads to a writer; -1, -1: there is none. Expects a process that was just forked.
+ * Returns the process's exit code: 0 for a planned end.
  */
-int worker_run(struct worker *worker, int listen_fd, struct relay relay);
+int worker_run(struct worker *worker, int listen_fd, struct relay relay, struct relay door);
 
 #endif

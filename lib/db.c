@@ -884,6 +884,33 @@ enum db_status db_wait_notify(struct db *db, int timeout_ms, char *payload, size
 	return DB_OK;
 }
 
+void db_row_of(struct arena *arena, const char *const *values, size_t count, struct db_rows *rows)
+{
+	PGresAttDesc *columns = arena_alloc(arena, count * sizeof *columns);
+	PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+	bool done = result != NULL;
+
+	for (size_t i = 0; i < count; i++)
+		columns[i].name = arena_strdup(arena, "");
+	done = done && PQsetResultAttrs(result, (int)count, columns);
+	for (size_t i = 0; i < count && done; i++) {
+		const int len = values[i] == NULL ? -1 : (int)strlen(values[i]);
+
+		done = PQsetvalue(result, 0, (int)i, (char *)values[i], len) != 0;
+	}
+	if (!done)
+		abort();
+	*rows = (struct db_rows){ result, 1 };
+	arena_defer(arena, clear_result, result);
+}
+
+void db_note_failure(
+	struct db *db, enum db_status status, const char *statement, const char *message)
+{
+	fail(db, status, message);
+	db->error.statement = statement;
+}
+
 void db_tag(struct db *db, const char *tag)
 {
 	copy_line(db->tag, sizeof(db->tag), tag);

@@ -142,6 +142,13 @@ MUST_CHECK enum db_status db_copy_end(struct db *db, const char *failed, size_t 
  */
 void db_tag(struct db *db, const char *tag);
 
+/* One row of these values, as if a statement had answered it; NULL is SQL null. */
+void db_row_of(struct arena *arena, const char *const *values, size_t count, struct db_rows *rows);
+
+/* Notes a failure that another process had with this database: db_last_error() tells it. */
+void db_note_failure(
+	struct db *db, enum db_status status, const char *statement, const char *message);
+
 /* The value of a column, NULL for SQL null. Lives as long as the rows. */
 const char *db_text(const struct db_rows *rows, size_t row, int column);
 /* The same, read as int64 (0 for null) and bool (false for null). */

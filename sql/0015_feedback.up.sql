@@ -154,3 +154,72 @@ END $$;
 CREATE TRIGGER erc8004_reputation_inserted AFTER INSERT ON erc8004_reputation
 	REFERENCING NEW TABLE AS new_rows
 	FOR EACH STATEMENT EXECUTE FUNCTION areg_feedback_inserted();
+
+-- Several feedbacks at once, with their entries in the audit log: a row of arguments for each, as
+-- areg_give_feedback() takes them, then who gave it (user, key prefix), request id and client address.
+-- Stores those that can be stored now, and returns a row for each of them, with its place among the
+-- arguments from 1 on. Not stored is what the agent does not take, and what somebody else is in the way
+-- of: so nobody waits here behind a lock, and there is no order to keep to. The trigger above counts.
+-- An index counts on from the client's last: who holds the statistics is the only one to change that.
+CREATE FUNCTION areg_give_feedback_together(to_agents uuid[], from_clients text[], given_scores text[],
+	given_values text[], given_decimals integer[], given_tag1 text[], given_tag2 text[],
+	given_endpoints text[], given_file_uris text[], given_file_hashes text[], users uuid[], actors text[],
+	request_ids text[], addresses text[])
+RETURNS TABLE (place bigint, id bigint, agent_uuid uuid, feedback_index bigint, score numeric,
+	value numeric, value_decimals integer, created_at text)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+	free uuid[];
+BEGIN
+	free := ARRAY(
+		SELECT a.agent_uuid
+		FROM erc8004_agents a JOIN erc8004_agent_stats s ON s.agent_uuid = a.agent_uuid
+		WHERE a.agent_uuid = ANY (to_agents) AND a.status = 'active'
+		FOR KEY SHARE OF a SKIP LOCKED FOR UPDATE OF s SKIP LOCKED);
+
+	RETURN QUERY
+	WITH item AS MATERIALIZED (
+		SELECT i.*, coalesce(c.last_index, 0) + row_number() OVER
+			(PARTITION BY i.agent_uuid, i.client_address ORDER BY i.place) AS feedback_index
+		FROM unnest(to_agents, from_clients, given_scores, given_values, given_decimals, given_tag1,
+				given_tag2, given_endpoints, given_file_uris, given_file_hashes, users, actors,
+				request_ids, addresses) WITH ORDINALITY
+			AS i (agent_uuid, client_address, score, value, decimals, tag1, tag2, endpoint, file_uri,
+				file_hash, actor_user, actor, request_id, remote_address, place)
+			JOIN erc8004_agents a ON a.agent_uuid = i.agent_uuid
+				AND a.owner_address <> i.client_address
+			LEFT JOIN erc8004_agent_clients c
+				ON c.agent_uuid = i.agent_uuid AND c.client_address = i.client_address
+		WHERE i.agent_uuid = ANY (free)
+	), given AS (
+		INSERT INTO erc8004_reputation AS f (agent_uuid, client_address, feedback_index,
+			has_explicit_score, value, value_decimals, tag1, tag2, endpoint, file_uri, file_hash)
+		SELECT i.agent_uuid, i.client_address, i.feedback_index, i.score IS NOT NULL,
+			coalesce(i.value::numeric,
+				trim_scale(i.score::numeric * 10::numeric ^ scale(i.score::numeric))),
+			coalesce(scale(i.score::numeric), i.decimals, 0), i.tag1, i.tag2, i.endpoint, i.file_uri,
+			i.file_hash
+		FROM item i ORDER BY i.place
+		RETURNING f.id, f.agent_uuid, f.client_address, f.feedback_index, areg_shown_score(f.score) AS score,
+			f.value, f.value_decimals, f.tag1, f.tag2, f.created_at
+	), known AS MATERIALIZED (
+		SELECT g.*, i.place, i.actor_user, i.actor, i.request_id, i.remote_address
+		FROM given g JOIN item i USING (agent_uuid, client_address, feedback_index)
+	), audited AS (
+		INSERT INTO audit_log (actor_user, actor, request_id, client_address, action, subject_type,
+			subject_id, after)
+		SELECT k.actor_user, k.actor, k.request_id, areg_client_address(k.remote_address),
+			'feedback.give', 'feedback', k.id,
+			jsonb_build_object('agent_uuid', k.agent_uuid, 'client_address', k.client_address,
+				'feedback_index', k.feedback_index, 'score', k.score, 'value', k.value,
+				'value_decimals', k.value_decimals, 'tag1', k.tag1, 'tag2', k.tag2)
+		FROM known k ORDER BY k.id
+	)
+	SELECT k.place, k.id, k.agent_uuid, k.feedback_index::bigint, k.score, k.value::numeric,
+		k.value_decimals::integer, rfc3339(k.created_at)
+	FROM known k;
+END $$;
+COMMENT ON FUNCTION areg_give_feedback_together(uuid[], text[], text[], text[], integer[], text[], text[],
+	text[], text[], text[], uuid[], text[], text[], text[]) IS
+	'Stores those of several feedbacks that can be stored at once, and returns what their callers did not know';

@@ -74,7 +74,7 @@ pid_of()
 	head -n 1 "$1/$2.pid"
 }
 
-# The workers that answer: of a bare program, or of areg, whose master has other children too.
+# The processes that answer: of a bare program, or of areg, workers and writers.
 workers_of()
 {
 	local stack=$1 name=$2 pid
@@ -85,7 +85,7 @@ workers_of()
 	fi
 	[ "$name" != nginx ] || return 0
 	for pid in $(children "$(pid_of "$stack" aregd)"); do
-		[ "$(cat "/proc/$pid/comm")" != aregd ] || printf '%s ' "$pid"
+		[[ ! $(cat "/proc/$pid/comm") =~ ^aregd(\ writer.*)?$ ]] || printf '%s ' "$pid"
 	done
 }
 

@@ -1,0 +1,70 @@
+/*
+ * Feedback that several workers have to store at the same time goes to PostgreSQL together. A writer, a
+ * process beside the workers, takes what they have by then, stores it by one statement in one
+ * transaction, and tells each what became of its own: so all of it shares one commit, and what a
+ * statement costs by itself. While that is under way the next lot gathers; nobody waits for company.
+ *
+ * Only what can be stored at once is stored together. A worker stores its own, as ever, when the agent
+ * does not take feedback (it finds out why), when somebody else holds the agent's statistics (it waits
+ * for them, and nobody waits behind it), when anything in the lot is refused, and when there is no
+ * writer.
+ */
+#ifndef AREG_WRITER_H
+#define AREG_WRITER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "app/settings.h"
+#include "lib/arena.h"
+#include "lib/db.h"
+#include "lib/metrics.h"
+#include "lib/relay.h"
+
+enum {
+	WRITERS_MOST = 8, /* of a host */
+	WRITER_PARAMS = 14, /* of a feedback, in the order of areg_give_feedback_together() */
+	WRITER_VALUES =
+		7, /* id, agent_uuid, feedback_index, score, value, value_decimals, created_at */
+};
+
+/* A worker's way to its writer. */
+struct writer_link {
+	struct relay door; /* where the writer takes new links; give -1: there is no writer */
+	int fd; /* -1: there is no link now */
+	bool is_open; /* the writer has said that it is there */
+	int timeout_ms; /* for an answer */
+	db_wait *wait;
+	void *wait_arg;
+	uint64_t waited_us; /* so far */
+};
+
+/* Knocks at the door. While the writer keeps the worker waiting, wait(wait_arg, …) is called, as
+ * db_wait_with() says. */
+void writer_link_open(struct writer_link *link, struct relay door, const struct settings *settings,
+	db_wait *wait, void *wait_arg);
+void writer_link_close(struct writer_link *link);
+
+enum writer_outcome {
+	WRITER_STORED, /* values say what */
+	WRITER_ALONE, /* nothing is stored: the worker is to do it by itself */
+	WRITER_FAILED, /* *status says how, *why what is for the log */
+};
+
+/*
+ * Has one feedback stored, with its entry in the audit log. Values are texts in the arena, NULL for SQL
+ * null. WRITER_FAILED goes with DB_OUTCOME_UNKNOWN, when the writer or its connection went meanwhile,
+ * or with a failure after which nothing is stored.
+ */
+MUST_CHECK enum writer_outcome writer_store(struct writer_link *link,
+	const char *const params[WRITER_PARAMS], struct arena *arena,
+	const char *values[WRITER_VALUES], enum db_status *status, const char **why);
+
+/*
+ * The writer process. After SIGTERM it ends when the last worker has closed its link. Counts its trips
+ * to PostgreSQL. Closes ready_fd once it takes links. Returns the process's exit code.
+ */
+int writer_run(
+	const struct settings *settings, struct metrics *metrics, struct relay door, int ready_fd);
+
+#endif
