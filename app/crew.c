@@ -68,13 +68,10 @@ static int make_places(struct crew *crew, size_t capacity)
 	return 0;
 }
 
-static int make_doors(struct crew *crew, size_t count)
+static int make_doors(struct writer_doors *doors, size_t count)
 {
-	crew->doors = calloc(count, sizeof *crew->doors);
-	if (crew->doors == NULL && count > 0)
-		return -1;
-	while (crew->door_count < count)
-		if (relay_new(&crew->doors[crew->door_count++]) != 0)
+	while (doors->count < count)
+		if (relay_new(&doors->doors[doors->count++]) != 0)
 			return -1;
 	return 0;
 }
@@ -90,7 +87,7 @@ int crew_new(struct crew *crew, unsigned number, const struct stage *stage)
 		.shutdown_timeout_ms = settings->shutdown_timeout_ms,
 		.metrics_fd = metrics_fd(stage->metrics) };
 	if (make_places(crew, capacity_for(settings)) != 0 ||
-		make_doors(crew, (size_t)settings->feedback_writers) != 0 ||
+		make_doors(&crew->doors, (size_t)settings->feedback_writers) != 0 ||
 		board_new(&crew->board, crew->capacity) != 0)
 		return -1;
 	board_want(&crew->board, (size_t)settings->workers);
@@ -98,7 +95,7 @@ int crew_new(struct crew *crew, unsigned number, const struct stage *stage)
 	crew->places[crew_beside(crew, FOLDER)].is_vacant = settings->memcached_servers[0] == '\0';
 	crew->places[crew_beside(crew, HEALTH)].is_vacant = stage->health_fd < 0;
 	crew->places[crew_beside(crew, REPORTER)].is_vacant = stage->reports == NULL;
-	for (size_t i = crew->door_count; i < WRITERS_MOST; i++)
+	for (size_t i = crew->doors.count; i < WRITERS_MOST; i++)
 		crew->places[crew_beside(crew, WRITER) + i].is_vacant = true;
 	return 0;
 }
@@ -148,11 +145,9 @@ void crew_hand_over(const struct crew *crew, struct handover_crew *to)
 void crew_free(struct crew *crew)
 {
 	board_free(&crew->board);
-	for (size_t i = 0; i < crew->door_count; i++)
-		relay_close(&crew->doors[i]);
-	free(crew->doors);
-	crew->doors = NULL;
-	crew->door_count = 0;
+	for (size_t i = 0; i < crew->doors.count; i++)
+		relay_close(&crew->doors.doors[i]);
+	crew->doors.count = 0;
 	free(crew->places);
 	crew->places = NULL;
 	crew->count = crew->capacity = 0;
@@ -171,7 +166,7 @@ static void take_name(const struct crew *crew, size_t at)
 	prctl(PR_SET_NAME, at < crew->capacity ? "aregd" : title);
 }
 
-static int run_worker(struct crew *crew, size_t at, struct relay door)
+static int run_worker(struct crew *crew, size_t at)
 {
 	const struct stage *stage = crew->stage;
 	bool is_health = at == crew_beside(crew, HEALTH);
@@ -185,39 +180,38 @@ static int run_worker(struct crew *crew, size_t at, struct relay door)
 
 	board_enter(&crew->board, at, BOARD_STARTING);
 	if (!is_health)
-		return worker_run(&worker, stage->listen_fd, stage->relay, door);
+		return worker_run(&worker, stage->listen_fd, stage->relay, &crew->doors);
 	close(stage->listen_fd);
 	worker.watch = watch_start(stage->settings, stage->hot->view);
-	return worker.watch == NULL
-		       ? 1
-		       : worker_run(&worker, stage->health_fd, (struct relay){ -1, -1 }, door);
+	return worker.watch == NULL ? 1
+				    : worker_run(&worker, stage->health_fd,
+					      (struct relay){ -1, -1 }, &crew->doors);
 }
 
-/* In the child: the end of a door that is for the process of that place. Closes all others. */
-static struct relay door_for(struct crew *crew, size_t at)
+static void close_end(int *end)
 {
-	struct relay mine = { -1, -1 };
+	close(*end);
+	*end = -1;
+}
 
-	for (size_t i = 0; i < crew->door_count; i++) {
-		struct relay *door = &crew->doors[i];
-
-		if (at == crew_beside(crew, WRITER) + i) {
-			mine.take = door->take;
-			door->take = -1;
-		} else if (at < crew->capacity && at % crew->door_count == i) {
-			mine.give = door->give;
-			door->give = -1;
-		}
-		relay_close(door);
+/* In the child: a worker keeps its ends of all doors, a writer that of its own, others none. */
+static void close_doors(struct crew *crew, size_t at)
+{
+	for (size_t i = 0; i < crew->doors.count; i++) {
+		if (at >= crew->capacity)
+			close_end(&crew->doors.doors[i].give);
+		if (at != crew_beside(crew, WRITER) + i)
+			close_end(&crew->doors.doors[i].take);
 	}
-	return mine;
+	if (at == crew_beside(crew, HEALTH))
+		crew->doors.count = 0;
 }
 
 /* In the child. */
 static _Noreturn void become(struct crew *crew, size_t at, pid_t parent, int ready_fd)
 {
 	const struct stage *stage = crew->stage;
-	struct relay relay = stage->relay, door;
+	struct relay relay = stage->relay;
 
 	/* A master that was killed leaves nobody behind on its socket. */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -227,9 +221,9 @@ static _Noreturn void become(struct crew *crew, size_t at, pid_t parent, int rea
 	take_name(crew, at);
 	if (at >= crew->capacity)
 		relay_close(&relay);
-	door = door_for(crew, at);
+	close_doors(crew, at);
 	if (at <= crew_beside(crew, HEALTH))
-		exit(run_worker(crew, at, door));
+		exit(run_worker(crew, at));
 	close(stage->listen_fd);
 	metrics_use_slot(stage->metrics, at);
 	if (at == crew_beside(crew, FOLDER))
@@ -237,7 +231,8 @@ static _Noreturn void become(struct crew *crew, size_t at, pid_t parent, int rea
 	if (at == crew_beside(crew, REPORTER))
 		exit(reporter_run(stage->settings, stage->reports, stage->metrics));
 	if (at >= crew_beside(crew, WRITER))
-		exit(writer_run(stage->settings, stage->metrics, door, ready_fd));
+		exit(writer_run(stage->settings, stage->metrics,
+			crew->doors.doors[at - crew_beside(crew, WRITER)], ready_fd));
 	exit(listener_run(stage->settings, stage->hot, stage->reports, ready_fd));
 }
 

@@ -56,8 +56,7 @@ struct crew {
 	int request_timeout_ms, shutdown_timeout_ms;
 	struct board board; /* its head is NULL when an earlier program's cannot be read */
 	int metrics_fd;
-	struct relay *doors; /* from workers to each writer; NULL in a crew of an earlier program */
-	size_t door_count;
+	struct writer_doors doors; /* none in a crew of an earlier program */
 	struct crew_place *places;
 	size_t capacity; /* places for workers */
 	size_t count; /* of all */

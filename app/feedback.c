@@ -62,7 +62,8 @@ static enum db_status store(
 	enum db_status status;
 
 	if (may_be_together) {
-		switch (writer_store(&worker->writer, params, call->arena, stored, &status, &why)) {
+		switch (writer_store(
+			&worker->writers, params, call->arena, stored, &status, &why)) {
 		case WRITER_STORED:
 			compose_given(call->arena, params, stored, rows);
 			return DB_OK;

@@ -182,7 +182,7 @@ static _Noreturn void be_worker(struct worker *worker, int fd, pid_t parent)
 	if (getppid() != parent)
 		_exit(1);
 	board_enter(worker->board, 0, BOARD_STARTING);
-	exit(worker_run(worker, fd, (struct relay){ -1, -1 }, (struct relay){ -1, -1 }));
+	exit(worker_run(worker, fd, (struct relay){ -1, -1 }, &(struct writer_doors){ 0 }));
 }
 
 /* Whether a worker comes up, and ends when it is told to. */

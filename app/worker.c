@@ -118,7 +118,7 @@ struct db_meter worker_db_meter(const struct worker *worker)
 	if (worker->db != NULL)
 		meter = *db_meter(worker->db);
 	replicas_add_meter(worker->replicas, &meter);
-	meter.waited_us += worker->writer.waited_us;
+	meter.waited_us += worker->writers.waited_us;
 	return meter;
 }
 
@@ -220,7 +220,8 @@ static bool next_request(struct worker *worker, FCGX_Request *fcgi, int *exit_co
 	}
 }
 
-int worker_run(struct worker *worker, int listen_fd, struct relay relay, struct relay door)
+int worker_run(
+	struct worker *worker, int listen_fd, struct relay relay, const struct writer_doors *doors)
 {
 	const struct settings *settings = worker->settings;
 	struct db_meter counted = { 0 };
@@ -240,7 +241,7 @@ int worker_run(struct worker *worker, int listen_fd, struct relay relay, struct 
 	worker_open(worker);
 	db_wait_with(worker->db, kept_wait, &kept);
 	replicas_wait_with(worker->replicas, kept_wait, &kept);
-	writer_link_open(&worker->writer, door, settings, kept_wait, &kept);
+	writer_links_open(&worker->writers, doors, settings, kept_wait, &kept);
 	arena_on_exhaustion(worker->arena, exhausted, &fcgi);
 	FCGX_Init();
 	FCGX_InitRequest(&fcgi, -1, 0);
@@ -256,7 +257,7 @@ int worker_run(struct worker *worker, int listen_fd, struct relay relay, struct 
 		board_enter(worker->board, worker->place, BOARD_IDLE);
 	}
 	kept_close(&kept);
-	writer_link_close(&worker->writer);
+	writer_links_close(&worker->writers);
 	worker_close(worker);
 	log_info("worker ends after %lld requests", (long long)served);
 	return exit_code;

@@ -35,7 +35,7 @@ struct worker {
 	struct replicas *replicas; /* NULL: there are none */
 	struct cache *cache;
 	struct level2 level2; /* by that cache */
-	struct writer_link writer; /* stores feedback together with that of others */
+	struct writer_links writers; /* store feedback together with that of others */
 };
 
 /* Makes arena, db, replicas, cache and level2 as the settings say, in whatever program; worker_close() ends
@@ -49,9 +49,10 @@ struct db_meter worker_db_meter(const struct worker *worker);
 /*
  * Serves the listening socket `listen_fd`, together with those that share `relay`, until SIGTERM, until
  * max_requests are served, or until the master is gone; a request that is being served is finished
- * first. `door` leads to a writer; -1, -1: there is none. Expects a process that was just forked.
+ * first. `doors` lead to the writers. Expects a process that was just forked.
  * Returns the process's exit code: 0 for a planned end.
  */
-int worker_run(struct worker *worker, int listen_fd, struct relay relay, struct relay door);
+int worker_run(
+	struct worker *worker, int listen_fd, struct relay relay, const struct writer_doors *doors);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -68,46 +69,45 @@ static bool send_message(int fd, const struct buf *message)
 
 /* ---- The worker's side ---- */
 
-static void knock(struct writer_link *link)
+static void knock(struct writer_link *link, struct relay door)
 {
 	int ends[2];
 
-	if (link->door.give < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+	if (link->fd >= 0)
+		close(link->fd);
+	*link = (struct writer_link){ .fd = -1 };
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
 		return;
 	link->fd = ends[0];
-	relay_give(link->door, ends[1]);
+	relay_give(door, ends[1]);
 	close(ends[1]);
 }
 
-void writer_link_open(struct writer_link *link, struct relay door, const struct settings *settings,
-	db_wait *wait, void *wait_arg)
+void writer_links_open(struct writer_links *links, const struct writer_doors *doors,
+	const struct settings *settings, db_wait *wait, void *wait_arg)
 {
 	/* The lot before has to be done first: two statements, and the writer may have to connect. */
-	*link = (struct writer_link){ .door = door,
-		.fd = -1,
+	*links = (struct writer_links){ .doors = *doors,
 		.timeout_ms = settings->database_connect_timeout_ms +
 			      2 * (settings->database_statement_timeout_ms + MARGIN_MS) + MARGIN_MS,
 		.wait = wait,
 		.wait_arg = wait_arg };
-	knock(link);
+	for (size_t i = 0; i < doors->count; i++) {
+		links->links[i].fd = -1;
+		knock(&links->links[i], doors->doors[i]);
+	}
 }
 
-void writer_link_close(struct writer_link *link)
+void writer_links_close(struct writer_links *links)
 {
-	if (link->fd >= 0)
-		close(link->fd);
-	link->fd = -1;
-	link->is_open = false;
+	for (size_t i = 0; i < links->doors.count; i++)
+		if (links->links[i].fd >= 0)
+			close(links->links[i].fd);
+	links->doors.count = 0;
 }
 
-static void knock_again(struct writer_link *link)
-{
-	writer_link_close(link);
-	knock(link);
-}
-
-/* Whether the writer has taken the link. */
-static bool is_open(struct writer_link *link)
+/* Whether the writer has taken the link; if it has gone, knocks for the next time. */
+static bool is_open(struct writer_link *link, struct relay door)
 {
 	char greeting;
 	ssize_t len;
@@ -118,20 +118,31 @@ static bool is_open(struct writer_link *link)
 	if (len == 1)
 		link->is_open = true;
 	else if (len == 0)
-		knock_again(link);
+		knock(link, door);
 	return link->is_open;
 }
 
+/* Of those that have this one of its agents to store. FNV-1a; letter case is not told apart, as in a
+ * UUID. */
+static size_t writer_of(const struct writer_links *links, const char *agent_uuid)
+{
+	uint32_t hash = 2166136261;
+
+	for (; *agent_uuid != '\0'; agent_uuid++)
+		hash = (hash ^ ((unsigned char)*agent_uuid | 0x20)) * 16777619;
+	return hash % links->doors.count;
+}
+
 /* The bytes of the writer's answer; 0 when it is gone or late, with *why. */
-static size_t await_answer(struct writer_link *link, char *message, const char **why)
+static size_t await_answer(struct writer_links *links, int from, char *message, const char **why)
 {
 	const uint64_t begun_us = clock_us();
-	const uint64_t until_us = begun_us + (uint64_t)link->timeout_ms * 1000;
+	const uint64_t until_us = begun_us + (uint64_t)links->timeout_ms * 1000;
 	ssize_t len = 0;
 
 	*why = "the writer has gone";
 	for (;;) {
-		struct pollfd fd = { .fd = link->fd, .events = POLLIN };
+		struct pollfd fd = { .fd = from, .events = POLLIN };
 		const uint64_t now_us = clock_us();
 		int ready;
 
@@ -139,28 +150,34 @@ static size_t await_answer(struct writer_link *link, char *message, const char *
 			*why = "the writer did not answer in time";
 			break;
 		}
-		ready = link->wait(link->wait_arg, &fd, (int)((until_us - now_us + 999) / 1000));
+		ready = links->wait(links->wait_arg, &fd, (int)((until_us - now_us + 999) / 1000));
 		if (ready == 0 || (ready < 0 && errno == EINTR))
 			continue;
-		len = recv(link->fd, message, ANSWER_BYTES, MSG_DONTWAIT);
+		len = recv(from, message, ANSWER_BYTES, MSG_DONTWAIT);
 		if (len < 0 && errno == EAGAIN)
 			continue;
 		break;
 	}
-	link->waited_us += clock_us() - begun_us;
+	links->waited_us += clock_us() - begun_us;
 	return len > 0 ? (size_t)len : 0;
 }
 
-enum writer_outcome writer_store(struct writer_link *link, const char *const params[WRITER_PARAMS],
-	struct arena *arena, const char *values[WRITER_VALUES], enum db_status *status,
-	const char **why)
+enum writer_outcome writer_store(struct writer_links *links,
+	const char *const params[WRITER_PARAMS], struct arena *arena,
+	const char *values[WRITER_VALUES], enum db_status *status, const char **why)
 {
+	struct writer_link *link;
+	struct relay door;
 	const char *failure[2];
 	struct buf message;
 	char *answer;
 	size_t len;
 
-	if (!is_open(link))
+	if (links->doors.count == 0)
+		return WRITER_ALONE;
+	link = &links->links[writer_of(links, params[0])];
+	door = links->doors.doors[link - links->links];
+	if (!is_open(link, door))
 		return WRITER_ALONE;
 	buf_init(&message, arena, 512);
 	buf_putc(&message, GIVE);
@@ -169,11 +186,11 @@ enum writer_outcome writer_store(struct writer_link *link, const char *const par
 	if (message.len > MESSAGE_BYTES)
 		return WRITER_ALONE;
 	if (!send_message(link->fd, &message)) {
-		knock_again(link);
+		knock(link, door);
 		return WRITER_ALONE;
 	}
 	answer = arena_alloc(arena, ANSWER_BYTES);
-	len = await_answer(link, answer, why);
+	len = await_answer(links, link->fd, answer, why);
 	if (len == 1 && *answer == ALONE)
 		return WRITER_ALONE;
 	if (len > 0 && *answer == STORED && take_texts(answer, len, values, WRITER_VALUES))
@@ -183,7 +200,7 @@ enum writer_outcome writer_store(struct writer_link *link, const char *const par
 		*why = failure[1];
 		return WRITER_FAILED;
 	}
-	knock_again(link);
+	knock(link, door);
 	*status = DB_OUTCOME_UNKNOWN;
 	return WRITER_FAILED;
 }

@@ -28,22 +28,30 @@ enum {
 		7, /* id, agent_uuid, feedback_index, score, value, value_decimals, created_at */
 };
 
-/* A worker's way to its writer. */
-struct writer_link {
-	struct relay door; /* where the writer takes new links; give -1: there is no writer */
-	int fd; /* -1: there is no link now */
-	bool is_open; /* the writer has said that it is there */
+/* Where a writer takes links from workers: one end for them, one for it. */
+struct writer_doors {
+	size_t count; /* as many as there are writers */
+	struct relay doors[WRITERS_MOST];
+};
+
+/* A worker's way to the writers. */
+struct writer_links {
+	struct writer_doors doors;
+	struct writer_link {
+		int fd; /* -1: there is no link now */
+		bool is_open; /* the writer has said that it is there */
+	} links[WRITERS_MOST];
 	int timeout_ms; /* for an answer */
 	db_wait *wait;
 	void *wait_arg;
 	uint64_t waited_us; /* so far */
 };
 
-/* Knocks at the door. While the writer keeps the worker waiting, wait(wait_arg, …) is called, as
+/* Knocks at the doors. While a writer keeps the worker waiting, wait(wait_arg, …) is called, as
  * db_wait_with() says. */
-void writer_link_open(struct writer_link *link, struct relay door, const struct settings *settings,
-	db_wait *wait, void *wait_arg);
-void writer_link_close(struct writer_link *link);
+void writer_links_open(struct writer_links *links, const struct writer_doors *doors,
+	const struct settings *settings, db_wait *wait, void *wait_arg);
+void writer_links_close(struct writer_links *links);
 
 enum writer_outcome {
 	WRITER_STORED, /* values say what */
@@ -52,11 +60,12 @@ enum writer_outcome {
 };
 
 /*
- * Has one feedback stored, with its entry in the audit log. Values are texts in the arena, NULL for SQL
+ * Has one feedback stored, with its entry in the audit log, by the writer that stores all of its agent, so
+ * that writers are not in each other's way. Values are texts in the arena, NULL for SQL
  * null. WRITER_FAILED goes with DB_OUTCOME_UNKNOWN, when the writer or its connection went meanwhile,
  * or with a failure after which nothing is stored.
  */
-MUST_CHECK enum writer_outcome writer_store(struct writer_link *link,
+MUST_CHECK enum writer_outcome writer_store(struct writer_links *links,
 	const char *const params[WRITER_PARAMS], struct arena *arena,
 	const char *values[WRITER_VALUES], enum db_status *status, const char **why);
 
