@@ -17,16 +17,7 @@ my $FEEDBACK = '/api/v1/agents/feedback';
 my $areg = Areg::Test->start(workers => 4);
 my $owner = $areg->make_user;
 my ($client, $other) = map { $areg->make_user } 1 .. 2;
-my $agents = 0;
-
-sub new_agent
-{
-	my $answer = $areg->post('/api/v1/agents/register', { owner_address => $owner->{wallet},
-		chain => 'base', registration_file => { name => 'Agent ' . $agents++,
-		description => 'It answers.' } }, { key => $owner->{key} });
-	die $answer->{body} if $answer->{status} != 201;
-	return $answer->{json}{agent_uuid};
-}
+sub new_agent { return $areg->make_agent($owner)->{agent_uuid} }
 
 # Gives feedback and returns its record.
 sub given

@@ -21,16 +21,7 @@ my $E38 = '1' . '0' x 38;
 
 my $areg = Areg::Test->start(workers => 4);
 my $owner = $areg->make_user;
-my $agents = 0;
-
-sub new_agent
-{
-	my $answer = $areg->post('/api/v1/agents/register', { owner_address => $owner->{wallet},
-		chain => 'base', registration_file => { name => 'Agent ' . $agents++,
-		description => 'It answers.' } }, { key => $owner->{key} });
-	die $answer->{body} if $answer->{status} != 201;
-	return $answer->{json};
-}
+sub new_agent { return $areg->make_agent($owner) }
 
 # Stores feedback as an import would: rows {agent, client, index, value, decimals, tag1, tag2,
 # revoked}.

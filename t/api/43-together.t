@@ -11,28 +11,13 @@ use Areg::Test qw(address in_parallel problem_ok wait_until);
 
 use constant WORKERS => 8;
 
-my $GIVE = '/api/v1/agents/feedback';
 my $areg = Areg::Test->start(workers => WORKERS);
 my $owner = $areg->make_user;
 my @clients = map { $areg->make_user } 1 .. WORKERS;
-my $agents = 0;
 
-sub new_agent
-{
-	my $answer = $areg->post('/api/v1/agents/register', { owner_address => $owner->{wallet},
-		chain => 'base', registration_file => { name => 'Agent ' . $agents++,
-		description => 'It answers.' } }, { key => $owner->{key} });
+sub new_agent { return $areg->make_agent($owner)->{agent_uuid} }
 
-	die $answer->{body} if $answer->{status} != 201;
-	return $answer->{json}{agent_uuid};
-}
-
-sub give
-{
-	my ($uuid, $client, %member) = @_;
-	return $areg->post($GIVE, { agent_uuid => $uuid, client_address => $client->{wallet}, %member },
-		{ key => $client->{key} });
-}
+sub give { my @given = @_; return $areg->give_feedback(@given) }
 
 sub writer
 {

@@ -19,14 +19,7 @@ my ($payer, $payee) = (address('payer'), address('payee'));
 my $made = 0;
 
 # Registers an agent and returns its agent_uuid.
-sub new_agent
-{
-	my $answer = $areg->post('/api/v1/agents/register', { owner_address => $owner->{wallet},
-		chain => 'base', registration_file => { name => 'Agent ' . ++$made,
-		description => 'It is paid.' } }, { key => $owner->{key} });
-	die $answer->{body} if $answer->{status} != 201;
-	return $answer->{json}{agent_uuid};
-}
+sub new_agent { return $areg->make_agent($owner, description => 'It is paid.')->{agent_uuid} }
 
 sub payment
 {

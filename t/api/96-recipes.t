@@ -45,11 +45,7 @@ my $number = 0;
 sub new_agent
 {
 	my ($name, $chain) = @_;
-	my $answer = $areg->post('/api/v1/agents/register', { owner_address => $owner->{wallet},
-		chain => $chain || 'base', registration_file => { name => $name,
-		description => 'It answers.' } }, { key => $owner->{key} });
-	die $answer->{body} if $answer->{status} != 201;
-	return $answer->{json}{agent_uuid};
+	return $areg->make_agent($owner, name => $name, chain => $chain)->{agent_uuid};
 }
 
 # Runs a recipe in one language; returns its lines. `in` is the folder to run in.

@@ -598,6 +598,28 @@ sub make_user
 	return { id => $id, wallet => lc $wallet, key => $key };
 }
 
+# make_agent($owner, name => …, chain => …, description => …): registers an agent of this user, on base
+# and with a name of its own unless told, and returns the answer's JSON.
+sub make_agent
+{
+	my ($self, $owner, %option) = @_;
+	my $answer = $self->post('/api/v1/agents/register', { owner_address => $owner->{wallet},
+		chain => $option{chain} || 'base', registration_file => {
+			name => $option{name} // 'Agent ' . ++$self->{agents},
+			description => $option{description} // 'It answers.' } }, { key => $owner->{key} });
+
+	die $answer->{body} if $answer->{status} != 201;
+	return $answer->{json};
+}
+
+# give_feedback($agent_uuid, $client, score => …, …): asks for it as this user, and returns the answer.
+sub give_feedback
+{
+	my ($self, $uuid, $client, %member) = @_;
+	return $self->post('/api/v1/agents/feedback', { agent_uuid => $uuid,
+		client_address => $client->{wallet}, %member }, { key => $client->{key} });
+}
+
 sub _aregctl_or_die
 {
 	my ($self, @arguments) = @_;
