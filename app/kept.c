@@ -200,6 +200,13 @@ static bool has_too_many(struct kept *kept)
 	       board_has_fewer(kept->board, kept->place, kept->count - 1, true);
 }
 
+static bool has_request(int fd)
+{
+	struct pollfd one = { .fd = fd, .events = POLLIN };
+
+	return poll(&one, 1, 0) > 0;
+}
+
 /* Answered, and to be kept by somebody. */
 static void keep(struct kept *kept, int fd)
 {
@@ -213,8 +220,10 @@ static void keep(struct kept *kept, int fd)
 		hold(kept, fd);
 	else if (board_has_fewer(kept->board, kept->place, KEPT_MOST, false))
 		part_with(kept, fd);
-	else
+	else if (!has_request(fd))
 		hang_up(kept, fd);
+	else if (!is_held) /* nginx has sent the next request already: that is served first */
+		hold(kept, fd);
 }
 
 void kept_answered(struct kept *kept, int connection, bool is_kept)
@@ -228,13 +237,6 @@ void kept_answered(struct kept *kept, int connection, bool is_kept)
 		keep(kept, fd);
 	else
 		hang_up(kept, fd);
-}
-
-static bool has_request(int fd)
-{
-	struct pollfd one = { .fd = fd, .events = POLLIN };
-
-	return poll(&one, 1, 0) > 0;
 }
 
 void kept_drain(struct kept *kept, int most_ms)

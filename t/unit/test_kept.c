@@ -273,6 +273,29 @@ static void more_than_anybody_may_keep_is_closed(void **state)
 		close(nginx[i]);
 }
 
+static void what_has_the_next_request_waiting_is_closed_only_after_it(void **state)
+{
+	struct scene *scene = *state;
+	int nginx[KEPT_MOST + 1], connection = -1;
+	char bytes[sizeof request];
+
+	scene->board.places[1].pid = 0;
+	for (int i = 0; i < KEPT_MOST; i++) {
+		nginx[i] = ask(scene);
+		serve(&scene->first, KEPT_NEW_REQUEST);
+	}
+	nginx[KEPT_MOST] = ask(scene);
+	assert_int_equal(kept_next(&scene->first, &connection), KEPT_NEW_REQUEST);
+	assert_int_equal(read(connection, bytes, sizeof bytes), sizeof bytes);
+	assert_int_equal(write(nginx[KEPT_MOST], request, sizeof request), sizeof request);
+	kept_answered(&scene->first, connection, true);
+	assert_false(is_closed(nginx[KEPT_MOST]));
+	assert_int_equal(serve(&scene->first, KEPT_REQUEST), connection);
+	assert_true(is_closed(nginx[KEPT_MOST]));
+	for (int i = 0; i <= KEPT_MOST; i++)
+		close(nginx[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -296,6 +319,9 @@ int main(void)
 			more_than_it_may_keep_is_given_to_who_may, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			more_than_anybody_may_keep_is_closed, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			what_has_the_next_request_waiting_is_closed_only_after_it, set_up,
+			tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
