@@ -58,19 +58,17 @@ static enum db_status store(
 	struct worker *worker = call->worker;
 	const bool may_be_together =
 		!call->in_transaction && !worker->settings->database_request_ids;
-	const char *stored[WRITER_VALUES], *why;
-	enum db_status status;
+	const char *stored[WRITER_VALUES];
+	struct db_error error;
 
 	if (may_be_together) {
-		switch (writer_store(
-			&worker->writers, params, call->arena, stored, &status, &why)) {
+		switch (writer_store(&worker->writers, params, call->arena, stored, &error)) {
 		case WRITER_STORED:
 			compose_given(call->arena, params, stored, rows);
 			return DB_OK;
 		case WRITER_FAILED:
-			db_note_failure(worker->db, status, "give_feedback_together",
-				arena_strdup(call->arena, why));
-			return status;
+			db_note_failure(worker->db, &error);
+			return error.status;
 		case WRITER_ALONE:
 			break;
 		}

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -24,11 +25,20 @@ enum {
 	LINKS_MOST = 1100, /* workers of a generation, and those that just replaced one */
 	MESSAGE_BYTES = 64 * 1024, /* above what the fields of a feedback can hold */
 	ANSWER_BYTES = 1024,
+	FAILURE_TEXTS = 3, /* status, SQLSTATE, message */
 	MARGIN_MS = 1000, /* for db.c to give up first */
 };
 
 /* What a message is: its first byte. */
 enum { HELLO = 'H', GIVE = 'G', STORED = 'S', ALONE = 'A', FAILED = 'F' };
+
+static const struct db_statement store_together = {
+	.name = "give_feedback_together",
+	.effect = DB_CHANGES,
+	.sql = "SELECT place, id, agent_uuid, feedback_index, score, value, value_decimals, created_at"
+	       "  FROM areg_give_feedback_together($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
+	       "       $13, $14)",
+};
 
 /* ---- Messages: a kind, and texts or nulls ---- */
 
@@ -83,13 +93,23 @@ static void knock(struct writer_link *link, struct relay door)
 	close(ends[1]);
 }
 
+/* The lot before has to be done first: two statements, and the writer may have to connect. But the worker
+ * is to give up before the master gives up the worker. */
+static int timeout_ms(const struct settings *settings)
+{
+	const int64_t longest_ms =
+		settings->database_connect_timeout_ms +
+		2 * ((int64_t)settings->database_statement_timeout_ms + MARGIN_MS) + MARGIN_MS;
+	const int64_t patience_ms = settings->request_timeout_ms / 2;
+
+	return (int)(longest_ms < patience_ms ? longest_ms : patience_ms);
+}
+
 void writer_links_open(struct writer_links *links, const struct writer_doors *doors,
 	const struct settings *settings, db_wait *wait, void *wait_arg)
 {
-	/* The lot before has to be done first: two statements, and the writer may have to connect. */
 	*links = (struct writer_links){ .doors = *doors,
-		.timeout_ms = settings->database_connect_timeout_ms +
-			      2 * (settings->database_statement_timeout_ms + MARGIN_MS) + MARGIN_MS,
+		.timeout_ms = timeout_ms(settings),
 		.wait = wait,
 		.wait_arg = wait_arg };
 	for (size_t i = 0; i < doors->count; i++) {
@@ -164,11 +184,11 @@ static size_t await_answer(struct writer_links *links, int from, char *message, 
 
 enum writer_outcome writer_store(struct writer_links *links,
 	const char *const params[WRITER_PARAMS], struct arena *arena,
-	const char *values[WRITER_VALUES], enum db_status *status, const char **why)
+	const char *values[WRITER_VALUES], struct db_error *error)
 {
 	struct writer_link *link;
 	struct relay door;
-	const char *failure[2];
+	const char *failure[FAILURE_TEXTS], *why;
 	struct buf message;
 	char *answer;
 	size_t len;
@@ -190,18 +210,21 @@ enum writer_outcome writer_store(struct writer_links *links,
 		return WRITER_ALONE;
 	}
 	answer = arena_alloc(arena, ANSWER_BYTES);
-	len = await_answer(links, link->fd, answer, why);
+	len = await_answer(links, link->fd, answer, &why);
 	if (len == 1 && *answer == ALONE)
 		return WRITER_ALONE;
 	if (len > 0 && *answer == STORED && take_texts(answer, len, values, WRITER_VALUES))
 		return WRITER_STORED;
-	if (len > 0 && *answer == FAILED && take_texts(answer, len, failure, 2)) {
-		*status = (enum db_status)atoi(failure[0]);
-		*why = failure[1];
+	*error = (struct db_error){ .statement = store_together.name };
+	if (len > 0 && *answer == FAILED && take_texts(answer, len, failure, FAILURE_TEXTS)) {
+		error->status = (enum db_status)atoi(failure[0]);
+		snprintf(error->sqlstate, sizeof error->sqlstate, "%s", failure[1]);
+		snprintf(error->message, sizeof error->message, "%s", failure[2]);
 		return WRITER_FAILED;
 	}
 	knock(link, door);
-	*status = DB_OUTCOME_UNKNOWN;
+	error->status = DB_OUTCOME_UNKNOWN;
+	snprintf(error->message, sizeof error->message, "%s", why);
 	return WRITER_FAILED;
 }
 
@@ -211,14 +234,6 @@ enum writer_outcome writer_store(struct writer_links *links,
 static const char session[] =
 	"SET plan_cache_mode = force_generic_plan; SET random_page_cost = 1.1; SET enable_seqscan = off;"
 	"SET max_parallel_workers_per_gather = 0; SET jit = off;";
-
-static const struct db_statement store_together = {
-	.name = "give_feedback_together",
-	.effect = DB_CHANGES,
-	.sql = "SELECT place, id, agent_uuid, feedback_index, score, value, value_decimals, created_at"
-	       "  FROM areg_give_feedback_together($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
-	       "       $13, $14)",
-};
 
 struct item {
 	int fd; /* of the worker's link */
@@ -317,6 +332,7 @@ static void answer_failed(const struct writer *writer, enum db_status status)
 	buf_init(&message, writer->arena, 256);
 	buf_putc(&message, FAILED);
 	put_text(&message, arena_printf(writer->arena, "%d", (int)status));
+	put_text(&message, db_last_error(writer->db)->sqlstate);
 	put_text(&message, db_last_error(writer->db)->message);
 	for (size_t at = 0; at < writer->item_count; at++)
 		(void)send_message(writer->items[at].fd, &message);
@@ -369,7 +385,8 @@ static int await(struct writer *writer, struct pollfd *fds, int wait_ms)
 }
 
 /* Takes the lot that there is by now, each round from another link on, so that none comes last each
- * time. Links whose workers are gone are closed. */
+ * time. Where the worker has closed its link, it has died, or has told its client that it does not know:
+ * what is left there is not stored any more. */
 static void gather(struct writer *writer, const struct pollfd *fds, size_t from)
 {
 	const size_t count = writer->link_count;
@@ -377,7 +394,8 @@ static void gather(struct writer *writer, const struct pollfd *fds, size_t from)
 	for (size_t i = 0; i < count && writer->item_count < LOT_MOST; i++) {
 		const size_t at = (from + i) % count;
 
-		if (fds[2 + at].revents == 0 || take_item(writer, writer->links[at]))
+		if (fds[2 + at].revents == 0 ||
+			(!(fds[2 + at].revents & POLLHUP) && take_item(writer, writer->links[at])))
 			continue;
 		close(writer->links[at]);
 		writer->links[at] = -1;

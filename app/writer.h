@@ -56,7 +56,7 @@ void writer_links_close(struct writer_links *links);
 enum writer_outcome {
 	WRITER_STORED, /* values say what */
 	WRITER_ALONE, /* nothing is stored: the worker is to do it by itself */
-	WRITER_FAILED, /* *status says how, *why what is for the log */
+	WRITER_FAILED, /* *error says how */
 };
 
 /*
@@ -67,7 +67,7 @@ enum writer_outcome {
  */
 MUST_CHECK enum writer_outcome writer_store(struct writer_links *links,
 	const char *const params[WRITER_PARAMS], struct arena *arena,
-	const char *values[WRITER_VALUES], enum db_status *status, const char **why);
+	const char *values[WRITER_VALUES], struct db_error *error);
 
 /*
  * The writer process. After SIGTERM it ends when the last worker has closed its link. Counts its trips

@@ -904,11 +904,9 @@ void db_row_of(struct arena *arena, const char *const *values, size_t count, str
 	arena_defer(arena, clear_result, result);
 }
 
-void db_note_failure(
-	struct db *db, enum db_status status, const char *statement, const char *message)
+void db_note_failure(struct db *db, const struct db_error *error)
 {
-	fail(db, status, message);
-	db->error.statement = statement;
+	db->error = *error;
 }
 
 void db_tag(struct db *db, const char *tag)

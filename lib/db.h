@@ -146,8 +146,7 @@ void db_tag(struct db *db, const char *tag);
 void db_row_of(struct arena *arena, const char *const *values, size_t count, struct db_rows *rows);
 
 /* Notes a failure that another process had with this database: db_last_error() tells it. */
-void db_note_failure(
-	struct db *db, enum db_status status, const char *statement, const char *message);
+void db_note_failure(struct db *db, const struct db_error *error);
 
 /* The value of a column, NULL for SQL null. Lives as long as the rows. */
 const char *db_text(const struct db_rows *rows, size_t row, int column);

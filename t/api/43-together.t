@@ -273,5 +273,23 @@ subtest 'no writer, and two' => sub {
 	}
 };
 
+subtest 'a writer that hangs is waited for, but not for long' => sub {
+	my $agent = new_agent();
+
+	$areg->stop_server('aregd');
+	$areg->start_server('aregd', set => { database_statement_timeout => '500ms', database_connect_timeout => '200ms' });
+	ok(wait_until(10, sub { give(new_agent(), $clients[0], score => 1); $areg->psql_value(
+		"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'areg writer'") }), 'the writer stores');
+	my $writer = writer();
+	kill STOP => $writer;
+	problem_ok(give($agent, $clients[0], score => 1), 503, 'outcome_unknown');
+	my @answers = in_parallel(WORKERS, sub { give($agent, $clients[$_[0]], score => 2)->{status} });
+	kill CONT => $writer;
+	my $stored = grep { $_ == 201 } @answers;
+	ok(wait_until(10, sub { give(new_agent(), $clients[0], score => 1)->{status} == 201 }), 'it goes on');
+	is($areg->get("/api/v1/agents/$agent/stats")->{json}{total_feedback}, $stored, 'what was given up is not stored later');
+	recount_ok('a hanging writer');
+};
+
 $areg->remove;
 done_testing;

@@ -797,7 +797,7 @@ static void test_sample_and_manual_name_every_key_with_its_default(void **state)
 									   "\n.It Ic %s\n", name)),
 				arena_printf(loading->arena, "The default is\n.Li %s .\n", value)));
 	}
-	assert_int_equal(keys, 31 + 7);
+	assert_int_equal(keys, 32 + 7);
 }
 
 static void test_manual_names_every_variable_of_the_replaced_service(void **state)
