@@ -87,7 +87,7 @@ int crew_new(struct crew *crew, unsigned number, const struct stage *stage)
 		.shutdown_timeout_ms = settings->shutdown_timeout_ms,
 		.metrics_fd = metrics_fd(stage->metrics) };
 	if (make_places(crew, capacity_for(settings)) != 0 ||
-		make_doors(&crew->doors, (size_t)settings->feedback_writers) != 0 ||
+		make_doors(&crew->doors, writers_for(settings)) != 0 ||
 		board_new(&crew->board, crew->capacity) != 0)
 		return -1;
 	board_want(&crew->board, (size_t)settings->workers);

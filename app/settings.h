@@ -51,7 +51,7 @@ struct settings {
 	const char *control_socket; /* path, for aregctl; "" for none */
 	const char *health_socket; /* path, for nginx; "" for none */
 
-	int feedback_writers; /* 0..WRITERS_MOST, see app/writer.h */
+	int feedback_writers; /* at most, 0..WRITERS_MOST; see writers_for() */
 	bool auto_feedback; /* settled payments that are linked to an agent give it feedback */
 
 	const char *log_file; /* path, or "stderr" */

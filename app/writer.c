@@ -40,6 +40,13 @@ static const struct db_statement store_together = {
 	       "       $13, $14)",
 };
 
+size_t writers_for(const struct settings *settings)
+{
+	const int worth = settings->workers / WRITER_WORKERS;
+
+	return (size_t)(worth < settings->feedback_writers ? worth : settings->feedback_writers);
+}
+
 /* ---- Messages: a kind, and texts or nulls ---- */
 
 static void put_text(struct buf *message, const char *text)

@@ -23,10 +23,15 @@
 
 enum {
 	WRITERS_MOST = 8, /* of a host */
+	WRITER_WORKERS =
+		8, /* for each: with fewer, lots are so small that workers are faster alone */
 	WRITER_PARAMS = 14, /* of a feedback, in the order of areg_give_feedback_together() */
 	WRITER_VALUES =
 		7, /* id, agent_uuid, feedback_index, score, value, value_decimals, created_at */
 };
+
+/* How many there are to be. */
+size_t writers_for(const struct settings *settings);
 
 /* Where a writer takes links from workers: one end for them, one for it. */
 struct writer_doors {

@@ -260,17 +260,15 @@ subtest 'PostgreSQL restarts under load' => sub {
 	stored_ok(\@agents, $count, $ids, 'a restart');
 };
 
-subtest 'no writer, and two' => sub {
-	for my $writers (0, 2) {
-		my @agents = map { new_agent() } 1 .. 3;
+subtest 'no writer' => sub {
+	my @agents = map { new_agent() } 1 .. 3;
 
-		$areg->stop_server('aregd');
-		$areg->start_server('aregd', set => { feedback_writers => $writers });
-		is(scalar(map { $areg->pids_named("aregd writer $_") } 1 .. 8), $writers, "feedback_writers = $writers: so many there are");
-		my ($count, $ids) = storm(\@agents, 20, sub { 1 });
-		is_deeply($count, { 201 => 16 * 20 }, 'all are stored');
-		stored_ok(\@agents, $count, $ids, "$writers writers");
-	}
+	$areg->stop_server('aregd');
+	$areg->start_server('aregd', set => { feedback_writers => 0 });
+	is(scalar(() = $areg->pids_named('aregd writer 1')), 0, 'with feedback_writers = 0 there is none');
+	my ($count, $ids) = storm(\@agents, 20, sub { 1 });
+	is_deeply($count, { 201 => 16 * 20 }, 'all are stored');
+	stored_ok(\@agents, $count, $ids, 'no writer');
 };
 
 subtest 'a writer that hangs is waited for, but not for long' => sub {
@@ -292,4 +290,18 @@ subtest 'a writer that hangs is waited for, but not for long' => sub {
 };
 
 $areg->remove;
+
+subtest 'two writers' => sub {
+	$areg = Areg::Test->start(workers => 2 * WORKERS);
+	$owner = $areg->make_user;
+	@clients = map { $areg->make_user } 1 .. WORKERS;
+	my @agents = map { new_agent() } 1 .. 12;
+
+	is(scalar(map { $areg->pids_named("aregd writer $_") } 1 .. 8), 2, 'for every eight workers there is one');
+	my ($count, $ids) = storm(\@agents, 40, sub { 1 });
+	is_deeply($count, { 201 => 16 * 40 }, 'all are stored');
+	stored_ok(\@agents, $count, $ids, 'two writers');
+	is($areg->psql_value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'areg writer'"), 2, 'by both');
+};
+
 done_testing;

@@ -145,7 +145,7 @@ static void test_database_alone_is_enough_and_the_rest_has_defaults(void **state
 	assert_int_equal(settings->cache_timeout_ms, 50);
 	assert_int_equal(settings->cache_retry_ms, 2000);
 	assert_int_equal(settings->workers, 4);
-	assert_int_equal(settings->feedback_writers, 1);
+	assert_int_equal(settings->feedback_writers, 8);
 	assert_int_equal(settings->max_requests, 100000);
 	assert_int_equal(settings->request_timeout_ms, 30000);
 	assert_int_equal(settings->shutdown_timeout_ms, 30000);
@@ -176,7 +176,7 @@ static void test_every_key_is_read_from_the_file(void **state)
 			"database_statement_timeout = 1h\n"
 			"memcached_servers = none\n"
 			"cache_timeout = 1ms\ncache_retry = 1m\n"
-			"workers = 1024\nfeedback_writers = 8\nmax_requests = 0\n"
+			"workers = 1024\nfeedback_writers = 0\nmax_requests = 0\n"
 			"request_timeout = 100ms\nshutdown_timeout = 60m\n"
 			"limit_register = 1 2 3 4\nlimit_feedback = - - - -\n"
 			"limit_payments = 5 6 7 8\nlimit_search = 9  10\t11 12\n"
@@ -202,7 +202,7 @@ static void test_every_key_is_read_from_the_file(void **state)
 	assert_int_equal(settings->cache_timeout_ms, 1);
 	assert_int_equal(settings->cache_retry_ms, 60000);
 	assert_int_equal(settings->workers, 1024);
-	assert_int_equal(settings->feedback_writers, 8);
+	assert_int_equal(settings->feedback_writers, 0);
 	assert_int_equal(settings->max_requests, 0);
 	assert_int_equal(settings->request_timeout_ms, 100);
 	assert_int_equal(settings->shutdown_timeout_ms, 3600000);
