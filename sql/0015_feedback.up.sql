@@ -3,8 +3,10 @@
 
 -- One feedback, as the API gives it. Each statement, expression and trigger costs as much as the row that
 -- it writes, because PostgreSQL sets up each of them anew in every transaction: so this counts what it
--- stores by itself, and tells erc8004_reputation_inserted by a setting, which ends with the call. From
--- one statement to the next by variables: a row that another part of a statement returns costs more.
+-- stores by itself, and tells erc8004_reputation_inserted by a setting, which that trigger takes back.
+-- The setting is assigned, because PERFORM costs a statement, and SET beside the function takes a
+-- superuser. From one statement to the next by variables: a row that another part of a statement
+-- returns costs more.
 -- Locks in the order that 0005_statistics says. The one on the statistics is what hands out
 -- feedback_index: nobody else gives this agent feedback until this transaction ends.
 CREATE FUNCTION areg_give_feedback(to_agent uuid, from_client text, given_score text,
@@ -12,9 +14,7 @@ CREATE FUNCTION areg_give_feedback(to_agent uuid, from_client text, given_score 
 	given_endpoint text, given_file_uri text, given_file_hash text, automatic boolean DEFAULT false)
 RETURNS TABLE (outcome text, id bigint, feedback_index bigint, score numeric, value numeric,
 	value_decimals integer, created_at text)
-LANGUAGE plpgsql
-SET areg.feedback_is_counted = on
-AS $$
+LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
 	client eth_address := from_client;
@@ -23,6 +23,7 @@ DECLARE
 	points numeric;
 	normalized_value numeric;
 	tag text;
+	is_counted text;
 BEGIN
 	IF num_nonnulls(given_score, given_value) <> 1 THEN
 		RAISE EXCEPTION 'either a score or a value' USING ERRCODE = 'invalid_parameter_value';
@@ -45,6 +46,7 @@ BEGIN
 			last_index = c.last_index + 1, active_feedback = c.active_feedback + 1
 		RETURNING c.last_index, (c.active_feedback = 1)::integer INTO feedback_index, is_new;
 
+		is_counted := set_config('areg.feedback_is_counted', 'on', true);
 		INSERT INTO erc8004_reputation AS f (agent_uuid, client_address, feedback_index,
 			has_explicit_score, value, value_decimals, tag1, tag2, endpoint, file_uri, file_hash,
 			is_automatic)
@@ -94,8 +96,11 @@ COMMENT ON FUNCTION areg_give_feedback(uuid, text, text, text, integer, text, te
 -- read and planned anew for every statement.
 CREATE FUNCTION areg_feedback_inserted() RETURNS trigger
 LANGUAGE plpgsql AS $$
+DECLARE
+	is_counted text;
 BEGIN
 	IF current_setting('areg.feedback_is_counted', true) = 'on' THEN
+		is_counted := set_config('areg.feedback_is_counted', 'off', true);
 		RETURN NULL;
 	END IF;
 	PERFORM FROM erc8004_agent_stats WHERE agent_uuid IN (SELECT agent_uuid FROM new_rows)
