@@ -1,6 +1,8 @@
--- Undoes 0003. Destroys all agents.
+-- Undoes 0003. Destroys all agents, and the record of who they belonged to.
 
 DROP TABLE erc8004_agent_metadata;
+DROP FUNCTION areg_track_addresses(uuid[]);
+DROP TABLE erc8004_agent_addresses;
 DROP TABLE erc8004_agents;
 DROP TABLE erc8004_agent_counts;
 DROP TABLE erc8004_agent_counters;

@@ -1,5 +1,5 @@
--- Agents, their on-chain metadata, the counters that agent ids are handed out from, and the number
--- of agents by chain and status.
+-- Agents, the addresses that they belong to or belonged to, their on-chain metadata, the counters that
+-- agent ids are handed out from, and the number of agents by chain and status.
 -- Safe under load: creates only.
 
 CREATE TABLE erc8004_agent_counters (
@@ -104,6 +104,50 @@ CREATE INDEX erc8004_agents_name_trigrams ON erc8004_agents USING gin (lower(nam
 -- Whoever plans a search compares it with as many names, twice: 100 took longer than most searches do.
 ALTER INDEX erc8004_agents_name_trigrams ALTER COLUMN 1 SET STATISTICS 10;
 
+CREATE TABLE erc8004_agent_addresses (
+	agent_uuid uuid NOT NULL REFERENCES erc8004_agents ON DELETE CASCADE,
+	address eth_address NOT NULL,
+	role text COLLATE "C" NOT NULL CONSTRAINT erc8004_agent_addresses_role_known
+		CHECK (role IN ('owner', 'wallet', 'operator')),
+	since timestamptz NOT NULL,
+	until timestamptz,
+	PRIMARY KEY (agent_uuid, address, role, since),
+	CONSTRAINT erc8004_agent_addresses_period CHECK (until >= since)
+);
+COMMENT ON TABLE erc8004_agent_addresses IS
+	'Who is or was owner, agent wallet or operator of an agent, and when; triggers keep owner and wallet';
+COMMENT ON COLUMN erc8004_agent_addresses.since IS
+	'The first moment: created_at of the agent, or when this registry stored the change';
+COMMENT ON COLUMN erc8004_agent_addresses.until IS 'The first moment after the last one; null: still';
+CREATE INDEX erc8004_agent_addresses_address ON erc8004_agent_addresses (address, agent_uuid);
+CREATE UNIQUE INDEX erc8004_agent_addresses_now ON erc8004_agent_addresses (agent_uuid, role)
+	WHERE until IS NULL AND role <> 'operator';
+
+CREATE FUNCTION areg_track_addresses(of_agents uuid[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+	-- The time of the clock, not of the transaction: the row of an agent is changed by one transaction
+	-- after the other, but the later one may have begun first.
+	UPDATE erc8004_agent_addresses d SET until = greatest(d.since, clock_timestamp())
+	FROM erc8004_agents a
+	WHERE d.agent_uuid = ANY (of_agents) AND a.agent_uuid = d.agent_uuid AND d.until IS NULL
+		AND d.address IS DISTINCT FROM
+			CASE d.role WHEN 'owner' THEN a.owner_address WHEN 'wallet' THEN a.agent_wallet
+				ELSE d.address END;
+
+	INSERT INTO erc8004_agent_addresses (agent_uuid, address, role, since)
+	SELECT a.agent_uuid, n.address, n.role,
+		CASE WHEN EXISTS (SELECT FROM erc8004_agent_addresses d WHERE d.agent_uuid = a.agent_uuid)
+			THEN clock_timestamp() ELSE a.created_at END
+	FROM erc8004_agents a CROSS JOIN LATERAL
+		(VALUES ('owner', a.owner_address), ('wallet', a.agent_wallet)) AS n (role, address)
+	WHERE a.agent_uuid = ANY (of_agents) AND n.address IS NOT NULL AND NOT EXISTS (
+		SELECT FROM erc8004_agent_addresses d WHERE d.agent_uuid = a.agent_uuid AND d.role = n.role
+			AND d.until IS NULL);
+END $$;
+COMMENT ON FUNCTION areg_track_addresses(uuid[]) IS
+	'Makes erc8004_agent_addresses say who is owner and wallet of these agents now';
+
 CREATE TABLE erc8004_agent_metadata (
 	agent_uuid uuid NOT NULL REFERENCES erc8004_agents ON DELETE CASCADE,
 	key text COLLATE "C" NOT NULL CONSTRAINT erc8004_agent_metadata_key_valid
@@ -150,6 +194,11 @@ BEGIN
 	INSERT INTO erc8004_agent_counts AS c (chain, status, agents)
 	SELECT chain, status, count(*) FROM new_rows GROUP BY chain, status ORDER BY chain, status
 	ON CONFLICT (chain, status) DO UPDATE SET agents = c.agents + EXCLUDED.agents;
+
+	INSERT INTO erc8004_agent_addresses (agent_uuid, address, role, since)
+	SELECT agent_uuid, owner_address, 'owner', created_at FROM new_rows
+	UNION ALL
+	SELECT agent_uuid, agent_wallet, 'wallet', created_at FROM new_rows WHERE agent_wallet IS NOT NULL;
 	RETURN NULL;
 END $$;
 CREATE TRIGGER erc8004_agents_inserted AFTER INSERT ON erc8004_agents
@@ -158,6 +207,8 @@ CREATE TRIGGER erc8004_agents_inserted AFTER INSERT ON erc8004_agents
 
 CREATE FUNCTION areg_agents_updated() RETURNS trigger
 LANGUAGE plpgsql AS $$
+DECLARE
+	changed uuid[];
 BEGIN
 	INSERT INTO erc8004_agent_counters AS c (chain, registry_address, next_agent_id)
 	SELECT n.chain, n.registry_address, max(n.agent_id) + 1
@@ -166,6 +217,12 @@ BEGIN
 	GROUP BY n.chain, n.registry_address ORDER BY n.chain, n.registry_address
 	ON CONFLICT (chain, registry_address) DO UPDATE SET next_agent_id = EXCLUDED.next_agent_id
 		WHERE c.next_agent_id < EXCLUDED.next_agent_id;
+
+	changed := ARRAY(SELECT agent_uuid FROM new_rows n JOIN old_rows o USING (agent_uuid)
+		WHERE (n.owner_address, n.agent_wallet) IS DISTINCT FROM (o.owner_address, o.agent_wallet));
+	IF cardinality(changed) > 0 THEN
+		PERFORM areg_track_addresses(changed);
+	END IF;
 
 	IF NOT EXISTS (SELECT FROM new_rows n JOIN old_rows o USING (agent_uuid)
 		WHERE n.status <> o.status) THEN

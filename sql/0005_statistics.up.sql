@@ -313,6 +313,8 @@ BEGIN
 	LOCK TABLE erc8004_agents, erc8004_reputation, x402_payments, erc8004_agent_payments
 		IN SHARE ROW EXCLUSIVE MODE;
 
+	PERFORM areg_track_addresses(ARRAY(SELECT agent_uuid FROM erc8004_agents));
+
 	DELETE FROM erc8004_agent_counts;
 	INSERT INTO erc8004_agent_counts (chain, status, agents)
 	SELECT chain, status, count(*) FROM erc8004_agents GROUP BY chain, status;
@@ -372,6 +374,6 @@ BEGIN
 		GROUP BY agent_uuid) AS p USING (agent_uuid);
 END $$;
 COMMENT ON FUNCTION areg_rebuild_stats() IS
-	'Recounts every derived table from the records; writers wait meanwhile. For repair and after a load with triggers off';
+	'Recounts every derived table from the records, and has erc8004_agent_addresses say who owns each agent now; writers wait meanwhile. For repair and after a load with triggers off';
 
 DO $$ BEGIN PERFORM areg_rebuild_stats(); END $$;

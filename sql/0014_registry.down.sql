@@ -8,7 +8,7 @@ DROP FUNCTION areg_rebuild_stats();
 DROP FUNCTION areg_rebuild_totals();
 ALTER FUNCTION areg_rebuild_agent_stats() RENAME TO areg_rebuild_stats;
 COMMENT ON FUNCTION areg_rebuild_stats() IS
-	'Recounts every derived table from the records; writers wait meanwhile. For repair and after a load with triggers off';
+	'Recounts every derived table from the records, and has erc8004_agent_addresses say who owns each agent now; writers wait meanwhile. For repair and after a load with triggers off';
 DROP FUNCTION areg_fold_totals();
 DROP TRIGGER erc8004_validations_truncate ON erc8004_validations;
 DROP TRIGGER erc8004_validations_total_deleted ON erc8004_validations;

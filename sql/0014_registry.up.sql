@@ -145,7 +145,7 @@ BEGIN
 	PERFORM areg_rebuild_lists();
 END $$;
 COMMENT ON FUNCTION areg_rebuild_stats() IS
-	'Recounts every derived table from the records; writers wait meanwhile. For repair and after a load with triggers off';
+	'Recounts every derived table from the records, and has erc8004_agent_addresses say who owns each agent now; writers wait meanwhile. For repair and after a load with triggers off';
 
 DO $$ BEGIN PERFORM areg_rebuild_totals(); END $$;
 

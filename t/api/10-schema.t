@@ -238,6 +238,45 @@ psql(agent_values(agent_id => 5000, source => "'import'"));
 is psql(agent_values() . ' RETURNING agent_id'), 5001, 'an import moves the counter past what it stored';
 psql("DELETE FROM erc8004_agents WHERE agent_id > 30");
 
+# --- whose an agent is and was ---
+# As lines "role address", those of today marked; addresses by their number.
+sub whose {
+	my ($of) = @_;
+	return psql("SELECT role || ' ' || ('x' || right(address, 8))::bit(32)::int || CASE WHEN until IS NULL THEN ' now'"
+		. " ELSE '' END FROM erc8004_agent_addresses WHERE agent_uuid = '$of' ORDER BY role, since");
+}
+my $sold = psql(agent_values(created_at => "'2026-01-02Z'", owner_address => "'" . address(71) . "'") . ' RETURNING agent_uuid');
+is whose($sold), 'owner 71 now', 'an agent without a wallet has an owner';
+is psql("SELECT rfc3339(since) FROM erc8004_agent_addresses WHERE agent_uuid = '$sold'"), '2026-01-02T00:00:00.000000Z',
+	'since it is in the registry';
+psql("UPDATE erc8004_agents SET agent_wallet = '" . address(72) . "' WHERE agent_uuid = '$sold'");
+is whose($sold), "owner 71 now\nwallet 72 now", 'a wallet comes';
+is psql("SELECT now() - since < interval '1 minute' FROM erc8004_agent_addresses WHERE agent_uuid = '$sold' AND role = 'wallet'"), 't', 'from then on';
+my $count = "SELECT count(*) FROM erc8004_agent_addresses WHERE agent_uuid = '$sold'";
+psql("UPDATE erc8004_agents SET name = 'Renamed', status = 'suspended' WHERE agent_uuid = '$sold'");
+is psql($count), 2, 'other changes leave that alone';
+psql("UPDATE erc8004_agents SET owner_address = '" . address($_) . "', agent_wallet = NULL, status = 'active'"
+	. " WHERE agent_uuid = '$sold'") for 73, 71;
+is whose($sold), "owner 71\nowner 73\nowner 71 now\nwallet 72", 'a sale and a sale back are three periods';
+is psql("SELECT count(*) FROM erc8004_agent_addresses a JOIN erc8004_agent_addresses b USING (agent_uuid, role)"
+	. " WHERE agent_uuid = '$sold' AND a.until > b.since AND a.since < b.since"), 0, 'that do not overlap';
+# One that was taken in with a time to come, and changes hands today.
+psql("UPDATE erc8004_agent_addresses SET since = now() + interval '1 day' WHERE agent_uuid = '$sold' AND until IS NULL;"
+	. "UPDATE erc8004_agents SET owner_address = '" . address(74) . "' WHERE agent_uuid = '$sold'");
+like whose($sold), qr/owner 74 now/, 'a clock that went back ends no period before it began';
+psql("SET session_replication_role = replica; UPDATE erc8004_agents SET owner_address = '" . address(75)
+	. "', agent_wallet = '" . address(76) . "' WHERE agent_uuid = '$sold'; RESET session_replication_role;"
+	. 'SELECT areg_rebuild_stats()');
+like whose($sold), qr/owner 75 now\n(?:.*\n)*wallet 76 now/, 'a recount mends what was changed with triggers off';
+psql("DELETE FROM erc8004_agents WHERE agent_uuid = '$sold'");
+is psql($count), 0, 'a deleted agent leaves none';
+is psql("WITH made AS (INSERT INTO erc8004_agents (chain, chain_id, registry_address, agent_id, owner_address, agent_wallet,"
+	. " status, source) SELECT 'base', 8453, '$registry', 6000 + n, '" . address(77) . "', CASE WHEN n % 2 = 0 THEN '" . address(78)
+	. "' END, 'active', 'import' FROM generate_series(1, 6) n RETURNING agent_uuid) SELECT FROM made;"
+	. " SELECT count(*) FILTER (WHERE role = 'owner'), count(*) FILTER (WHERE role = 'wallet') FROM erc8004_agent_addresses"
+	. " WHERE address IN ('" . address(77) . "', '" . address(78) . "')"), "6|3", 'an import brings many at once';
+psql('DELETE FROM erc8004_agents WHERE agent_id > 30');
+
 my $tx = 0;
 sub random_step {
 	my ($worker) = @_;
@@ -285,6 +324,8 @@ sub random_step {
 	return "INSERT INTO erc8004_agent_payments (payment_id, agent_uuid) SELECT p, a FROM (SELECT $payment p, $one a) s"
 		. ' WHERE p IS NOT NULL AND a IS NOT NULL ON CONFLICT DO NOTHING;' if $kind < 93;
 	return "UPDATE erc8004_agents SET status = CASE status WHEN 'active' THEN 'suspended' ELSE 'active' END WHERE agent_uuid = $one;" if $kind < 95;
+	return "UPDATE erc8004_agents SET owner_address = '$client', agent_wallet = nullif('$own', '" . address(1000 * $worker) . "')"
+		. " WHERE agent_uuid = $one;" if $kind < 95.5;
 	return "UPDATE erc8004_agents SET name = 'Agent $value', description = CASE WHEN $value > 50 THEN 'an agent, $status' END,"
 		. " services = (ARRAY['{}', '{mcp}', '{mcp,a2a,mcp}', '{a2a,web}'])[1 + $value % 4]::text[],"
 		. " x402_support = $value % 3 = 0 WHERE agent_uuid = $one;" if $kind < 96;
@@ -330,6 +371,10 @@ for my $table (@derived) {
 	is psql("SELECT count(*) FROM ((SELECT * FROM kept.$table $where EXCEPT SELECT * FROM $table) UNION ALL"
 		. " (SELECT * FROM $table EXCEPT SELECT * FROM kept.$table $where)) AS d"), 0, "$table is what a recount gives";
 }
+is psql(q{SELECT count(*) FROM erc8004_agents a WHERE ARRAY[owner_address, agent_wallet] IS DISTINCT FROM ARRAY(
+	SELECT d.address FROM (VALUES ('owner'), ('wallet')) AS r (role) LEFT JOIN erc8004_agent_addresses d
+	ON d.agent_uuid = a.agent_uuid AND d.role = r.role AND d.until IS NULL ORDER BY r.role)}), 0, 'everybody is known to own what he owns';
+cmp_ok psql('SELECT count(*) FROM erc8004_agent_addresses WHERE until IS NOT NULL'), '>', 5, 'after some changed hands';
 # The recount itself, held against the plainest words for the same numbers.
 is psql(q{SELECT count(*) FROM erc8004_agents a JOIN erc8004_agent_stats s USING (agent_uuid) WHERE
 	(s.total_feedback, s.revoked_feedback, s.unique_clients, s.positive_feedback, s.total_payments, s.total_amount_usdc)
