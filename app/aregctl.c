@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "app/table.h"
+#include "lib/db_reach.h"
 #include "lib/json_in.h"
 
 struct group {
@@ -306,13 +307,15 @@ struct arena *ctl_arena(size_t limit)
 
 void ctl_open_db(struct ctl *ctl, int timeout_ms)
 {
-	struct db_options *options = arena_alloc(ctl->arena, sizeof(*options));
+	ctl_open_db_to_read(ctl, timeout_ms);
+	ctl->db_options.read_write = true;
+}
 
-	options->url = ctl->settings.database_url;
-	options->application_name = "aregctl";
-	options->connect_timeout_ms = ctl->settings.database_connect_timeout_ms;
-	options->statement_timeout_ms = timeout_ms;
-	ctl->db = db_new(options);
+void ctl_open_db_to_read(struct ctl *ctl, int timeout_ms)
+{
+	ctl->db_options = (struct db_options){ ctl->settings.database_url, "aregctl",
+		ctl->settings.database_connect_timeout_ms, timeout_ms, NULL, false };
+	ctl->db = db_new(&ctl->db_options);
 }
 
 enum ctl_exit ctl_db_failed(const struct ctl *ctl, const char *doing)
@@ -329,11 +332,11 @@ enum ctl_exit ctl_db_failed(const struct ctl *ctl, const char *doing)
 	}
 	switch (error->status) {
 	case DB_UNAVAILABLE:
-		ctl_error(
-			"%s: the database cannot be used: %s\n"
-			"         check that PostgreSQL runs and that database_url in %s is right",
+		ctl_error("%s: the database cannot be used: %s\n"
+			  "         %s (configuration: %s)",
 			doing, error->message,
-			ctl->settings.source != NULL ? ctl->settings.source : "the configuration");
+			db_reach_advice(ctl->arena, db_reach(&ctl->db_options), "aregctl ..."),
+			ctl->settings.source != NULL ? ctl->settings.source : "none");
 		return CTL_FAILED;
 	case DB_OUTCOME_UNKNOWN:
 		ctl_error("%s: the connection was lost while the change was being committed: look "

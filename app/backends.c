@@ -5,6 +5,7 @@
 #include "lib/buf.h"
 #include "lib/cache.h"
 #include "lib/db.h"
+#include "lib/db_reach.h"
 
 static const struct db_statement server_version = {
 	.name = "",
@@ -44,7 +45,7 @@ static void check_database(
 {
 	const struct db_options options = { settings->database_url, "areg check",
 		settings->database_connect_timeout_ms, settings->database_statement_timeout_ms,
-		NULL };
+		NULL, true };
 	struct db *db = db_new(&options);
 	struct db_rows rows;
 	long long version = 0;
@@ -85,8 +86,8 @@ static void check_database(
 	goto done;
 failed:
 	report->state = BACKEND_AWAY;
-	report->detail = arena_printf(arena, "%s: check database_url, and that PostgreSQL runs",
-		db_last_error(db)->message);
+	report->detail = arena_printf(arena, "%s: %s", db_last_error(db)->message,
+		db_reach_advice(arena, db_reach(&options), "aregd -t"));
 done:
 	db_free(db);
 }

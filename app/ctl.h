@@ -26,6 +26,7 @@ struct ctl {
 	struct arena *arena; /* lives as long as the program */
 	struct settings settings;
 	struct db *db; /* see ctl_open_db() */
+	struct db_options db_options; /* of that */
 	bool json; /* --json: output is for a program */
 	bool bar; /* a progress bar stands in the terminal's last line */
 	const char *const *operands; /* what is left of the command line */
@@ -83,6 +84,8 @@ struct arena *ctl_arena(size_t limit);
 
 /* Makes ctl->db, for statements of at most `timeout_ms`. Connects when first used. */
 void ctl_open_db(struct ctl *ctl, int timeout_ms);
+/* The same for what changes nothing: a replica will do. */
+void ctl_open_db_to_read(struct ctl *ctl, int timeout_ms);
 
 /* Says what failed and what to do next ("import: the database has not been set up: run aregctl
  * migrate"). Returns CTL_FAILED, or CTL_REFUSED when a constraint was in the way. */

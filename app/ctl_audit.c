@@ -164,7 +164,7 @@ static enum ctl_exit audit_list(struct ctl *ctl, const void *arg)
 		return CTL_USAGE;
 	}
 	params[FILTER_PARAMS] = arena_printf(ctl->arena, "%" PRId64, limit);
-	ctl_open_db(ctl, TIMEOUT_MS);
+	ctl_open_db_to_read(ctl, TIMEOUT_MS);
 	if (db_run(ctl->db, &list_entries, params, FILTER_PARAMS + 1, ctl->arena, &rows) != DB_OK)
 		return ctl_db_failed(ctl, "audit list");
 	ctl_print_rows(ctl, &rows, columns, column_count, "no such entries");
@@ -183,7 +183,7 @@ static enum ctl_exit audit_export(struct ctl *ctl, const void *arg)
 	if (!read_filter(ctl, arg, params))
 		return CTL_USAGE;
 	params[FILTER_PARAMS] = last_id;
-	ctl_open_db(ctl, TIMEOUT_MS);
+	ctl_open_db_to_read(ctl, TIMEOUT_MS);
 	arena = ctl_arena(arena_limit);
 	while ((status = db_run(ctl->db, &export_entries, params, FILTER_PARAMS + 1, arena,
 			&rows)) == DB_OK &&
@@ -770,7 +770,7 @@ static enum ctl_exit audit_verify(struct ctl *ctl, const void *arg)
 	v->shown_us = clock_us();
 	if (values->expect != NULL && !read_expected(v, values->expect))
 		return CTL_USAGE;
-	ctl_open_db(ctl, TIMEOUT_MS);
+	ctl_open_db_to_read(ctl, TIMEOUT_MS);
 	status = read_head(v);
 	if (status != DB_OK)
 		return ctl_db_failed(ctl, "audit verify");

@@ -537,7 +537,7 @@ int listener_run(
 		settings->database_statement_timeout_ms < STATEMENT_MS
 			? settings->database_statement_timeout_ms
 			: STATEMENT_MS,
-		NULL };
+		NULL, true };
 	struct chore chores[] = {
 		{ .name = "resuming events after a restore", .every_ms = 60000, .run = resume },
 		{ .name = "folding totals", .every_ms = 1000, .run = fold },

@@ -77,7 +77,7 @@ struct replicas *replicas_new(const struct settings *settings, struct progress *
 			i + 1);
 		replica->options = (struct db_options){ settings->database_read[i], replica->name,
 			settings->database_read_timeout_ms, settings->database_read_timeout_ms,
-			replicas->session };
+			replicas->session, false };
 		replica->db = db_new(&replica->options);
 	}
 	return replicas;

@@ -58,7 +58,7 @@ static void *look_on(void *arg)
 	struct watch *watch = arg;
 	const struct settings *settings = watch->settings;
 	const struct db_options db_options = { settings->database_url, "areg health", CONNECT_MS,
-		STATEMENT_MS, NULL };
+		STATEMENT_MS, NULL, true };
 	const struct cache_options cache_options = { settings->memcached_servers,
 		settings->cache_timeout_ms, settings->cache_retry_ms, watch->view };
 	struct arena *arena = arena_new(16 * 1024, 16 * 1024 * 1024);

@@ -418,7 +418,7 @@ int writer_run(
 {
 	const struct db_options options = { settings->database_url, "areg writer",
 		settings->database_connect_timeout_ms, settings->database_statement_timeout_ms,
-		session };
+		session, true };
 	struct writer *writer = calloc(1, sizeof *writer);
 	struct pollfd *fds = calloc(2 + LINKS_MOST, sizeof *fds);
 	bool ends = false;

@@ -28,6 +28,7 @@ enum {
 	BACKOFF_MOST_MS = 2000,
 	IDLE_IN_TRANSACTION_MS = 60000, /* longest that our own code may take between statements */
 	TAG_BYTES = 64, /* of application_name: NAMEDATALEN */
+	RENEW_MS = 1000, /* at least between two connections given up for an error of ours */
 	GRACE_MS = 1000, /* for a server's own timeout to arrive before we give it up */
 	COPY_FLUSH_BYTES = 64 * 1024,
 };
@@ -44,6 +45,8 @@ struct db {
 	const struct db_statement *prepared[PREPARED_MAX];
 	size_t prepared_count;
 	bool can_tag; /* set_tag is prepared */
+	bool session_bad; /* the last error may live as long as this connection */
+	int64_t renewed_us; /* when a connection was last given up for an error of ours */
 	bool plans_stale; /* DEALLOCATE ALL is due before the next statement outside a transaction */
 
 	char tag[TAG_BYTES]; /* "" for none, see db_tag() */
@@ -130,27 +133,41 @@ static enum db_status fail(struct db *db, enum db_status status, const char *mes
 	return status;
 }
 
-static enum db_status status_of_sqlstate(const char *state)
+/* The first rule that fits counts. Some errors live as long as the connection: a session that was
+ * read-only when it began stays so, one whose search path or role was wrong keeps them after an
+ * operator has put them right, and what a server process has broken in its own memory stays broken. */
+static enum db_status status_of_sqlstate(const char *state, bool *session_bad)
 {
 	static const struct {
 		const char *prefix;
 		enum db_status status;
+		bool session_bad;
 	} rules[] = {
-		{ "40001", DB_CONFLICT }, /* serialization_failure */
-		{ "40P01", DB_CONFLICT }, /* deadlock_detected */
-		{ "57014", DB_TIMEOUT }, /* query_canceled: statement_timeout */
-		{ "55P03", DB_TIMEOUT }, /* lock_not_available: lock_timeout */
-		{ "22", DB_CALLER }, /* data exception */
-		{ "23", DB_CALLER }, /* integrity constraint violation */
-		{ "57P", DB_UNAVAILABLE }, /* shutdown, crash, starting up */
-		{ "08", DB_UNAVAILABLE }, /* connection exception */
-		{ "53", DB_UNAVAILABLE }, /* out of memory, disk, connections */
-		{ "58030", DB_UNAVAILABLE }, /* io_error */
+		{ "40001", DB_CONFLICT, false }, /* serialization_failure */
+		{ "40P01", DB_CONFLICT, false }, /* deadlock_detected */
+		{ "57014", DB_TIMEOUT, false }, /* query_canceled: statement_timeout */
+		{ "55P03", DB_TIMEOUT, false }, /* lock_not_available: lock_timeout */
+		{ "22", DB_CALLER, false }, /* data exception */
+		{ "23", DB_CALLER, false }, /* integrity constraint violation */
+		{ "57P", DB_UNAVAILABLE, false }, /* shutdown, crash, starting up */
+		{ "08", DB_UNAVAILABLE, false }, /* connection exception */
+		{ "53200", DB_UNAVAILABLE,
+			true }, /* out_of_memory: that process may be the cause */
+		{ "53", DB_UNAVAILABLE, false }, /* out of disk, connections */
+		{ "58030", DB_UNAVAILABLE, false }, /* io_error */
+		{ "25006", DB_UNAVAILABLE, true }, /* read_only_sql_transaction */
+		{ "25", DB_OURS, true }, /* the transaction is not in the state that we think */
+		{ "3", DB_OURS, true }, /* no such schema, cursor, savepoint or role */
+		{ "42", DB_OURS, true }, /* no such object, or no right to it */
+		{ "XX", DB_OURS, true }, /* internal error, data corrupted */
 	};
 
 	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
-		if (strncmp(state, rules[i].prefix, strlen(rules[i].prefix)) == 0)
+		if (strncmp(state, rules[i].prefix, strlen(rules[i].prefix)) == 0) {
+			*session_bad = rules[i].session_bad;
 			return rules[i].status;
+		}
+	*session_bad = false;
 	return DB_OURS;
 }
 
@@ -160,7 +177,7 @@ static void fail_with_result(struct db *db, const PGresult *result)
 	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
 	const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
 
-	fail(db, state ? status_of_sqlstate(state) : DB_UNAVAILABLE,
+	fail(db, state ? status_of_sqlstate(state, &db->session_bad) : DB_UNAVAILABLE,
 		message ? message : PQresultErrorMessage(result));
 	copy_line(db->error.sqlstate, sizeof(db->error.sqlstate), state);
 	copy_line(db->error.constraint, sizeof(db->error.constraint),
@@ -168,8 +185,13 @@ static void fail_with_result(struct db *db, const PGresult *result)
 	copy_line(db->error.column, sizeof(db->error.column),
 		PQresultErrorField(result, PG_DIAG_COLUMN_NAME));
 
+	/* On a replica every change is refused, and that is the fault of who sent it there. */
+	if (strcmp(db->error.sqlstate, "25006") == 0 && !db->options->read_write) {
+		db->error.status = DB_OURS;
+		db->session_bad = false;
+	}
 	/* 0A000 is also "feature not supported": the function tells, messages are translated. */
-	if (strcmp(db->error.sqlstate, "26000") == 0 ||
+	if (strcmp(db->error.sqlstate, "26000") == 0 || strcmp(db->error.sqlstate, "42P05") == 0 ||
 		(strcmp(db->error.sqlstate, "0A000") == 0 && function &&
 			strcmp(function, "RevalidateCachedQuery") == 0))
 		db->plans_stale = true;
@@ -215,7 +237,7 @@ static void disconnect(struct db *db)
 {
 	PQfinish(db->conn);
 	db->conn = NULL;
-	db->dying = false;
+	db->dying = db->session_bad = false;
 	db->prepared_count = 0;
 	db->plans_stale = db->can_tag = false;
 	db->tag_due = db->tag[0] != '\0';
@@ -282,9 +304,12 @@ static bool set_up_session(struct db *db, int64_t deadline_us)
 static bool connect_once(struct db *db)
 {
 	const int64_t deadline_us = now_us() + (int64_t)db->options->connect_timeout_ms * 1000;
-	const char *const keys[] = { "dbname", "application_name", "client_encoding", NULL };
+	const bool read_write = db->options->read_write;
+	/* What comes later stands over what the URL says. */
+	const char *const keys[] = { "dbname", "application_name", "client_encoding",
+		read_write ? "target_session_attrs" : NULL, NULL };
 	const char *const values[] = { db->options->url, db->options->application_name, "UTF8",
-		NULL };
+		read_write ? "read-write" : NULL, NULL };
 	PostgresPollingStatusType state = PGRES_POLLING_WRITING;
 
 	db->conn = PQconnectStartParams(keys, values, 1);
@@ -362,6 +387,23 @@ static bool still_connected(struct db *db)
 		PQisBusy(db->conn); /* parses: a goodbye comes to take_notice() */
 	}
 	return !db->dying && PQstatus(db->conn) == CONNECTION_OK;
+}
+
+/* The server tells along with its answers when it turns read-only (since version 14), so that asking
+ * costs nothing. What a transaction has begun it may end. */
+static bool turned_read_only(const struct db *db)
+{
+	static const char *const settings[] = { "default_transaction_read_only", "in_hot_standby" };
+
+	if (!db->options->read_write || (db->in_transaction && !db->begin_due))
+		return false;
+	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
+		const char *value = PQparameterStatus(db->conn, settings[i]);
+
+		if (value && strcmp(value, "on") == 0)
+			return true;
+	}
+	return false;
 }
 
 static bool is_prepared(const struct db *db, const struct db_statement *statement)
@@ -517,6 +559,9 @@ static enum flow make_trip(struct db *db, struct trip *trip)
 	if (!still_connected(db)) {
 		fail(db, DB_UNAVAILABLE, "the server has closed the connection");
 		flow = FLOW_UNSENT;
+	} else if (turned_read_only(db)) {
+		fail(db, DB_UNAVAILABLE, "the server has turned read-only");
+		flow = FLOW_UNSENT;
 	} else {
 		const int64_t deadline_us = statement_deadline(db);
 
@@ -599,6 +644,31 @@ static enum db_status make_ready(struct db *db)
 	return DB_OK;
 }
 
+/*
+ * Outside a transaction, after a failure: gives the connection up if the error may live as long as it
+ * does. An error of ours does so once a second at most, since a new connection costs more than the
+ * statement that fails. Returns whether it is worth trying again: nothing was changed, and another
+ * server, or the same one meanwhile, may take changes.
+ */
+static bool leave_bad_session(struct db *db)
+{
+	const bool ours = db->error.status == DB_OURS;
+
+	if (!db->session_bad || !db->conn)
+		return false;
+	db->session_bad = false;
+	if (db->plans_stale ||
+		(ours && db->renewed_us && now_us() - db->renewed_us < RENEW_MS * 1000))
+		return false;
+	if (ours)
+		db->renewed_us = now_us();
+	log_event(LOG_LEVEL_WARN, "database connection given up",
+		LOG_TEXT("as", db->options->application_name),
+		LOG_TEXT("reason", db->error.message), LOG_TEXT("sqlstate", db->error.sqlstate));
+	disconnect(db);
+	return !ours;
+}
+
 static void clear_result(void *result)
 {
 	PQclear(result);
@@ -635,13 +705,16 @@ enum db_status db_run(struct db *db, const struct db_statement *statement,
 		bool again;
 		enum flow flow;
 
+		if (!db->in_transaction)
+			db->session_bad = false;
 		trip = (struct trip){
 			.statement = statement, .params = params, .param_count = (int)count
 		};
 		status = try_once(db, &trip, &flow);
 		if (status == DB_OK)
 			break;
-		again = flow == FLOW_UNSENT || status == DB_CONFLICT || db->plans_stale ||
+		again = (!db->in_transaction && leave_bad_session(db)) || flow == FLOW_UNSENT ||
+			status == DB_CONFLICT || db->plans_stale ||
 			(flow == FLOW_LOST && statement->effect == DB_READS);
 		if (!again || db->in_transaction || tries == TRIES)
 			return status;
@@ -659,9 +732,14 @@ enum db_status db_run(struct db *db, const struct db_statement *statement,
 
 enum db_status db_script(struct db *db, const char *sql)
 {
-	const enum db_status status = make_ready(db);
+	enum db_status status = make_ready(db);
 
-	return status == DB_OK ? run_command(db, sql, !db->in_transaction) : status;
+	if (status != DB_OK)
+		return status;
+	status = run_command(db, sql, !db->in_transaction);
+	if (status != DB_OK && !db->in_transaction)
+		leave_bad_session(db);
+	return status;
 }
 
 /* The end of a transaction whose body was content. */
@@ -702,7 +780,7 @@ enum db_status db_transact(struct db *db, db_body *body, void *arg)
 		bool again;
 
 		db->in_transaction = db->begin_due = true;
-		db->transaction_lost = false;
+		db->transaction_lost = db->session_bad = false;
 		db->savepoints = 0;
 		status = body(db, arg);
 		if (status == DB_OK)
@@ -712,6 +790,8 @@ enum db_status db_transact(struct db *db, db_body *body, void *arg)
 		again = status == DB_CONFLICT || (status != DB_OK && db->plans_stale) ||
 			(status == DB_UNAVAILABLE && db->transaction_lost);
 		db->in_transaction = db->begin_due = false;
+		if (status != DB_OK && leave_bad_session(db))
+			again = true;
 		if (status == DB_OK || !again || tries == TRIES)
 			return status;
 		pause_before_retry(db, tries);

@@ -24,6 +24,8 @@ struct db_options {
 	int statement_timeout_ms; /* told to the server, and kept by the client should the
 					 server not answer at all (then a second later) */
 	const char *session; /* more settings of the session, as "SET name = value; …", or NULL */
+	bool read_write; /* only a server that takes changes will do: of several hosts in `url` the
+			    first such is used, and a connection to one that turns read-only is given up */
 };
 
 enum db_status {
@@ -31,7 +33,8 @@ enum db_status {
 	DB_CALLER, /* a constraint or a bad value: the caller's fault, see db_error */
 	DB_CONFLICT, /* serialization failure or deadlock, still so after all tries */
 	DB_TIMEOUT, /* statement or lock timeout, or the server did not answer in time */
-	DB_UNAVAILABLE, /* no connection to be had, shutting down, out of connections or disk */
+	DB_UNAVAILABLE, /* no connection to be had, shutting down, out of connections or disk, or
+			   read-only where read_write was asked for */
 	DB_OUTCOME_UNKNOWN, /* the connection went while a change may have been committed */
 	DB_OURS, /* anything else: a fault in this program or its schema */
 };

@@ -461,7 +461,7 @@ subtest 'a sweep removes what has expired, without a running aregd' => sub {
 
 subtest 'without a database' => sub {
 	$areg->stop_server('postgres');
-	ctl_is(1, qr/check that PostgreSQL runs and that database_url/, qw(user list));
+	ctl_is(1, qr/check that PostgreSQL runs, and the host and port in database_url/, qw(user list));
 	ctl_is(1, qr/check that PostgreSQL runs/, 'import', "$scratch/good.jsonl");
 	ctl_is(1, qr/check that PostgreSQL runs/, 'sweep');
 };

@@ -722,6 +722,135 @@ static void a_url_that_cannot_be_read_is_unavailable_and_says_why(void **state)
 	assert_true(strlen(db_last_error(db)->message) > 10);
 }
 
+/* ---- Errors that live as long as the connection ---- */
+
+static void turn_read_only(struct test_postgres *which, bool on)
+{
+	char sql[200];
+	PGconn *conn = PQconnectdb(which->url);
+
+	snprintf(sql, sizeof(sql), "ALTER SYSTEM %s default_transaction_read_only%s",
+		on ? "SET" : "RESET", on ? " = on" : "");
+	PQclear(PQexec(conn, sql));
+	PQclear(PQexec(conn, "SELECT pg_reload_conf()"));
+	for (int tries = 0;; tries++) {
+		PGconn *fresh = PQconnectdb(which->url);
+		PGresult *result = PQexec(fresh, "SHOW default_transaction_read_only");
+		const bool is_on = strcmp(PQgetvalue(result, 0, 0), "on") == 0;
+
+		PQclear(result);
+		PQfinish(fresh);
+		if (is_on == on)
+			break;
+		assert_true(tries < 500);
+		usleep(10000);
+	}
+	PQfinish(conn);
+}
+
+static void is_well_within_3_s(enum db_effect effect, const char *sql)
+{
+	const int64_t start = now_ms();
+
+	while (run_text(sql, effect) != DB_OK) {
+		assert_true(now_ms() - start < 3000);
+		usleep(20000);
+	}
+}
+
+static enum db_status insert_one(struct db *of, void *arg)
+{
+	static const struct db_statement insert = { "insert_one",
+		"INSERT INTO child (id) VALUES (1)", DB_CHANGES };
+
+	(void)arg;
+	return db_run(of, &insert, NULL, 0, arena, &rows);
+}
+
+static void a_primary_that_turns_read_only_is_unavailable_until_it_is_over(void **state)
+{
+	(void)state;
+	options.read_write = true;
+	assert_int_equal(number("SELECT 1"), 1);
+	turn_read_only(&server, true);
+	assert_int_equal(run_text("INSERT INTO child (id) VALUES (1)", DB_CHANGES), DB_UNAVAILABLE);
+	assert_int_equal(db_transact(db, insert_one, NULL), DB_UNAVAILABLE);
+	assert_int_equal(run_text("SELECT 1", DB_READS), DB_UNAVAILABLE);
+	turn_read_only(&server, false);
+	is_well_within_3_s(DB_CHANGES, "INSERT INTO child (id) VALUES (1)");
+	assert_int_equal(number("SELECT count(*) FROM child"), 1);
+}
+
+static void who_only_reads_hears_that_the_primary_has_turned_read_only(void **state)
+{
+	(void)state;
+	options.read_write = true;
+	assert_int_equal(number("SELECT 1"), 1);
+	turn_read_only(&server, true);
+	(void)run_text("SELECT 1", DB_READS); /* its answer tells */
+	assert_int_equal(run_text("SELECT 1", DB_READS), DB_UNAVAILABLE);
+	assert_non_null(strstr(db_last_error(db)->message, "read-only"));
+	turn_read_only(&server, false);
+	is_well_within_3_s(DB_READS, "SELECT 1");
+}
+
+static void a_reader_goes_on_with_a_read_only_server(void **state)
+{
+	(void)state;
+	turn_read_only(&server, true);
+	assert_int_equal(number("SELECT 1"), 1);
+	assert_int_equal(run_text("INSERT INTO child (id) VALUES (1)", DB_CHANGES), DB_OURS);
+	assert_int_equal(number("SELECT 1"), 1);
+	assert_int_equal(db_meter(db)->reconnects, 0);
+	turn_read_only(&server, false);
+}
+
+static void of_several_servers_the_one_that_takes_changes_is_used(void **state)
+{
+	struct test_postgres other;
+	char url[400];
+
+	(void)state;
+	test_postgres_start(&other, "-c max_connections=8 -c superuser_reserved_connections=0");
+	snprintf(url, sizeof(url), "host=%s,%s user=areg dbname=postgres target_session_attrs=any",
+		other.dir, server.dir);
+	turn_read_only(&other, true);
+	options.url = url;
+	options.read_write = true;
+	assert_int_equal(run_text("INSERT INTO child (id) VALUES (1)", DB_CHANGES), DB_OK);
+
+	/* And the other way round, in the middle of it: the very change goes through. */
+	turn_read_only(&other, false);
+	{
+		PGconn *conn = PQconnectdb(other.url);
+
+		PQclear(PQexec(conn, "CREATE TABLE child (id int)"));
+		PQfinish(conn);
+	}
+	turn_read_only(&server, true);
+	assert_int_equal(run_text("INSERT INTO child (id) VALUES (2)", DB_CHANGES), DB_OK);
+	turn_read_only(&server, false);
+	test_postgres_remove(&other);
+}
+
+static void what_an_operator_puts_right_counts_without_a_restart(void **state)
+{
+	const struct db_statement count = { "count_child", "SELECT count(*) FROM child", DB_READS };
+
+	(void)state;
+	elsewhere("ALTER DATABASE postgres SET search_path = nowhere");
+	assert_int_equal(run(&count), DB_OURS);
+	assert_int_equal(run(&count), DB_OURS);
+	elsewhere("ALTER DATABASE postgres RESET search_path");
+	usleep(1100000); /* one connection a second is given up for it */
+	assert_int_equal(run(&count), DB_OURS);
+	assert_int_equal(run(&count), DB_OK);
+
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(run_text("SELECT nothing FROM nowhere", DB_READS), DB_OURS);
+	assert_true(db_meter(db)->reconnects <= 3);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -760,6 +889,11 @@ int main(void)
 		TEST(a_prepared_statement_that_the_server_lost_or_outgrew_is_prepared_again),
 		TEST(nothing_of_postgresql_goes_to_stderr),
 		TEST(a_url_that_cannot_be_read_is_unavailable_and_says_why),
+		TEST(a_primary_that_turns_read_only_is_unavailable_until_it_is_over),
+		TEST(who_only_reads_hears_that_the_primary_has_turned_read_only),
+		TEST(a_reader_goes_on_with_a_read_only_server),
+		TEST(of_several_servers_the_one_that_takes_changes_is_used),
+		TEST(what_an_operator_puts_right_counts_without_a_restart),
 	};
 	const char *why;
 

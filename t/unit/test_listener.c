@@ -82,7 +82,7 @@ static int set_up_group(void **state)
 		.memcached_servers = "",
 		.database_connect_timeout_ms = 2000,
 		.database_statement_timeout_ms = 5000 };
-	options = (struct db_options){ server.url, "areg test", 2000, 20000, NULL };
+	options = (struct db_options){ server.url, "areg test", 2000, 20000, NULL, true };
 	arena = arena_new(4096, 1 << 20);
 	db = db_new(&options);
 	migrate();

@@ -24,7 +24,7 @@ static int start(void **state)
 {
 	(void)state;
 	test_postgres_start(&server, "");
-	options = (struct db_options){ server.url, "areg test", 2000, 20000, NULL };
+	options = (struct db_options){ server.url, "areg test", 2000, 20000, NULL, true };
 	db = db_new(&options);
 	arena = arena_new(4096, 1 << 20);
 	return 0;
@@ -163,7 +163,7 @@ static void a_doubt_lasts_until_all_that_was_committed_is_required(void **state)
 
 static void a_primary_that_cannot_be_asked_leaves_a_doubt(void **state)
 {
-	const struct db_options nowhere = { "host=/nowhere", "areg test", 100, 100, NULL };
+	const struct db_options nowhere = { "host=/nowhere", "areg test", 100, 100, NULL, true };
 	struct db *away = db_new(&nowhere);
 
 	(void)state;
