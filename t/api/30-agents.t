@@ -8,7 +8,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(address canonical from_json in_parallel json_text problem_ok);
+use Areg::Test qw(address canonical from_json in_parallel json_text problem_ok skip_without);
 
 binmode $_, ':utf8' for Test::More->builder->output, Test::More->builder->failure_output;
 
@@ -427,7 +427,7 @@ subtest 'problems explain themselves' => sub {
 };
 
 SKIP: {
-	skip 'curl with HTTP/2 is not installed', 2
+	skip_without 'curl with HTTP/2 is not installed', 2
 		if (qx{curl --version 2>/dev/null} || '') !~ /^Features:.*\bHTTP2\b/m;
 	my $address = $areg->tls_url . agent($uuid);
 	my $text = qx{curl -sk --http2 -w '\\n%{http_version} %{http_code}' $address};

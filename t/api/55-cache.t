@@ -10,7 +10,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use lib "$FindBin::Bin/../lib";
-use Areg::Test qw(address from_json hash in_parallel problem_ok wait_until);
+use Areg::Test qw(address alive from_json hash in_parallel problem_ok wait_until);
 
 use constant { WORKERS => 8, RETRY => 6 };
 
@@ -492,25 +492,33 @@ subtest 'of 64 clients that miss the same one asks the database' => sub {
 	cmp_ok($grown->{waits} // 0, '>=', WORKERS - 2, 'after waiting, those of them that were first');
 };
 
-subtest 'when the one who asks is killed the others ask' => sub {
+subtest 'when the one who asks is killed another asks, and the rest are told' => sub {
 	my $cold = '/api/v1/agents?q=agent&limit=11';
-	my $lock = hold_agents();
-	my $asking = fork // die "fork: $!\n";
-	if ($asking == 0) {
-		my @statuses = in_parallel(6, sub { $areg->get($cold)->{status} });
-		# Over a connection that was kept, nginx asks another worker.
-		POSIX::_exit((grep { $_ == 502 } @statuses) <= 1 && !(grep { $_ !~ /^(?:200|502)$/ } @statuses) ? 0 : 1);
-	}
-	ok(wait_until(5, sub { waiting_for_lock() }), 'one asks');
-	sleep 0.3;
-	# Its connection belongs to the worker to be killed: the one that is neither idle nor waits for a mutex.
-	my ($victim) = grep { -e "/proc/$_" && wchan($_) !~ /futex/ && is_busy($_) } $areg->worker_pids;
-	kill 'KILL', $victim;
-	print $lock "ROLLBACK;\n";
-	waitpid $asking, 0;
-	is($?, 0, 'its client gets 502 at worst, and all others the answer');
+	my @statuses;
+	my $grown = growth(sub {
+		my $lock = hold_agents();
+		my $asking = fork // die "fork: $!\n";
+		if ($asking == 0) {
+			@statuses = in_parallel(6, sub { $areg->get($cold)->{status} });
+			# Over a connection that was kept, nginx asks another worker.
+			POSIX::_exit((grep { $_ == 502 } @statuses) <= 1 && !(grep { $_ !~ /^(?:200|502)$/ } @statuses) ? 0 : 1);
+		}
+		ok(wait_until(20, sub { waiting_for_lock() == 1 && grep({ wchan($_) =~ /futex/ } $areg->worker_pids) >= 2 }),
+			'one asks the database, and others wait for it');
+		my @victims = grep { asks_the_database($_) } $areg->worker_pids;
+		is(scalar @victims, 1, 'that one is known');
+		kill 'KILL', @victims;
+		ok(wait_until(20, sub { !grep { alive($_) } @victims }), 'and is killed');
+		ok(wait_until(20, sub { grep({ asks_the_database($_) } $areg->worker_pids) == 1 }), 'another one asks, at once');
+		print $lock "ROLLBACK;\n";
+		waitpid $asking, 0;
+		is($?, 0, 'its client gets 502 at worst, and all others the answer');
+	});
+	is($grown->{misses}, 2, 'the database was asked twice, and by nobody else');
 };
 
+# Where in the kernel a process waits: in a mutex, for descriptors (epoll) when it is idle, or for one
+# descriptor (poll), which is PostgreSQL's.
 sub wchan
 {
 	my ($pid) = @_;
@@ -518,13 +526,10 @@ sub wchan
 	return scalar(<$in>) // '';
 }
 
-# Whether a worker is at a request: it does not wait in accept().
-sub is_busy
+sub asks_the_database
 {
 	my ($pid) = @_;
-	open my $in, '<', "/proc/$pid/syscall" or return 0;
-	my ($call) = (<$in> // '') =~ /^(\d+)/;
-	return defined $call && $call != 288;
+	return wchan($pid) =~ /poll_schedule_timeout|do_sys_poll|do_poll/;
 }
 
 # ---- Failures ----

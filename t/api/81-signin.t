@@ -7,10 +7,10 @@ use IPC::Open2;
 use Test::More;
 
 use lib "$FindBin::Bin/../lib";
-use Areg::Test qw(address in_parallel json_text from_json problem_ok root);
+use Areg::Test qw(address in_parallel json_text from_json problem_ok root skip_file_without);
 
 $ENV{NODE_PATH} //= root() . '/contracts/node_modules';
-plan skip_all => 'needs node and viem: npm ci in contracts/'
+skip_file_without 'needs node and viem: npm ci in contracts/'
 	if system(q{node -e 'require("viem/accounts")' >/dev/null 2>&1}) != 0;
 
 # One line of JSON in, one out: {key, message} gives {address, signature, mirrored}, the latter with

@@ -9,7 +9,7 @@ use JSON::PP qw(decode_json);
 use Test::More;
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(root build_dir problem_ok wait_until);
+use Areg::Test qw(root build_dir problem_ok skip_without wait_until);
 
 my $areg = Areg::Test->start(without => [qw(postgres memcached aregd migrate)]);
 
@@ -45,7 +45,7 @@ is($line->{status}, 502, 'each line of it is JSON, with the request id and the s
 ok(!grep({ $_->{uri} eq '/livez' } @lines), 'liveness is not logged');
 
 SKIP: {
-	skip 'openssl is not installed', 4 if system('openssl version >/dev/null 2>&1');
+	skip_without 'openssl is not installed', 4 if system('openssl version >/dev/null 2>&1');
 	my ($port) = $areg->tls_url =~ /(\d+)$/;
 	my $handshake = sub {
 		return scalar `openssl s_client -connect 127.0.0.1:$port @_ </dev/null 2>&1`;

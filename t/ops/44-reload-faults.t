@@ -11,7 +11,7 @@ use Time::HiRes qw(sleep time);
 
 use lib dirname(__FILE__) . '/../lib';
 use Areg::Reload qw(read_file write_file);
-use Areg::Test qw(alive build_dir in_parallel root wait_until);
+use Areg::Test qw(alive build_dir in_parallel root skip_without wait_until);
 
 use constant { WORKERS => 3, AGENTS => '/api/v1/agents', REHEARSAL_S => 20 };
 
@@ -155,7 +155,7 @@ sub other_layout
 my $compiling = meanwhile(sub { return other_layout() ? 'done' : 'no' });
 
 SKIP: {
-	my $hanging = hanging_program() or skip 'nothing to compile with', 20;
+	my $hanging = hanging_program() or skip_without 'nothing to compile with', 20;
 	my @before = $areg->worker_pids;
 	my $generation = $areg->status->{generation};
 
@@ -223,7 +223,7 @@ is($areg->psql_value("SELECT count(*) FROM erc8004_agents WHERE name = 'outlasts
 # ---- another layout of the shared memory ----
 
 SKIP: {
-	$compiling->() eq 'done' or skip 'nothing to compile with', 14;
+	$compiling->() eq 'done' or skip_without 'nothing to compile with', 14;
 	$session = hold("SELECT 'LOCK' FROM erc8004_agents WHERE agent_uuid = '$agent' FOR UPDATE");
 	my $edit = meanwhile(sub { return rename_agent('by the old generation')->{status} . ' ' . name_seen() });
 	ok(wait_until(5, \&busy), 'a worker is at a change');

@@ -9,11 +9,11 @@ use IO::Socket::INET;
 use Test::More;
 
 use lib "$FindBin::Bin/../lib";
-use Areg::Test qw(build_dir root wait_until);
+use Areg::Test qw(build_dir root skip_file_without wait_until);
 
 my $contracts = root() . '/contracts';
 my $bin = "$contracts/node_modules/.bin";
-plan skip_all => 'needs the contracts compiled: make -C contracts build'
+skip_file_without 'needs the contracts compiled: make -C contracts build'
 	if !-x "$bin/anvil" || !-d "$contracts/out";
 
 my $areg = Areg::Test->start(without => ['aregd', 'nginx']);
