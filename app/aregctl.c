@@ -2,10 +2,6 @@
  * aregctl: what an administrator of areg does by hand. Finds the command in the tables of the
  * ctl_*.c files, reads its options and runs it. Manual pages: aregctl(8) and one for each group.
  */
-#ifdef HAVE_CONFIG_H
-#include "config.h"
-#endif
-
 #include "app/ctl.h"
 
 #include <errno.h>

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "app/backends.h"
+#include "app/build.h"
 #include "app/describe.h"
 #include "app/handover.h"
 #include "app/master.h"

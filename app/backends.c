@@ -1,6 +1,7 @@
 /* Connections of its own, closed again: it runs before workers are forked. */
 #include "app/backends.h"
 
+#include "app/build.h"
 #include "app/replicas.h"
 #include "lib/buf.h"
 #include "lib/cache.h"

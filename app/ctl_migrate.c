@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/build.h"
 #include "app/table.h"
 #include "lib/eth.h"
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "app/build.h"
 #include "lib/buf.h"
 #include "lib/eth.h"
 #include "lib/log.h"

@@ -12,19 +12,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "app/build.h"
 #include "app/progress.h"
 #include "app/writer.h"
 #include "lib/cache.h"
 #include "lib/conf.h"
 #include "lib/json_in.h"
-
-#ifndef AREG_CONF_DEFAULT
-#error "the build must define AREG_CONF_DEFAULT, the path of the installed areg.conf"
-#endif
-
-#ifndef AREG_RUN_DIR
-#error "the build must define AREG_RUN_DIR, the folder of sockets"
-#endif
 
 #define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 #define DIGITS "0123456789"
@@ -574,18 +567,11 @@ static void collect_faults(const struct conf *conf, struct settings_faults *faul
 		*to++ = (struct settings_fault){ fault->where, fault->why };
 }
 
-bool settings_load(struct arena *arena, const char *path, struct settings *settings,
-	struct settings_faults *faults)
+static bool settings_read(struct arena *arena, const char *path, bool may_be_absent,
+	struct settings *settings, struct settings_faults *faults)
 {
-	bool may_be_absent = false;
 	struct conf conf;
 
-	if (path == NULL)
-		path = getenv("AREG_CONF");
-	if (path == NULL || *path == '\0') {
-		path = AREG_CONF_DEFAULT;
-		may_be_absent = true;
-	}
 	path = arena_strdup(arena, path);
 	*settings = (struct settings){ .source = path };
 	conf_init(&conf, arena, &schema, settings, path);
@@ -610,6 +596,22 @@ bool settings_load(struct arena *arena, const char *path, struct settings *setti
 	check_chains(&conf, settings->chains);
 	collect_faults(&conf, faults);
 	return faults->count == 0;
+}
+
+bool settings_load(struct arena *arena, const char *path, struct settings *settings,
+	struct settings_faults *faults)
+{
+	if (path == NULL)
+		path = getenv("AREG_CONF");
+	if (path == NULL || *path == '\0')
+		return settings_load_installed(arena, AREG_CONF_DEFAULT, settings, faults);
+	return settings_read(arena, path, false, settings, faults);
+}
+
+bool settings_load_installed(struct arena *arena, const char *path, struct settings *settings,
+	struct settings_faults *faults)
+{
+	return settings_read(arena, path, true, settings, faults);
 }
 
 const struct chain *settings_chain(const struct settings *settings, const char *name)

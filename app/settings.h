@@ -89,6 +89,13 @@ struct settings_faults {
 MUST_CHECK bool settings_load(struct arena *arena, const char *path, struct settings *settings,
 	struct settings_faults *faults);
 
+/*
+ * The same for the file that `path` names, which may be absent when the environment says all that is
+ * required. settings_load() passes the installed default; a test passes a path where no file is.
+ */
+MUST_CHECK bool settings_load_installed(struct arena *arena, const char *path,
+	struct settings *settings, struct settings_faults *faults);
+
 /* The chain of that name or alias (letter case counts), or NULL. */
 const struct chain *settings_chain(const struct settings *settings, const char *name);
 

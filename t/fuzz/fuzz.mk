@@ -1,5 +1,5 @@
 # Builds the fuzz targets with clang and its sanitizers, in the folder that make runs in. For
-# t/fuzz/run: make -f ROOT/t/fuzz/fuzz.mk ROOT=… CC=clang-14
+# t/fuzz/run: make -f ROOT/t/fuzz/fuzz.mk ROOT=… CC=clang
 
 TARGETS = $(patsubst $(ROOT)/t/fuzz/%.c,%,$(wildcard $(ROOT)/t/fuzz/fuzz_*.c))
 # All of both libraries; the linker takes what a target needs. What is left out is of programs.
@@ -12,14 +12,19 @@ OBJECTS = $(patsubst $(ROOT)/%.c,%.o,$(SOURCES))
 PACKAGES = fcgi libpq libmemcached json-c libcrypto zlib libsecp256k1 libcurl
 SANITIZERS = address,undefined
 CFLAGS = -std=gnu11 -D_GNU_SOURCE -O1 -g -fno-omit-frame-pointer -Wall -Wextra -Wshadow \
-	-Wno-gnu -I$(ROOT) -DAREG_CONF_DEFAULT='"/nonexistent/areg.conf"' -DAREG_SQL_DIR='"/nonexistent"' \
-	-DAREG_RUN_DIR='"/nonexistent"' -DAREG_SCHEMA_VERSION=0 -DPACKAGE_VERSION='"fuzz"' -MMD -MP \
+	-Wno-gnu -I$(ROOT) -I. -DPACKAGE_VERSION='"fuzz"' -MMD -MP \
 	-fno-sanitize-recover=all $(shell pkg-config --cflags $(PACKAGES))
 LIBS = $(shell pkg-config --libs $(PACKAGES)) -lm
 
 all: $(TARGETS)
 
-$(OBJECTS) $(TARGETS:%=t/fuzz/%.o): %.o: $(ROOT)/%.c
+# In place of what make writes in a build, as no program is configured here.
+app/build.h:
+	@mkdir -p $(@D)
+	printf '#define AREG_%s\n' 'CONF_DEFAULT "/nonexistent/areg.conf"' 'SQL_DIR "/nonexistent"' \
+		'RUN_DIR "/nonexistent"' 'SCHEMA_VERSION 0' >$@
+
+$(OBJECTS) $(TARGETS:%=t/fuzz/%.o): %.o: $(ROOT)/%.c | app/build.h
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fsanitize=fuzzer-no-link,$(SANITIZERS) -c -o $@ $<
 
