@@ -66,28 +66,29 @@ static const struct db_statement register_agent = {
 	       "    INSERT INTO erc8004_agents (agent_uuid, agent_id, chain, chain_id,"
 	       "        registry_address, owner_address, agent_wallet, token_uri, status, source,"
 	       "        registration_file, registration_digest, name, description, image,"
-	       "        x402_support, file_active, services, skills, domains, supported_trust)"
+	       "        shown_services, x402_support, file_active, services, skills, domains,"
+	       "        supported_trust)"
 	       "    SELECT $1::uuid, number.agent_id, $2, $3::bigint, $4, $5, $5, $8, 'active',"
-	       "        'api', $6::json, decode($7, 'hex'), $9, $10, $11, $12::boolean,"
-	       "        $13::boolean, $14::text[], $15::text[], $16::text[], $17::text[]"
+	       "        'api', $6::json, decode($7, 'hex'), $9, $10, $11, $12::json, $13::boolean,"
+	       "        $14::boolean, $15::text[], $16::text[], $17::text[], $18::text[]"
 	       "      FROM number"
 	       "    RETURNING *"
 	       "), metadata AS ("
 	       "    INSERT INTO erc8004_agent_metadata (agent_uuid, key, value)"
 	       "    SELECT a.agent_uuid, m.key, convert_to(m.value, 'UTF8')"
-	       "      FROM a, unnest($18::text[], $19::text[]) AS m (key, value)"
+	       "      FROM a, unnest($19::text[], $20::text[]) AS m (key, value)"
 	       "), audited AS ("
 	       "    INSERT INTO audit_log (actor_user, actor, request_id, client_address, action,"
 	       "        subject_type, subject_id, after)"
-	       "    SELECT $20::uuid, $21, $22, areg_client_address($23), 'agent.register', 'agent', a.agent_uuid,"
+	       "    SELECT $21::uuid, $22, $23, areg_client_address($24), 'agent.register', 'agent', a.agent_uuid,"
 	       "        jsonb_build_object('chain', a.chain, 'agent_id', a.agent_id,"
 	       "            'owner_address', a.owner_address, 'name', a.name,"
-	       "            'registration_digest', $7, 'metadata_keys', to_jsonb($18::text[]))"
+	       "            'registration_digest', $7, 'metadata_keys', to_jsonb($19::text[]))"
 	       "      FROM a"
 	       ")"
 	       "SELECT duplicate.agent_uuid, " AGENT_COLUMNS ","
 	       "       coalesce((SELECT json_object_agg(m.key, m.value ORDER BY m.key)"
-	       "                   FROM unnest($18::text[], $19::text[]) AS m (key, value)), '{}')"
+	       "                   FROM unnest($19::text[], $20::text[]) AS m (key, value)), '{}')"
 	       "  FROM (SELECT) AS one LEFT JOIN duplicate ON true LEFT JOIN a ON true",
 };
 
@@ -249,6 +250,7 @@ static enum db_status store(struct call *call, const struct registration *regist
 		file->name,
 		file->description,
 		file->image,
+		file->shown_services,
 		file->x402_support,
 		file->active,
 		db_array(arena, file->services, file->service_count),

@@ -12,11 +12,11 @@ static const struct db_statement edit_agent = {
 	.effect = DB_CHANGES,
 	.sql = "WITH edited AS ("
 	       "    SELECT * FROM areg_edit_agent($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
-	       "        $13, $14, $15, $16)"
+	       "        $13, $14, $15, $16, $17)"
 	       "), audited AS ("
 	       "    INSERT INTO audit_log (actor_user, actor, request_id, client_address, action,"
 	       "        subject_type, subject_id, before, after)"
-	       "    SELECT $17::uuid, $18, $19, areg_client_address($20),"
+	       "    SELECT $18::uuid, $19, $20, areg_client_address($21),"
 	       "        CASE WHEN after ? 'status' THEN 'agent.revoke' ELSE 'agent.update' END,"
 	       "        'agent', (agent).agent_uuid, before, after"
 	       "      FROM edited WHERE outcome = 'edited'"
@@ -65,6 +65,7 @@ static enum db_status store(struct call *call, const char *agent_uuid, const str
 		file->name,
 		file->description,
 		file->image,
+		file->shown_services,
 		file->x402_support,
 		file->active,
 		db_array(arena, file->services, file->service_count),

@@ -179,7 +179,7 @@ static void check_metadata(struct reading *reading, struct json_object *metadata
 
 void import_put_file(struct buf *row, struct arena *arena, const struct json_text *text)
 {
-	struct regfile file = { .text = NULL };
+	struct regfile file = { .shown_services = "[]" };
 	struct faults off;
 
 	faults_init(&off, arena);
@@ -191,6 +191,7 @@ void import_put_file(struct buf *row, struct arena *arena, const struct json_tex
 	put_column(row, file.name);
 	put_column(row, file.description);
 	put_column(row, file.image);
+	put_column(row, file.shown_services);
 	put_column(row, file.x402_support);
 	put_column(row, file.active);
 	put_column(row, db_array(arena, file.services, file.service_count));

@@ -17,9 +17,10 @@ static const char make_staging[] =
 	" chain text COLLATE \"C\", chain_id bigint, registry_address text COLLATE \"C\","
 	" agent_id numeric, owner_address text, agent_wallet text, token_uri text, status text,"
 	" registration_file json, registration_digest bytea, conformance json, name text,"
-	" description text, image text, x402_support boolean, file_active boolean,"
-	" services text[], skills text[], domains text[], supported_trust text[], tx_hash text,"
-	" registered_block bigint, created_at timestamptz, metadata json"
+	" description text, image text, shown_services json, x402_support boolean,"
+	" file_active boolean, services text[], skills text[], domains text[],"
+	" supported_trust text[], tx_hash text, registered_block bigint, created_at timestamptz,"
+	" metadata json"
 	") ON COMMIT DELETE ROWS;"
 	"CREATE TEMP TABLE IF NOT EXISTS import_feedback ("
 	" line bigint NOT NULL, chain text COLLATE \"C\", registry_address text COLLATE \"C\","
@@ -51,8 +52,8 @@ static const char make_staging[] =
 static const char copy_agents[] =
 	"COPY import_agents (line, chain, chain_id, registry_address, agent_id, owner_address,"
 	" agent_wallet, token_uri, status, registration_file, registration_digest, conformance,"
-	" name, description, image, x402_support, file_active, services, skills, domains,"
-	" supported_trust, tx_hash, registered_block, created_at, metadata) FROM STDIN";
+	" name, description, image, shown_services, x402_support, file_active, services, skills,"
+	" domains, supported_trust, tx_hash, registered_block, created_at, metadata) FROM STDIN";
 
 /* A registration through the API takes the counter first and inserts then; in the other order the
  * two could wait for each other. */
@@ -71,14 +72,14 @@ static const struct db_statement insert_agents = {
 	.name = "import_agents",
 	.sql = "INSERT INTO erc8004_agents (agent_uuid, chain, chain_id, registry_address, agent_id,"
 	       " owner_address, agent_wallet, token_uri, status, source, registration_file,"
-	       " registration_digest, conformance, name, description, image, x402_support,"
-	       " file_active, services, skills, domains, supported_trust, tx_hash,"
+	       " registration_digest, conformance, name, description, image, shown_services,"
+	       " x402_support, file_active, services, skills, domains, supported_trust, tx_hash,"
 	       " registered_block, created_at) "
 	       "SELECT agent_uuid, chain, chain_id, registry_address, agent_id, owner_address,"
 	       " agent_wallet, token_uri, coalesce(status, 'active'), 'import',"
 	       " registration_file, registration_digest, conformance, name, description, image,"
-	       " x402_support, file_active, services, skills, domains, supported_trust, tx_hash,"
-	       " registered_block, coalesce(created_at, now()) "
+	       " shown_services, x402_support, file_active, services, skills, domains,"
+	       " supported_trust, tx_hash, registered_block, coalesce(created_at, now()) "
 	       "FROM import_agents ORDER BY chain, agent_id, line "
 	       "ON CONFLICT (chain, registry_address, agent_id) DO NOTHING",
 	.effect = DB_CHANGES,

@@ -11,7 +11,12 @@
 #include "lib/faults.h"
 #include "lib/json_in.h"
 
-enum { REGFILE_BYTES_MAX = 64 * 1024 }; /* of a file that is registered through the API */
+enum {
+	REGFILE_BYTES_MAX = 64 * 1024, /* of a file that is registered through the API */
+	/* Of what searches show of an agent's services; a page has up to 100 agents. */
+	REGFILE_SHOWN_SERVICES = 20,
+	REGFILE_SHOWN_BYTES = 8 * 1024,
+};
 
 struct regfile {
 	const char *text; /* the file as it came: what is stored and served */
@@ -22,6 +27,13 @@ struct regfile {
 	const char *name; /* at most 200 characters */
 	const char *description; /* at most 2000 characters */
 	const char *image; /* at most 2048 characters */
+	/*
+	 * JSON: the list of services as searches show it, which nobody has to take apart again. Of
+	 * the first REGFILE_SHOWN_SERVICES entries it has each that fits into REGFILE_SHOWN_BYTES
+	 * with those before it, whole and as it stands in the file, but for what no reader of JSON
+	 * need accept (json_put_tree()). "[]" where the file has no list. The agent itself shows all.
+	 */
+	const char *shown_services;
 	const char *const *services; /* names in lower case, each once, at most 100 */
 	size_t service_count;
 	const char *const *skills; /* of all services, each once, at most 500 */

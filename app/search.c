@@ -788,7 +788,7 @@ static void compose(struct query *query, struct search *search, struct arena *ar
 	query_text(query,
 		arena_printf(arena,
 			", page.sort_text, page.is_many, %s, %s, v.description, v.image,"
-			" areg_services(v.registration_file), v.x402_support"
+			" v.shown_services, v.x402_support"
 			" FROM (SELECT) AS one LEFT JOIN page ON true"
 			" LEFT JOIN v_erc8004_agent_stats v ON v.agent_uuid = page.agent_uuid"
 			" ORDER BY page.sort_key %s, page.agent_uuid %s",

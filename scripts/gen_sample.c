@@ -551,7 +551,8 @@ static const char COPY_AGENTS[] =
 	"COPY erc8004_agents (agent_uuid, chain, chain_id, registry_address, agent_id,"
 	" owner_address, status, source, tx_hash, registered_block, created_at,"
 	" registration_file, registration_digest, conformance, name, description, image,"
-	" x402_support, file_active, services, skills, domains, supported_trust) FROM STDIN;\n";
+	" shown_services, x402_support, file_active, services, skills, domains, supported_trust)"
+	" FROM STDIN;\n";
 static const char COPY_FEEDBACK[] =
 	"COPY erc8004_reputation (id, agent_uuid, client_address, feedback_index,"
 	" has_explicit_score, value, value_decimals, tag1, tag2, is_revoked, revoked_at, source,"

@@ -47,6 +47,8 @@ CREATE TABLE erc8004_agents (
 	description text
 		CONSTRAINT erc8004_agents_description_length CHECK (char_length(description) <= 2000),
 	image text CONSTRAINT erc8004_agents_image_length CHECK (char_length(image) <= 2048),
+	shown_services json NOT NULL DEFAULT '[]' CONSTRAINT erc8004_agents_shown_services_size
+		CHECK (octet_length(shown_services::text) <= 8192 AND json_typeof(shown_services) = 'array'),
 	x402_support boolean,
 	file_active boolean,
 	services text[] NOT NULL DEFAULT '{}'
@@ -83,6 +85,8 @@ COMMENT ON COLUMN erc8004_agents.registration_digest IS 'SHA-256 of the file in 
 COMMENT ON COLUMN erc8004_agents.conformance IS 'What is off about the file: [{pointer, detail}]';
 COMMENT ON COLUMN erc8004_agents.name IS
 	'This and the columns to supported_trust: read out of the file, cut to size, for search';
+COMMENT ON COLUMN erc8004_agents.shown_services IS
+	'The services as lists show them, to be copied into the answer: no operator takes json apart that others wrote';
 COMMENT ON COLUMN erc8004_agents.file_active IS 'The file''s own flag "active"';
 COMMENT ON COLUMN erc8004_agents.flags IS
 	'What is true or false of the file, as words for the one index over all lists';

@@ -1,5 +1,4 @@
 -- Undoes 0007. Nothing is lost.
 
-DROP FUNCTION areg_services(json);
 DROP FUNCTION areg_name_relevance(text, text);
 DROP FUNCTION areg_words_relevance(tsvector, tsquery);

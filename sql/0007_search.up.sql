@@ -1,4 +1,4 @@
--- What searches need beside indexes: how well an agent fits a query, and its services as a list.
+-- What searches need beside indexes: how well an agent fits a query.
 -- Safe under load: creates only.
 
 -- Words first, by how well they fit, which costs next to nothing; then names, by how near they are,
@@ -11,11 +11,3 @@ CREATE FUNCTION areg_name_relevance(name text, q text) RETURNS real
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN word_similarity(lower(q), lower(name));
 COMMENT ON FUNCTION areg_name_relevance(text, text) IS 'Where they are not: how near q is to the name, to 1';
-
-CREATE FUNCTION areg_services(registration_file json) RETURNS json
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE
-	WHEN json_typeof(registration_file -> 'services') = 'array' THEN registration_file -> 'services'
-	WHEN json_typeof(registration_file -> 'endpoints') = 'array' THEN registration_file -> 'endpoints'
-	ELSE '[]'::json END;
-COMMENT ON FUNCTION areg_services(json) IS 'The list of services as it stands in the file; [] when there is none';

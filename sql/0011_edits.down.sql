@@ -1,7 +1,7 @@
 -- Undoes 0011. Nothing is lost.
 
 DROP FUNCTION areg_feedback_summary(uuid, text[], text, text);
-DROP FUNCTION areg_edit_agent(uuid, text, text, text, text, text, text, text, boolean, boolean,
+DROP FUNCTION areg_edit_agent(uuid, text, text, text, text, text, text, text, json, boolean, boolean,
 	text[], text[], text[], text[], text[], text[]);
 DROP FUNCTION areg_audited_value(bytea);
 DROP FUNCTION areg_audited_agent(erc8004_agents);

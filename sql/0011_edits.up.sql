@@ -20,9 +20,9 @@ COMMENT ON FUNCTION areg_audited_value(bytea) IS 'A metadata value for the audit
 -- The lock on the agent makes edits wait for one another; each statement after it sees what the edit
 -- before has left (READ COMMITTED).
 CREATE FUNCTION areg_edit_agent(of_agent uuid, editor text, new_status text, new_file text,
-	new_digest text, new_name text, new_description text, new_image text, new_x402_support boolean,
-	new_file_active boolean, new_services text[], new_skills text[], new_domains text[],
-	new_supported_trust text[], metadata_keys text[], metadata_values text[],
+	new_digest text, new_name text, new_description text, new_image text, new_shown_services json,
+	new_x402_support boolean, new_file_active boolean, new_services text[], new_skills text[],
+	new_domains text[], new_supported_trust text[], metadata_keys text[], metadata_values text[],
 	OUT outcome text, OUT twin uuid, OUT before jsonb, OUT after jsonb, OUT agent erc8004_agents,
 	OUT metadata json)
 LANGUAGE plpgsql AS $$
@@ -73,6 +73,7 @@ BEGIN
 		agent.name := new_name;
 		agent.description := new_description;
 		agent.image := new_image;
+		agent.shown_services := new_shown_services;
 		agent.x402_support := new_x402_support;
 		agent.file_active := new_file_active;
 		agent.services := new_services;
@@ -112,6 +113,7 @@ BEGIN
 			registration_file = agent.registration_file,
 			registration_digest = agent.registration_digest, conformance = agent.conformance,
 			name = agent.name, description = agent.description, image = agent.image,
+			shown_services = agent.shown_services,
 			x402_support = agent.x402_support, file_active = agent.file_active,
 			services = agent.services, skills = agent.skills, domains = agent.domains,
 			supported_trust = agent.supported_trust
@@ -123,7 +125,7 @@ BEGIN
 	INTO metadata
 	FROM erc8004_agent_metadata m WHERE m.agent_uuid = of_agent;
 END $$;
-COMMENT ON FUNCTION areg_edit_agent(uuid, text, text, text, text, text, text, text, boolean, boolean,
+COMMENT ON FUNCTION areg_edit_agent(uuid, text, text, text, text, text, text, text, json, boolean, boolean,
 	text[], text[], text[], text[], text[], text[]) IS
 	'Changes an agent by its owner; a null status or file stays, a metadata value that is null goes. outcome: edited or unchanged (and the agent), agent_not_found, forbidden, agent_not_active, agent_already_exists (and twin), metadata_too_large. before and after: what changed';
 

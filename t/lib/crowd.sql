@@ -23,7 +23,7 @@ BEGIN
 END $$;
 INSERT INTO erc8004_agents (agent_uuid, chain, chain_id, registry_address, agent_id, owner_address,
 	agent_wallet, status, source, registration_file, registration_digest, name, description, image,
-	x402_support, file_active, services, skills, domains, supported_trust, created_at)
+	shown_services, x402_support, file_active, services, skills, domains, supported_trust, created_at)
 SELECT md5('agent' || n)::uuid, chain, chain_id, '0x' || repeat('80', 20),
 	CASE WHEN status <> 'pending' THEN n END, '0x' || left(md5(owner::text) || md5(owner::text), 40),
 	'0x' || left(md5((owner + n % 3)::text) || md5(owner::text), 40), status, 'import',
@@ -31,6 +31,7 @@ SELECT md5('agent' || n)::uuid, chain, chain_id, '0x' || repeat('80', 20),
 	CASE WHEN has_file THEN sha256(n::text::bytea) END,
 	CASE WHEN has_file THEN name END, CASE WHEN has_file THEN pg_temp.words(12) END,
 	CASE WHEN has_file THEN 'https://example.com/' || n || '.png' END,
+	CASE WHEN has_file THEN to_json(services) ELSE '[]' END,
 	CASE WHEN has_file AND random() < 0.6 THEN random() < 0.1 END,
 	CASE WHEN has_file AND random() < 0.6 THEN random() < 0.995 END,
 	CASE WHEN has_file THEN services ELSE '{}' END,

@@ -102,10 +102,9 @@ static void each_oddity_is_one_fault_with_its_pointer(void **state)
 	} cases[] = {
 		{ "\"type\":\"https://eips.ethereum.org/EIPs/eip-8004#registration-v1\"", "/type",
 			"is not https://eips.ethereum.org/EIPS/eip-8004#registration-v1" },
-		{ "\"type\":null", "/type",
+		{ "\"type\":\"\"", "/type",
 			"is not https://eips.ethereum.org/EIPS/eip-8004#registration-v1" },
-		{ "\"image\":\"\"", "/image", "is empty; a file without an image leaves it out" },
-		{ "\"image\":null", "/image", "is not a string" },
+		{ "\"image\":7", "/image", "is not a string" },
 		{ "\"image\":\"logo.png\"", "/image", "not an absolute URI" },
 		{ "\"services\":\"mcp\"", "/services", "is not a list" },
 		{ "\"services\":{\"MCP\":\"https://a/\"}", "/services",
@@ -156,6 +155,61 @@ static void each_oddity_is_one_fault_with_its_pointer(void **state)
 		assert_string_equal(faults.first->detail, cases[i].detail);
 		assert_string_equal(faults.first->code, "invalid_registration_file");
 	}
+}
+
+static void null_and_no_image_mean_absent(void **state)
+{
+	static const char *const members[] = { "\"image\":\"\"", "\"image\":null", "\"type\":null",
+		"\"services\":null", "\"endpoints\":null", "\"registrations\":null",
+		"\"supportedTrust\":null", "\"x402Support\":null", "\"active\":null" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+		read_members(members[i]);
+		if (faults.count != 0)
+			fail_msg("%s: %s", members[i], faults.first->detail);
+		assert_null(file.image);
+		assert_null(file.x402_support);
+		assert_null(file.active);
+		assert_string_equal(file.shown_services, "[]");
+	}
+	read_file("{\"name\":null,\"description\":null}", "");
+	assert_int_equal(faults.count, 2);
+	assert_string_equal(faults.first->detail, "is missing");
+	read_members(
+		"\"services\":null,\"endpoints\":[{\"name\":\"MCP\",\"endpoint\":\"https://a/\"}]");
+	assert_int_equal(faults.count, 0);
+	assert_words(file.services, file.service_count, "mcp");
+	read_members("\"x402Support\":null,\"x402support\":true");
+	assert_string_equal(file.x402_support, "true");
+}
+
+static void what_lists_show_is_readable_by_everybody(void **state)
+{
+	(void)state;
+	read_members(
+		"\"services\": [ {\"b\\u0000\" : \"\\ud800\\u0000x/\\u0001\", \"a\":-1.50e3}, [null, \"s\"] ]");
+	assert_string_equal(file.shown_services,
+		"[{\"b\xef\xbf\xbd\":\"\xef\xbf\xbd\xef\xbf\xbdx/\\u0001\",\"a\":-1.50e3},[null,\"s\"]]");
+}
+
+/* Whole entries up to the limit to the byte; one that is left out leaves room for those behind it. */
+static void lists_show_as_much_as_fits(void **state)
+{
+	const size_t frame = strlen("[\"\"]");
+	char *text = arena_alloc(arena, REGFILE_SHOWN_BYTES + 1);
+
+	(void)state;
+	memset(text, 'x', REGFILE_SHOWN_BYTES - frame);
+	read_members(arena_printf(arena, "\"services\":[\"%s\"]", text));
+	assert_int_equal(strlen(file.shown_services), REGFILE_SHOWN_BYTES);
+	read_members(arena_printf(arena, "\"services\":[1,\"%s\",2]", text));
+	assert_string_equal(file.shown_services, "[1,2]");
+	read_members(arena_printf(arena, "\"services\":[\"%sx\",1]", text));
+	assert_string_equal(file.shown_services, "[1]");
+	read_members("\"services\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21]");
+	assert_string_equal(
+		file.shown_services, "[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20]");
 }
 
 static void wild_spellings_are_read_where_their_meaning_is_plain(void **state)
@@ -367,6 +421,9 @@ int main(void)
 		TEST(a_file_that_is_right_is_read_without_a_fault),
 		TEST(name_and_description_suffice),
 		TEST(each_oddity_is_one_fault_with_its_pointer),
+		TEST(null_and_no_image_mean_absent),
+		TEST(what_lists_show_is_readable_by_everybody),
+		TEST(lists_show_as_much_as_fits),
 		TEST(wild_spellings_are_read_where_their_meaning_is_plain),
 		TEST(the_standard_spelling_counts_beside_a_wild_one),
 		TEST(all_faults_are_named_below_the_base_pointer),

@@ -1,0 +1,160 @@
+/* The services of a registration file: the words that searches find, and the list that they show. */
+#include "app/regfile_reading.h"
+
+#include <string.h>
+
+#include "lib/json_tree.h"
+
+enum {
+	SERVICES_MAX = 20, /* as API.md bounds the list */
+	NAMES_MAX = 100, /* kept for search */
+	SKILLS_MAX = 500, /* and domains */
+};
+
+static bool is_string(struct json_object *value)
+{
+	return json_object_is_type(value, json_type_string);
+}
+
+/* ASCII only: names of services are words like MCP and A2A. Changes the text in place. */
+static const char *lower_case(char *text)
+{
+	for (char *c = text; c != NULL && *c != '\0'; c++) {
+		if (*c >= 'A' && *c <= 'Z')
+			*c = (char)(*c - 'A' + 'a');
+	}
+	return text;
+}
+
+struct services {
+	struct regfile_words names, skills, domains;
+};
+
+/* A member of a service that must be a string, and the names under which it is found instead. */
+struct service_text {
+	const char *key;
+	const char *instead[2];
+};
+
+/* The string that the file has under the key, or under another name; NULL when there is none. */
+static struct json_object *service_text(const struct regfile_reading *reading,
+	struct json_object *service, const char *pointer, const struct service_text *text)
+{
+	const char *at = json_pointer(reading->arena, pointer, text->key);
+	struct json_object *value;
+
+	if (regfile_find(service, text->key, &value)) {
+		if (is_string(value))
+			return value;
+		regfile_complain(reading, at, "is not a string");
+		return NULL;
+	}
+	for (size_t i = 0; i < 2 && text->instead[i] != NULL; i++) {
+		if (regfile_find(service, text->instead[i], &value) && is_string(value)) {
+			regfile_complain(reading, at, "is missing; \"%s\" stands in its place",
+				text->instead[i]);
+			return value;
+		}
+	}
+	regfile_complain(reading, at, "is missing");
+	return NULL;
+}
+
+static void read_service(const struct regfile_reading *reading, struct json_object *service,
+	const char *pointer, struct services *services)
+{
+	static const struct service_text name = { "name", { "type" } };
+	static const struct service_text endpoint = { "endpoint", { "url", "serviceEndpoint" } };
+	struct json_object *value;
+
+	if (is_string(service)) {
+		regfile_complain(
+			reading, pointer, "is a string, not an object with name and endpoint");
+		if (strchr(json_object_get_string(service), ':') == NULL) /* a name, not a URI */
+			regfile_words_add(&services->names,
+				lower_case(
+					regfile_column(reading, service, REGFILE_WORD_CHARS_MAX)));
+		return;
+	}
+	if (!json_object_is_type(service, json_type_object)) {
+		regfile_complain(reading, pointer, "is not an object");
+		return;
+	}
+	value = service_text(reading, service, pointer, &name);
+	regfile_words_add(&services->names,
+		lower_case(regfile_column(reading, value, REGFILE_WORD_CHARS_MAX)));
+	service_text(reading, service, pointer, &endpoint);
+	if (regfile_find(service, "skills", &value))
+		regfile_words_add_strings(reading, &services->skills, value);
+	if (regfile_find(service, "domains", &value))
+		regfile_words_add_strings(reading, &services->domains, value);
+}
+
+/* `{"mcp": "https://…"}` where a list is due: its keys are the names. */
+static void read_service_object(const struct regfile_reading *reading, struct json_object *object,
+	const char *pointer, struct services *services)
+{
+	regfile_complain(reading, pointer, "is an object, not a list of services");
+	json_object_object_foreach (object, key, value) {
+		(void)value;
+		regfile_words_add(&services->names, lower_case(regfile_cut(reading->arena, key,
+							    strlen(key), REGFILE_WORD_CHARS_MAX)));
+	}
+}
+
+/* What searches show of the list. */
+static const char *show_services(const struct regfile_reading *reading, struct json_object *list)
+{
+	size_t most = json_object_array_length(list);
+	struct json_out out;
+	struct buf shown;
+
+	buf_init(&shown, reading->arena, 512);
+	json_out_init(&out, &shown);
+	json_open_array(&out);
+	if (most > REGFILE_SHOWN_SERVICES)
+		most = REGFILE_SHOWN_SERVICES;
+	for (size_t i = 0; i < most; i++) {
+		const struct json_out before = out;
+		const size_t len = shown.len;
+
+		json_put_tree(&out, json_object_array_get_idx(list, i));
+		if (shown.len + strlen("]") > REGFILE_SHOWN_BYTES) {
+			out = before;
+			shown.data[shown.len = len] = '\0';
+		}
+	}
+	json_close_array(&out);
+	return shown.data;
+}
+
+void regfile_read_services(const struct regfile_reading *reading)
+{
+	struct regfile *out = reading->out;
+	const char *pointer = regfile_pointer(reading, "services");
+	struct json_object *list;
+	struct services services;
+
+	if (!regfile_find(reading->file, "services", &list)) {
+		if (!regfile_find(reading->file, "endpoints", &list))
+			return;
+		pointer = regfile_pointer(reading, "endpoints");
+	}
+	regfile_words_init(reading, &services.names, NAMES_MAX);
+	regfile_words_init(reading, &services.skills, SKILLS_MAX);
+	regfile_words_init(reading, &services.domains, SKILLS_MAX);
+	if (json_object_is_type(list, json_type_object)) {
+		read_service_object(reading, list, pointer, &services);
+	} else if (regfile_is_list(reading, list, pointer, SERVICES_MAX)) {
+		for (size_t i = 0; i < json_object_array_length(list); i++)
+			read_service(reading, json_object_array_get_idx(list, i),
+				json_pointer_index(reading->arena, pointer, i), &services);
+		out->shown_services = show_services(reading, list);
+	}
+	out->services = services.names.list;
+	out->service_count = services.names.count;
+	out->skills = services.skills.list;
+	out->skill_count = services.skills.count;
+	out->domains = services.domains.list;
+	out->domain_count = services.domains.count;
+}
