@@ -148,20 +148,21 @@ contract IdentityRegistry is IIdentityRegistry, ERC721URIStorageUpgradeable, EIP
         return _isAuthorized(_requireOwned(agentId), spender, agentId);
     }
 
-    /// @notice Approves an address for one agent, as in ERC-721.
+    /// @notice Approves an address for one agent, as in ERC-721. A pause does not keep an owner from taking an approval
+    /// back: an approved key that was stolen could act first when the pause ends.
     /// @param to The address that may act for the agent; zero for none
     /// @param tokenId The agent
-    function approve(address to, uint256 tokenId) public override(ERC721Upgradeable, IERC721) whenNotPaused {
+    function approve(address to, uint256 tokenId) public override(ERC721Upgradeable, IERC721) {
+        if (to != address(0)) _requireNotPaused();
         super.approve(to, tokenId);
     }
 
-    /// @notice Makes an address an operator for all of the caller's agents, or no longer one, as in ERC-721.
+    /// @notice Makes an address an operator for all of the caller's agents, or no longer one, as in ERC-721. A pause
+    /// does not keep an owner from dismissing an operator.
     /// @param operator The address
     /// @param approved Whether it is an operator from now on
-    function setApprovalForAll(
-        address operator,
-        bool approved
-    ) public override(ERC721Upgradeable, IERC721) whenNotPaused {
+    function setApprovalForAll(address operator, bool approved) public override(ERC721Upgradeable, IERC721) {
+        if (approved) _requireNotPaused();
         super.setApprovalForAll(operator, approved);
     }
 

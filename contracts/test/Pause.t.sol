@@ -2,6 +2,7 @@
 pragma solidity 0.8.36;
 
 import {PausableUpgradeable} from "@openzeppelin/contracts-upgradeable/utils/PausableUpgradeable.sol";
+import {IERC721Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 import {IIdentityRegistry} from "../src/interfaces/IIdentityRegistry.sol";
 import {RegistryTest} from "./support/RegistryTest.sol";
 
@@ -49,6 +50,26 @@ contract PauseTest is RegistryTest {
         identity.safeTransferFrom(OWNER, CLIENT, agentId);
         _expectPaused();
         identity.safeTransferFrom(OWNER, CLIENT, agentId, "");
+    }
+
+    function test_a_pause_lets_approvals_be_taken_back() public {
+        CHEATS.startPrank(OWNER);
+        identity.approve(address(0), agentId);
+        identity.setApprovalForAll(OPERATOR, false);
+        CHEATS.stopPrank();
+        CHEATS.assertEq(identity.getApproved(agentId), address(0));
+        CHEATS.assertFalse(identity.isApprovedForAll(OWNER, OPERATOR));
+        CHEATS.assertFalse(identity.isAuthorizedOrOwner(OPERATOR, agentId));
+    }
+
+    function test_a_pause_lets_nobody_take_back_the_approvals_of_others() public {
+        CHEATS.prank(CLIENT);
+        CHEATS.expectRevert(abi.encodeWithSelector(IERC721Errors.ERC721InvalidApprover.selector, CLIENT));
+        identity.approve(address(0), agentId);
+        CHEATS.prank(CLIENT);
+        identity.setApprovalForAll(OPERATOR, false);
+        CHEATS.assertEq(identity.getApproved(agentId), APPROVED);
+        CHEATS.assertTrue(identity.isApprovedForAll(OWNER, OPERATOR));
     }
 
     function test_a_paused_reputation_registry_accepts_no_write() public {
