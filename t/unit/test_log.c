@@ -63,24 +63,37 @@ static const char *read_file(const char *name)
 	return content;
 }
 
-/* The one line in the log, as JSON; the caller puts it back. */
-static struct json_object *logged_json(void)
+static struct json_object *parsed(const char *text, size_t len, int flags)
 {
-	const char *line = read_file(path);
 	struct json_tokener *tokener = json_tokener_new();
 	struct json_object *object;
-	size_t len = strlen(line);
 
-	assert_true(len > 0 && len <= LINE_BYTES);
-	assert_ptr_equal(strchr(line, '\n'), line + len - 1);
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-	object = json_tokener_parse_ex(tokener, line, (int)len - 1);
+	json_tokener_set_flags(tokener, flags);
+	object = json_tokener_parse_ex(tokener, text, (int)len);
 	if (object == NULL)
 		object = json_tokener_parse_ex(tokener, "", 1);
 	assert_int_equal(json_tokener_get_error(tokener), json_tokener_success);
 	assert_non_null(object);
 	json_tokener_free(tokener);
 	return object;
+}
+
+/*
+ * The one line in the log, as JSON; the caller puts it back. Strict JSON is asked for with all but ASCII
+ * taken out: json-c 0.18 takes any other byte for a control character when it is strict.
+ */
+static struct json_object *logged_json(void)
+{
+	static char ascii[LINE_BYTES];
+	const char *line = read_file(path);
+	size_t len = strlen(line);
+
+	assert_true(len > 0 && len <= LINE_BYTES);
+	assert_ptr_equal(strchr(line, '\n'), line + len - 1);
+	for (size_t i = 0; i < len; i++)
+		ascii[i] = (unsigned char)line[i] < 0x80 ? line[i] : '?';
+	json_object_put(parsed(ascii, len - 1, JSON_TOKENER_STRICT));
+	return parsed(line, len - 1, JSON_TOKENER_VALIDATE_UTF8);
 }
 
 static const char *member(struct json_object *object, const char *key)
