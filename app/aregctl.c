@@ -326,6 +326,13 @@ enum ctl_exit ctl_db_failed(const struct ctl *ctl, const char *doing)
 			doing, error->message);
 		return CTL_FAILED;
 	}
+	if (strcmp(error->sqlstate, "42501") == 0) { /* insufficient_privilege */
+		ctl_error("%s: the role that database_url names may not do that (%s): what is the "
+			  "owner's, run as the owner; aregctl migrate grants the rest to "
+			  "runtime_role, which is %s",
+			doing, error->message, ctl->settings.runtime_role);
+		return CTL_FAILED;
+	}
 	switch (error->status) {
 	case DB_UNAVAILABLE:
 		ctl_error("%s: the database cannot be used: %s\n"

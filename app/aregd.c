@@ -55,6 +55,8 @@ static int test_backends(struct arena *arena, const struct settings *settings)
 	printf("configuration: %s is right\n", settings->source);
 	for (size_t i = 0; i < count; i++) {
 		printf("%s: %s\n", reports[i].name, reports[i].detail);
+		if (reports[i].warning != NULL)
+			printf("warning: %s\n", reports[i].warning);
 		if (reports[i].state != BACKEND_OK)
 			exit_code = EXIT_BACKENDS;
 	}

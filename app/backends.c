@@ -1,6 +1,8 @@
 /* Connections of its own, closed again: it runs before workers are forked. */
 #include "app/backends.h"
 
+#include <string.h>
+
 #include "app/build.h"
 #include "app/replicas.h"
 #include "lib/buf.h"
@@ -22,6 +24,29 @@ static const struct db_statement schema_version = {
 	.sql = "SELECT coalesce(max(version), 0) FROM schema_migrations",
 };
 
+/* What PostgreSQL sorts by itself never changes. */
+static const struct db_statement database_locale = {
+	.name = "",
+	.effect = DB_READS,
+	.sql = "SELECT current_database(), current_setting('server_encoding'), datcollate,"
+	       " datlocprovider = 'b'"
+	       "  OR datlocprovider = 'c' AND datcollate ~* '^(C|POSIX|C[.]utf-?8)$' "
+	       "FROM pg_database WHERE datname = current_database()",
+};
+enum { DATABASE, ENCODING, COLLATION, SORTS_BY_BYTES };
+
+/* Whether the role may read and append to the log as it must, and whether it could do more to it. */
+static const struct db_statement privileges = {
+	.name = "",
+	.effect = DB_READS,
+	.sql = "SELECT current_user, pg_get_userbyid(relowner),"
+	       " has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')"
+	       "  AND has_table_privilege('schema_migrations', 'SELECT'),"
+	       " pg_has_role(relowner, 'MEMBER') OR has_table_privilege(oid, 'UPDATE')"
+	       "  OR has_table_privilege(oid, 'DELETE') OR has_table_privilege(oid, 'TRUNCATE') "
+	       "FROM pg_class WHERE oid = to_regclass('audit_log')",
+};
+
 static const struct db_statement backend = {
 	.name = "", .effect = DB_READS, .sql = "SELECT pg_backend_pid()"
 };
@@ -41,6 +66,45 @@ static bool shares_sessions(struct arena *arena, struct db *db, const struct db_
 	return shares;
 }
 
+/* Sorted as the system's C library does, indexes of text no longer fit once an update of that library
+ * sorts otherwise. */
+static void say_collation(
+	struct arena *arena, const struct db_rows *locale, struct backend_report *report)
+{
+	report->state = BACKEND_USABLE;
+	report->detail = arena_printf(arena,
+		"%s; the database %s sorts text by %s, so an update of the system's C library may "
+		"break its indexes: make it anew by createdb -O OWNER -E UTF8 -T template0 "
+		"--locale=C.UTF-8 %s, and restore a dump",
+		report->detail, db_text(locale, 0, DATABASE), db_text(locale, 0, COLLATION),
+		db_text(locale, 0, DATABASE));
+}
+
+static enum db_status check_privileges(
+	struct arena *arena, struct db *db, struct backend_report *report, bool *may_use)
+{
+	struct db_rows rows;
+	enum db_status status = db_run(db, &privileges, NULL, 0, arena, &rows);
+
+	*may_use = true;
+	if (status != DB_OK || rows.count == 0)
+		return status;
+	*may_use = db_bool(&rows, 0, 2);
+	if (!*may_use) {
+		report->detail = arena_printf(arena,
+			"%s; the role %s may not use the tables: set runtime_role = %s, and run "
+			"runuser -u %s -- aregctl migrate",
+			report->detail, db_text(&rows, 0, 0), db_text(&rows, 0, 0),
+			db_text(&rows, 0, 1));
+	} else if (db_bool(&rows, 0, 3)) {
+		report->warning = arena_printf(arena,
+			"the role %s owns the audit log or may change it: nothing protects the log "
+			"from whoever takes over aregd; areg(7) makes a role that owns the tables",
+			db_text(&rows, 0, 0));
+	}
+	return DB_OK;
+}
+
 static void check_database(
 	struct arena *arena, const struct settings *settings, struct backend_report *report)
 {
@@ -48,8 +112,9 @@ static void check_database(
 		settings->database_connect_timeout_ms, settings->database_statement_timeout_ms,
 		NULL, true };
 	struct db *db = db_new(&options);
-	struct db_rows rows;
+	struct db_rows rows, found;
 	long long version = 0;
+	bool may_use;
 
 	*report = (struct backend_report){ .name = "database", .state = BACKEND_AWAY };
 	if (db_run(db, &server_version, NULL, 0, arena, &rows) != DB_OK)
@@ -68,7 +133,21 @@ static void check_database(
 			report->detail);
 		goto done;
 	}
+	if (db_run(db, &database_locale, NULL, 0, arena, &found) != DB_OK)
+		goto failed;
+	if (strcmp(db_text(&found, 0, ENCODING), "UTF8") != 0) {
+		report->detail = arena_printf(arena,
+			"%s; the database %s is in %s, which cannot hold every name: make it anew "
+			"by createdb -O OWNER -E UTF8 -T template0 --locale=C.UTF-8 %s",
+			report->detail, db_text(&found, 0, DATABASE), db_text(&found, 0, ENCODING),
+			db_text(&found, 0, DATABASE));
+		goto done;
+	}
 	if (db_bool(&rows, 0, 2)) {
+		if (check_privileges(arena, db, report, &may_use) != DB_OK)
+			goto failed;
+		if (!may_use)
+			goto done;
 		if (db_run(db, &schema_version, NULL, 0, arena, &rows) != DB_OK)
 			goto failed;
 		version = db_int(&rows, 0, 0);
@@ -84,6 +163,8 @@ static void check_database(
 			: "%s, schema version %lld is newer than this "
 			  "program's %d: install the release that made it",
 		report->detail, version, AREG_SCHEMA_VERSION);
+	if (report->state <= BACKEND_USABLE && !db_bool(&found, 0, SORTS_BY_BYTES))
+		say_collation(arena, &found, report);
 	goto done;
 failed:
 	report->state = BACKEND_AWAY;
@@ -147,7 +228,8 @@ static void check_replica(
 	else
 		*report = (struct backend_report){ report->name, BACKEND_OK,
 			arena_printf(arena, "PostgreSQL %s, %lld ms behind", found.version,
-				(long long)found.lag_ms) };
+				(long long)found.lag_ms),
+			NULL };
 }
 
 size_t backends_check(struct arena *arena, const struct settings *settings,

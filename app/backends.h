@@ -19,6 +19,7 @@ struct backend_report {
 	enum backend_state state;
 	const char
 		*detail; /* "PostgreSQL 15.4, schema version 5" or what is wrong and what to do */
+	const char *warning; /* what works, and should not be left so; NULL for none */
 };
 
 enum { BACKENDS_MAX = 2 + REPLICAS_MAX };

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "app/build.h"
+#include "app/grants.h"
 #include "app/table.h"
 #include "lib/eth.h"
 
@@ -40,6 +41,7 @@ struct migration {
 struct history {
 	struct ctl *ctl;
 	const char *dir;
+	const char *grants; /* see grants_load() */
 	struct migration *list; /* in order of version */
 	size_t count, size;
 };
@@ -298,6 +300,7 @@ static enum ctl_exit begin(
 	struct ctl *ctl, const struct values *values, bool lock, struct history *history)
 {
 	struct db_rows rows;
+	enum ctl_exit code;
 
 	*history = (struct history){ .ctl = ctl, .dir = values->dir };
 	if (history->dir == NULL)
@@ -309,6 +312,9 @@ static enum ctl_exit begin(
 		return CTL_FAILED;
 	}
 	ctl_open_db(ctl, TIMEOUT_MS);
+	if (lock && ((code = grants_load(ctl, history->dir, &history->grants)) != CTL_DONE ||
+			    (code = grants_check(ctl)) != CTL_DONE))
+		return code;
 	/* Held until the connection is closed, at the end of the program. */
 	if (lock && (db_run(ctl->db, &lock_run, NULL, 0, ctl->arena, &rows) != DB_OK ||
 			    db_script(ctl->db, make_table) != DB_OK))
@@ -336,7 +342,19 @@ static enum db_status apply(struct db *db, void *arg)
 	enum db_status status = step->up ? db_run(db, &record_up, params, 3, arena, &rows)
 					 : db_run(db, &record_down, params, 1, arena, &rows);
 
-	return status == DB_OK ? db_script(db, step->sql) : status;
+	if (status == DB_OK)
+		status = db_script(db, step->sql);
+	/* With it: aregd, which goes on, may meet a new trigger that writes to a new table. */
+	return status == DB_OK ? grants_give(step->history->ctl, step->history->grants) : status;
+}
+
+/* Also where nothing was applied: the role may be another than before. */
+static enum db_status grant(struct db *db, void *arg)
+{
+	const struct history *history = arg;
+
+	(void)db;
+	return grants_give(history->ctl, history->grants);
 }
 
 /* Applies one step and says so to people. */
@@ -424,7 +442,8 @@ static enum ctl_exit migrate_up(struct ctl *ctl, const void *arg)
 			return code;
 		at = history.list[i].version;
 	}
-	if (db_script(ctl->db, resume_events) != DB_OK)
+	if (db_script(ctl->db, resume_events) != DB_OK ||
+		db_transact(ctl->db, grant, &history) != DB_OK)
 		return ctl_db_failed(ctl, "migrate");
 	report(ctl, from, at);
 	return CTL_DONE;
@@ -534,7 +553,8 @@ static const struct ctl_option options[] = {
 #define UP(name_) \
 	{ \
 		name_, "", 0, "apply all migrations that the database has not seen yet", \
-			"Each is applied whole or not at all. Several runs at once are safe.\n", \
+			"Each is applied whole or not at all. Several runs at once are safe. Runs as the\n" \
+			"owner of the schema, and grants the role runtime_role what aregd needs.\n", \
 			options, 2, sizeof(struct values), migrate_up \
 	}
 

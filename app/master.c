@@ -777,6 +777,8 @@ static void log_backends(const struct settings *settings)
 			log_info("%s: %s", reports[i].name, reports[i].detail);
 		else
 			log_warn("%s: %s", reports[i].name, reports[i].detail);
+		if (reports[i].warning != NULL)
+			log_warn("%s: %s", reports[i].name, reports[i].warning);
 	}
 	arena_free(arena);
 }

@@ -23,7 +23,7 @@
 #define DIGITS "0123456789"
 #define MASK "****"
 
-enum { PORT_MAX = 65535 };
+enum { PORT_MAX = 65535, ROLE_BYTES_MAX = 63 };
 
 /* ---- Checks of single values, and how secrets are shown ---- */
 
@@ -224,6 +224,16 @@ static const char *mask_database_url(struct arena *arena, const char *text)
 	return *shown == '\0' ? "postgresql:///" : shown; /* all by libpq's defaults */
 }
 
+static const char *check_role(struct arena *arena, const char *text, const char **value)
+{
+	(void)arena, (void)value;
+	if (strlen(text) > ROLE_BYTES_MAX)
+		return "is longer than the 63 bytes of a name";
+	return strncmp(text, "pg_", 3) == 0 || strcmp(text, "public") == 0
+		       ? "is a name that PostgreSQL keeps for itself"
+		       : NULL;
+}
+
 /* Only as a URI, which has no blank in it: several stand in one value. */
 static const char *check_database_read(struct arena *arena, const char *text, const char **value)
 {
@@ -344,6 +354,8 @@ static const struct conf_key top_keys[] = {
 	{ "database_url", CONF_TEXT, AT(database_url), .required = true,
 		.check = check_database_url, .mask = mask_database_url,
 		.help = "PostgreSQL: a URI or key=value pairs, as libpq takes them." },
+	{ "runtime_role", CONF_TEXT, AT(runtime_role), "areg", .check = check_role,
+		.help = "The role of PostgreSQL that aregd runs as: aregctl migrate grants to it." },
 	{ "database_connect_timeout", CONF_DURATION, AT(database_connect_timeout_ms), "2s", 10 * MS,
 		5 * MINUTE, .help = "How long to wait for a connection to PostgreSQL." },
 	{ "database_statement_timeout", CONF_DURATION, AT(database_statement_timeout_ms), "5s",

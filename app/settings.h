@@ -28,6 +28,7 @@ struct settings {
 	const char *source; /* the file read, or "the environment", for messages */
 
 	const char *database_url;
+	const char *runtime_role; /* of PostgreSQL: what aregctl migrate makes the tables for */
 	int database_connect_timeout_ms;
 	int database_statement_timeout_ms;
 	const char *const

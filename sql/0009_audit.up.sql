@@ -139,10 +139,13 @@ COMMENT ON COLUMN audit_sealing.pending_id IS
 	'The same once every transaction before pending_xact has ended';
 INSERT INTO audit_sealing DEFAULT VALUES;
 
+-- With its owner's rights: the role that aregd runs as appends to audit_log and can do nothing else to it,
+-- nor to the seals, so it calls this. What such a function names is looked up where only the owner can
+-- make anything, and temporary tables, which anybody can make, come last.
 -- By indexes from the newest entries on, also where the planner knows nothing of the table yet. What is
 -- not enabled has a cost for which the plan would be compiled, each time anew.
 CREATE FUNCTION areg_seal_audit() RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
 DECLARE
@@ -196,3 +199,8 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION areg_seal_audit() IS
 	'Seals every lane that has new entries; to be called about once a second';
+REVOKE ALL ON FUNCTION areg_seal_audit() FROM PUBLIC;
+DO $$ BEGIN
+	EXECUTE format('ALTER FUNCTION areg_seal_audit() SET search_path = pg_catalog, %I, pg_temp',
+		current_schema());
+END $$;

@@ -62,9 +62,9 @@ $$;
 COMMENT ON FUNCTION areg_event_place() IS 'Where an event of this transaction stands';
 
 -- Who has written an event and not yet committed would come in behind the new horizon: so all of
--- them are waited for.
+-- them are waited for. With its owner's rights: see areg_seal_audit().
 CREATE FUNCTION areg_resume_events() RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
 	IF (SELECT max(place) FROM erc8004_events)
 		> (SELECT base FROM erc8004_event_base) + pg_current_xact_id()::text::bigint THEN
@@ -76,6 +76,11 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION areg_resume_events() IS
 	'After a restore into another cluster: lets new events be shown after the restored ones. Otherwise changes nothing; to be called first in its transaction';
+REVOKE ALL ON FUNCTION areg_resume_events() FROM PUBLIC;
+DO $$ BEGIN
+	EXECUTE format('ALTER FUNCTION areg_resume_events() SET search_path = pg_catalog, %I, pg_temp',
+		current_schema());
+END $$;
 
 CREATE FUNCTION areg_agents_changed() RETURNS trigger
 LANGUAGE plpgsql AS $$

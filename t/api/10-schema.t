@@ -36,7 +36,7 @@ sub as_server {
 	open STDERR, '>&', \*STDOUT;
 	exec @command or POSIX::_exit(127);
 }
-waitpid as_server("$bin/initdb", '-D', "$dir/data", qw(-A trust -U areg -E UTF8 --no-sync)), 0;
+waitpid as_server("$bin/initdb", '-D', "$dir/data", qw(-A trust -U postgres -E UTF8 --locale=C.UTF-8 --no-sync)), 0;
 die "initdb failed\n" if $?;
 my $server = as_server("$bin/postgres", '-D', "$dir/data", '-k', $dir,
 	map { ('-c', $_) } 'listen_addresses=', 'max_connections=100', 'fsync=off', 'deadlock_timeout=200ms');
@@ -49,11 +49,15 @@ END {
 		$? = $status;
 	}
 }
-@ENV{qw(PGHOST PGUSER PGDATABASE PGOPTIONS)} = ($dir, 'areg', 'postgres', '-c client_min_messages=warning');
+@ENV{qw(PGHOST PGUSER PGDATABASE PGOPTIONS)} = ($dir, 'postgres', 'postgres', '-c client_min_messages=warning');
 for (1 .. 200) {
 	last if system("$bin/pg_isready -q") == 0;
 	select undef, undef, undef, 0.05;
 }
+# As README makes them; from here on as the owner, who is no superuser.
+is system('createuser', 'areg') || system('createuser', 'areg_owner')
+	|| system(qw(createdb -O areg_owner -E UTF8 -T template0 --locale=C.UTF-8 areg)), 0, 'two roles and a database';
+@ENV{qw(PGUSER PGDATABASE)} = qw(areg_owner areg);
 
 # Runs SQL in a session of its own; gives (output, errors).
 my $sessions = 0;
@@ -118,6 +122,33 @@ is migrate('up'), '', 'all migrations apply';
 is migrate('down'), '', 'all migrations can be undone';
 is psql($left), 0, 'undone, nothing is left';
 is migrate('up'), '', 'all migrations apply again';
+
+# --- the role that aregd runs as ---
+# Whether a role may do all of these to a relation.
+my $grants = do { local (@ARGV, $/) = "$sql_dir/grants.sql"; <> };
+is psql('SELECT rolsuper FROM pg_roles WHERE rolname = current_user'), 'f', 'the owner is no superuser';
+sub grant_runtime { return psql("SET areg.runtime_role = 'areg';\n$grants") }
+is grant_runtime(), '', 'grants.sql grants';
+is grant_runtime(), '', 'and once more';
+my @relations = split /\n/, psql(q{SELECT relname FROM pg_class c
+	WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+		AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype IN ('i', 'e')) ORDER BY 1});
+cmp_ok scalar @relations, '>', 25, 'there are tables';
+is_deeply [grep { $grants !~ /\['$_', '/ } @relations], [], 'grants.sql decides about each table, view and sequence';
+is psql(q{SELECT p.oid::regprocedure FROM pg_proc p WHERE pronamespace = 'public'::regnamespace AND prosecdef
+	AND array_to_string(proconfig, ' ') !~ 'search_path=pg_catalog, public, pg_temp$'}), '',
+	'what runs with its owner\'s rights looks nothing up where others can put it';
+is_deeply [grep { $grants !~ /\['\Q$_\E', 'EXECUTE'/ } split /\n/, psql(q{SELECT p.oid::regprocedure FROM pg_proc p
+	WHERE pronamespace = 'public'::regnamespace AND prosecdef})], [], 'and is named in grants.sql';
+is psql(q{SELECT DISTINCT grantee || ' ' || privilege_type FROM information_schema.table_privileges
+	WHERE grantee = 'PUBLIC' AND table_schema = 'public'
+	UNION SELECT table_name || ' ' || privilege_type FROM information_schema.table_privileges
+	WHERE grantee = 'areg' AND (privilege_type NOT IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+		OR table_name IN ('audit_seals', 'audit_sealing') AND privilege_type <> 'SELECT'
+		OR table_name = 'audit_log' AND privilege_type NOT IN ('SELECT', 'INSERT')
+		OR table_name = 'schema_migrations' AND privilege_type <> 'SELECT')}), '', 'nobody else may do anything, nor areg too much';
+is psql(q{SELECT has_schema_privilege('areg', 'public', 'CREATE'), has_sequence_privilege('areg', 'audit_log_ids', 'UPDATE')}),
+	'f|f', 'it makes nothing of its own, and sets no sequence';
 
 # --- values of the field ---
 my $registry = '0x' . '80' x 20;

@@ -133,11 +133,11 @@ subtest 'wrong usage exits 2 and says where help is' => sub {
 };
 
 subtest 'migrations go up and down, and a history that does not fit is refused' => sub {
-	my $env = $areg->psql_value("SELECT setting FROM pg_settings WHERE name = 'unix_socket_directories'");
+	my $env = $areg->socket_path('pg');
 	my $user = $areg->psql_value('SELECT current_user');
 	my $n = 0;
 
-	$areg->psql('CREATE DATABASE other');
+	$areg->psql('CREATE DATABASE other OWNER areg_owner');
 	local $ENV{DATABASE_URL} = "postgresql:///other?host=$env&user=$user";
 	my $direct = sub {
 		my @arguments = @_;

@@ -223,7 +223,7 @@ subtest 'anybody with a wallet responds' => sub {
 subtest 'a response to feedback that is just being deleted finds none' => sub {
 	my $id = given(new_agent(), $client, score => 10)->{id};
 	open my $deleting, '|-', 'psql', '-qAtX', '-o', '/dev/null', '-h', $areg->socket_path('pg'),
-		'-U', 'areg', '-d', 'areg' or die "psql: $!\n";
+		'-U', 'areg_owner', '-d', 'areg' or die "psql: $!\n";
 	$deleting->autoflush(1);
 	print $deleting "BEGIN; DELETE FROM erc8004_reputation WHERE id = $id;\n";
 	my $sessions = sub { return $areg->psql_value("SELECT count(*) FROM pg_stat_activity WHERE $_[0]") };

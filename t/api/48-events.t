@@ -275,12 +275,12 @@ $areg->psql('DO $$ BEGIN FOR i IN 1 .. 50000 LOOP PERFORM pg_current_xact_id(); 
 give($areg, $agents[0], $clients[0]);
 my $here = (awaited($areg, $events[-1]{cursor}, 1))[-1]{cursor};
 my $dump = "$done/dump.sql";
-is(system('pg_dump', '-h', $areg->socket_path('pg'), '-U', 'areg', '-f', $dump, 'areg'), 0, 'pg_dump');
+is(system('pg_dump', '-h', $areg->socket_path('pg'), '-U', 'areg_owner', '-f', $dump, 'areg'), 0, 'pg_dump');
 
 my $other = Areg::Test->start(workers => 2);
 $other->stop_server('aregd');
 $other->psql('DROP SCHEMA public CASCADE; CREATE SCHEMA public');
-is(system('psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-h', $other->socket_path('pg'), '-U', 'areg', '-d', 'areg',
+is(system('psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-h', $other->socket_path('pg'), '-U', 'areg_owner', '-d', 'areg',
 	'-o', '/dev/null', '-f', $dump), 0, 'restored');
 cmp_ok($other->psql_value('SELECT pg_current_xact_id()'), '<', 20000, 'into a cluster whose transactions are behind');
 

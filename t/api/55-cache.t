@@ -103,7 +103,7 @@ sub truth { return $areg->get($_[0], { key => $client->{key}, 'Cache-Control' =>
 sub hold_agents
 {
 	open my $to, '|-', 'psql', '-qAtX', '-o', '/dev/null', '-h', $areg->socket_path('pg'), '-U',
-		'areg', '-d', 'areg' or die "psql: $!\n";
+		'areg_owner', '-d', 'areg' or die "psql: $!\n";
 	$to->autoflush(1);
 	print $to "BEGIN; LOCK TABLE erc8004_agents IN ACCESS EXCLUSIVE MODE;\n";
 	wait_until(10, sub { $areg->psql_value("SELECT count(*) FROM pg_locks

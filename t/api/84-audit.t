@@ -15,7 +15,7 @@ use Areg::Test qw(build_dir from_json hash in_parallel json_text wait_until);
 my ($aregd, $aregctl) = map { build_dir() . "/$_" } qw(aregd aregctl);
 my $areg = Areg::Test->start(workers => 2);
 my $scratch = tempdir('audit-XXXXXX', TMPDIR => 1, CLEANUP => 1);
-my $psql = ['psql', '-qAtX', '-v', 'ON_ERROR_STOP=1', '-h', $areg->socket_path('pg'), '-U', 'areg'];
+my $psql = ['psql', '-qAtX', '-v', 'ON_ERROR_STOP=1', '-h', $areg->socket_path('pg'), '-U', 'postgres'];
 
 # ---- a wallet ----
 
@@ -508,7 +508,7 @@ intact_ok('areg', 'the log that all were copies of is intact');
 
 sql('postgres', 'CREATE DATABASE restored');
 my $dump = "$scratch/dump.sql";
-is(system('pg_dump', '-h', $areg->socket_path('pg'), '-U', 'areg', '-f', $dump, 'areg'), 0, 'pg_dump');
+is(system('pg_dump', '-h', $areg->socket_path('pg'), '-U', 'areg_owner', '-f', $dump, 'areg'), 0, 'pg_dump');
 is(system(@$psql, '-o', '/dev/null', '-d', 'restored', '-f', $dump), 0, 'and restore');
 my $restored = intact_ok('restored', 'a restored log is intact');
 is($restored->{head}, $head, 'with the same head');

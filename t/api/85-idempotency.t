@@ -79,7 +79,7 @@ sub session
 {
 	my ($sql) = @_;
 	open my $to, '|-', 'psql', '-qAtX', '-o', '/dev/null', '-h', $areg->socket_path('pg'), '-U',
-		'areg', '-d', 'areg' or die "psql: $!\n";
+		'areg_owner', '-d', 'areg' or die "psql: $!\n";
 	$to->autoflush(1);
 	print $to "BEGIN; $sql;\n";
 	wait_until(5, sub { $areg->psql_value("SELECT count(*) FROM pg_stat_activity
@@ -486,7 +486,7 @@ subtest 'a new API key is replayed only to who shows the same one' => sub {
 	problem_ok(send_with($key, '/api/v1/keys', $body, { key => $secret }), 409, 'idempotency_conflict');
 
 	my $plain = $first->{body};
-	open my $dump, '-|', 'pg_dump', '-h', $areg->socket_path('pg'), '-U', 'areg', 'areg' or die "pg_dump: $!\n";
+	open my $dump, '-|', 'pg_dump', '-h', $areg->socket_path('pg'), '-U', 'areg_owner', 'areg' or die "pg_dump: $!\n";
 	my $text = do { local $/; <$dump> };
 	close $dump;
 	my $logs = join '', map { $areg->log_text($_) } qw(areg aregd postgres nginx-access nginx-error);

@@ -48,7 +48,7 @@ audit_prepare()
 # What the listener of aregd does; to be run in the background.
 audit_seal()
 {
-	exec psql -h "$(readlink -f "$dir/sock")/pg" -U areg -d areg -qAtX -o /dev/null \
+	exec psql -h "$(readlink -f "$dir/sock")/pg" -U postgres -d areg -qAtX -o /dev/null \
 		-f - <<<'SELECT areg_seal_audit() \watch 1'
 }
 

@@ -139,7 +139,7 @@ http_stack()
 	mkdir "$dir/bench"
 	echo "$port" >"$dir/bench/port"
 	say "loading $count agents, ten times as many feedback records, half as many payments"
-	url=$(. "$dir/quickstart.env" && echo "$DATABASE_URL")
+	url=$(. "$dir/quickstart.env" && echo "${DATABASE_URL/user=areg/user=postgres}")
 	AREG_BUILD=$build "$root/scripts/gen-sample" "$count" --feedback 10 --into "$url" ||
 		die 'the sample could not be loaded'
 	"$root/scripts/instance" start-aregd --dir "$dir"

@@ -79,7 +79,7 @@ sub postgres_pids
 sub session
 {
 	open my $to, '|-', 'psql', '-qAtX', '-o', '/dev/null', '-h', $areg->socket_path('pg'), '-U',
-		'areg', '-d', 'areg' or die "psql: $!\n";
+		'areg_owner', '-d', 'areg' or die "psql: $!\n";
 	$to->autoflush(1);
 	return $to;
 }

@@ -177,7 +177,7 @@ ok(wait_until(5, sub { !grep { $_->{state} ne 'idle' } @{ $status->()->{workers}
 # All workers keep connections; then all of them but one are busy.
 only_200((load(CLIENTS, "$agent/stats", for_seconds(1)))[0], 'many clients at once are answered');
 cmp_ok(scalar connections(), '>', 1, 'and many connections kept');
-open my $lock, '|-', 'psql', '-qAtX', '-o', '/dev/null', '-h', $areg->socket_path('pg'), '-U', 'areg',
+open my $lock, '|-', 'psql', '-qAtX', '-o', '/dev/null', '-h', $areg->socket_path('pg'), '-U', 'areg_owner',
 	'-d', 'areg' or die "psql: $!\n";
 $lock->autoflush(1);
 print $lock "BEGIN; LOCK TABLE erc8004_agents IN ACCESS EXCLUSIVE MODE;\n";

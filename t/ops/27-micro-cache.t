@@ -125,7 +125,7 @@ ok(wait_until(10, sub { anonymous($agent)->{json}{registration_file}{name} eq 'a
 my $list = AGENTS . '?limit=7';
 anonymous($list);
 register('one more');
-open my $lock, '|-', 'psql', '-qAtX', '-o', '/dev/null', '-h', $areg->socket_path('pg'), '-U', 'areg',
+open my $lock, '|-', 'psql', '-qAtX', '-o', '/dev/null', '-h', $areg->socket_path('pg'), '-U', 'areg_owner',
 	'-d', 'areg' or die "psql: $!\n";
 $lock->autoflush(1);
 print $lock "BEGIN; LOCK TABLE erc8004_agents IN ACCESS EXCLUSIVE MODE;\n";

@@ -40,7 +40,7 @@ sub start
 
 	$self->{dir} = File::Temp::tempdir('areg-replica-XXXXXX', TMPDIR => 1, CLEANUP => 1);
 	chown $self->{uid}, $self->{gid}, $self->{dir};
-	$self->wait_for($self->launch('pg_basebackup', '-h', $self->{primary}, '-U', 'areg', '-D',
+	$self->wait_for($self->launch('pg_basebackup', '-h', $self->{primary}, '-U', 'postgres', '-D',
 		"$self->{dir}/data", '-R', '-X', 'stream', '--checkpoint=fast', '--no-sync')) == 0
 		or die "pg_basebackup: see $self->{dir}/log\n";
 	$self->begin;
@@ -82,7 +82,7 @@ sub ask
 {
 	my ($self, $sql) = @_;
 
-	open my $out, '-|', 'sh', '-c', 'exec psql -qAtX -h "$1" -U areg -d areg -c "$2" 2>/dev/null', 'sh',
+	open my $out, '-|', 'sh', '-c', 'exec psql -qAtX -h "$1" -U postgres -d areg -c "$2" 2>/dev/null', 'sh',
 		$self->{dir}, $sql or die "psql: $!\n";
 	my $text = join '', <$out>;
 	close $out;

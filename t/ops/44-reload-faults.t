@@ -43,7 +43,7 @@ sub hold
 {
 	my ($lock) = @_;
 	open my $session, '|-', 'psql', '-qAtX', '-o', '/dev/null', '-h', $areg->socket_path('pg'), '-U',
-		'areg', '-d', 'areg' or die "psql: $!\n";
+		'areg_owner', '-d', 'areg' or die "psql: $!\n";
 	$session->autoflush(1);
 	print $session "SET application_name = 'holder'; BEGIN; $lock;\n";
 	wait_until(5, sub { $areg->psql_value("SELECT count(*) FROM pg_stat_activity

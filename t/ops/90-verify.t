@@ -127,7 +127,7 @@ sub shim
 sub dump_to
 {
 	my ($file, $database) = @_;
-	system('pg_dump', '-Fc', '-h', $areg->socket_path('pg'), '-U', 'areg', '-f', $file, $database) == 0
+	system('pg_dump', '-Fc', '-h', $areg->socket_path('pg'), '-U', 'areg_owner', '-f', $file, $database) == 0
 		or die "pg_dump failed\n";
 }
 

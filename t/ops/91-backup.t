@@ -57,7 +57,8 @@ sub shims
 			esac
 			END
 		# It takes AREG_… for settings.
-		aregctl => "unset AREG_BUILD\n" . 'case " $* " in *" migrate "*) set -- "$@" --dir "' . root() . '/sql" ;; esac' . "\n"
+		aregctl => "unset AREG_BUILD\n" . 'case " $* " in *" migrate "*) set -- "$@" --dir "' . root() . '/sql"' . "\n"
+			. "export AREG_DATABASE_URL='" . ($areg->env('DATABASE_URL') =~ s/user=areg\b/user=postgres/r) . "' ;; esac\n"
 			. 'exec "' . build_dir() . '/aregctl" "$@"',
 	);
 
@@ -78,7 +79,7 @@ sub follow
 		$script =~ s/^$name=.*/$name='$mine{$name}'/m or die "the page does not set $name\n";
 	}
 	local @ENV{qw(PATH PGHOST PGUSER)} = (join(':', $bin, $ENV{PATH}, reverse glob '/usr/lib/postgresql/*/bin'),
-		$areg->socket_path('pg'), 'areg');
+		$areg->socket_path('pg'), 'postgres');
 	return Areg::Test::_run(['bash', '-euo', 'pipefail', '-c', $script]);
 }
 
@@ -163,7 +164,7 @@ cmp_ok(scalar @meanwhile, '>', 0, 'and ' . @meanwhile . ' while it was made');
 
 my $new = Areg::Test->start(workers => 2, without => [qw(aregd nginx migrate)], durable => 1);
 $new->instance('start-nginx');
-is(system('dropdb', '-h', $new->socket_path('pg'), '-U', 'areg', 'areg'), 0, 'an empty cluster');
+is(system('dropdb', '-h', $new->socket_path('pg'), '-U', 'postgres', 'areg'), 0, 'an empty cluster');
 shims($new);
 my $restored = follow($new, 'Restore');
 is($restored->{exit}, 0, 'the commands of the page restore it') or diag($restored->{stdout} . $restored->{stderr});
@@ -252,7 +253,7 @@ is($verified->{exit}, 0, 'the audit log verifies with what came since') or diag(
 is(follow($new, 'Restore')->{exit} != 0, 1, 'a restore over a database that is there is refused');
 write_file("$backups/$files[1]", '1:' . '0' x 64 . "\n");
 $new->stop_server('aregd') if eval { $new->pid('aregd') };
-is(system('dropdb', '-h', $new->socket_path('pg'), '-U', 'areg', 'areg'), 0, 'once more from nothing');
+is(system('dropdb', '-h', $new->socket_path('pg'), '-U', 'postgres', 'areg'), 0, 'once more from nothing');
 $restored = follow($new, 'Restore');
 is($restored->{exit}, 3, 'a log that does not go with the head of then stops it');
 

@@ -14,6 +14,7 @@
 #include "app/progress.h"
 #include "app/settings.h"
 
+#define LONG_ROLE "aaaaaaaabbbbbbbbccccccccddddddddaaaaaaaabbbbbbbbccccccccdddddddd"
 #define MAINNET_IDENTITY "0x8004A169FB4a3325136EB29fA0ceB6D2e539a432"
 #define MAINNET_REPUTATION "0x8004BAa17C55a88189AE136b182e5fdA19dE9b63"
 #define TESTNET_IDENTITY "0x8004A818BFB912233c491871b3d84c89A494BD9e"
@@ -173,6 +174,7 @@ static void test_every_key_is_read_from_the_file(void **state)
 	assert_string_equal(
 		load_text(loading,
 			"database_url = host=db1 user=areg password='a b'\n"
+			"runtime_role = \"a reg\"\n"
 			"database_connect_timeout = 10ms\n"
 			"database_statement_timeout = 1h\n"
 			"memcached_servers = none\n"
@@ -197,6 +199,7 @@ static void test_every_key_is_read_from_the_file(void **state)
 			"rpc_url = https://u:p@rpc.example/v2/KEY?a=b\n"),
 		"");
 	assert_string_equal(settings->database_url, "host=db1 user=areg password='a b'");
+	assert_string_equal(settings->runtime_role, "a reg");
 	assert_int_equal(settings->database_connect_timeout_ms, 10);
 	assert_int_equal(settings->database_statement_timeout_ms, 3600000);
 	assert_string_equal(settings->memcached_servers, "");
@@ -258,6 +261,11 @@ static const struct {
 	{ "workers = 1025\n", "areg.conf:2: workers: 1025 is not within 1..1024\n" },
 	{ "workers = many\n", "areg.conf:2: workers: \"many\" is not a whole number\n" },
 	{ "worker = 4\n", "areg.conf:2: unknown key worker; did you mean workers?\n" },
+	{ "runtime_role = \"\"\n", "areg.conf:2: runtime_role: the value is empty\n" },
+	{ "runtime_role = " LONG_ROLE "\n",
+		"areg.conf:2: runtime_role: the value is longer than the 63 bytes of a name\n" },
+	{ "runtime_role = pg_monitor\n", "areg.conf:2: runtime_role: the value is a name that "
+					 "PostgreSQL keeps for itself\n" },
 	{ "database_url = dbname=b\n",
 		"areg.conf:2: database_url stands twice, first at areg.conf:1\n" },
 	{ "request_timeout = 30\n",
@@ -799,7 +807,7 @@ static void test_sample_and_manual_name_every_key_with_its_default(void **state)
 									   "\n.It Ic %s\n", name)),
 				arena_printf(loading->arena, "The default is\n.Li %s .\n", value)));
 	}
-	assert_int_equal(keys, 32 + 7);
+	assert_int_equal(keys, 33 + 7);
 }
 
 static void test_manual_names_every_variable_of_the_replaced_service(void **state)

@@ -524,13 +524,15 @@ sub _hold_to_description
 # ---- database and aregctl ----
 
 # Runs SQL and returns its rows as lists of texts (bytes in UTF-8); a NULL is undef. Dies on an
-# error.
+# error. Runs it as the owner of the tables, as the role given by as => 'areg', or as the superuser what
+# only that one may do or see.
 sub psql
 {
-	my ($self, $sql) = @_;
+	my ($self, $sql, %option) = @_;
+	my $role = $option{as} // (_takes_superuser($sql) ? 'postgres' : 'areg_owner');
 
 	utf8::encode($sql) if utf8::is_utf8($sql);
-	my $run = _run([root() . '/scripts/instance', 'psql', '--dir', $self->{dir}, '--',
+	my $run = _run([root() . '/scripts/instance', 'psql', '--dir', $self->{dir}, '--as', $role, '--',
 		'-F', "\x1f", '-R', "\x1e", '-P', "null=\x1d"], $sql);
 
 	die "psql: $run->{stderr}" if $run->{exit} != 0;
@@ -566,11 +568,19 @@ sub _changes_records
 	return $sql =~ /\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|COPY)\s+(?:erc8004_|x402_)|\bareg_(?:give|store|record|link|rebuild)_/i;
 }
 
+# Whether SQL asks about the server, or about sessions of other roles.
+sub _takes_superuser
+{
+	my ($sql) = @_;
+	return $sql =~ /\bpg_(?:stat_activity|terminate_backend|reload_conf|switch_wal)\b
+		|\b(?:session_replication_role|auto_explain|ALTER\s+(?:SYSTEM|DATABASE)|CREATE\s+DATABASE)\b/x;
+}
+
 # The one value of the one row, as in `SELECT count(*)`.
 sub psql_value
 {
-	my ($self, $sql) = @_;
-	my ($row) = $self->psql($sql);
+	my ($self, @arguments) = @_;
+	my ($row) = $self->psql(@arguments);
 	return $row ? $row->[0] : undef;
 }
 
@@ -592,7 +602,8 @@ sub guest
 	return $socket;
 }
 
-# Runs aregctl on this stack: aregctl(arguments…, \$stdin). Returns {exit, stdout, stderr}.
+# Runs aregctl on this stack: aregctl(arguments…, \$stdin). Returns {exit, stdout, stderr}. As the role
+# of aregd, and migrations as the owner of the tables.
 sub aregctl
 {
 	my ($self, @arguments) = @_;
