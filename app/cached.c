@@ -299,13 +299,22 @@ static void answer_once(struct question *question)
 
 	claim = answers_claim(
 		answers_of(call), question->key, wait_ms, call->worker->kept, &waited);
+	call->worker->claim = claim;
 	if (waited)
 		count(call, METER_CACHE_WAITS, 0);
 	/* Whoever held it before may have stored what is asked. */
 	if (!answer_from_memory(question, METER_CACHE_MEMORY))
 		answer_from_below(question);
+	call->worker->claim = NULL;
 	if (claim != NULL)
 		answers_let_go(claim);
+}
+
+void cached_let_go(struct worker *worker)
+{
+	if (worker->claim != NULL)
+		answers_let_go(worker->claim);
+	worker->claim = NULL;
 }
 
 /* Whether a caller with a key wants to hear the database (RFC 9111, section 5.2.1.4). */

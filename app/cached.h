@@ -17,6 +17,10 @@ void cached_serve(struct call *call);
  * kept from reading what was before, on a replica: then its success must not be acknowledged. */
 MUST_CHECK bool cached_drop(struct call *call);
 
+/* Lets go of what the request being served keeps others waiting for, if anything: its handler was left
+ * by a jump. */
+void cached_let_go(struct worker *worker);
+
 enum warmth {
 	WARM_STORED,
 	WARM_ALREADY, /* it was there, in date */

@@ -207,11 +207,10 @@ void call_params(const struct call *call, struct faults *faults)
 
 void call_changed(struct call *call, const char *agent_uuid)
 {
-	char *canonical = NULL;
+	char named_now[37], *canonical = agent_uuid == NULL ? NULL : named_now;
 	const char *why;
 
 	if (agent_uuid != NULL) {
-		canonical = arena_alloc(call->arena, 37);
 		if (!uuid_parse(agent_uuid, canonical, &why)) {
 			call->changed_all = true;
 			return;
@@ -225,8 +224,12 @@ void call_changed(struct call *call, const char *agent_uuid)
 			(named != NULL && canonical != NULL && strcmp(named, canonical) == 0))
 			return;
 	}
-	if (call->change_count < CALL_CHANGES_MAX)
-		call->changed_agents[call->change_count++] = canonical;
-	else
+	if (call->change_count == CALL_CHANGES_MAX) {
 		call->changed_all = true;
+		return;
+	}
+	if (canonical != NULL)
+		canonical = memcpy(
+			call->changed_names[call->change_count], named_now, sizeof named_now);
+	call->changed_agents[call->change_count++] = canonical;
 }

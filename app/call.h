@@ -40,7 +40,8 @@ struct call {
 	const struct route *route;
 	const char *const *path_values; /* of the template's parameters, in order */
 	const struct caller_record *caller; /* NULL: anonymous */
-	const char *changed_agents[CALL_CHANGES_MAX]; /* see call_changed() */
+	const char *changed_agents[CALL_CHANGES_MAX]; /* see call_changed(); within … */
+	char changed_names[CALL_CHANGES_MAX][37]; /* … this, which outlives the arena's reset */
 	size_t change_count;
 	bool changed_all; /* more than could be named */
 	bool is_shared; /* others are told the same answer: nothing in it is the caller's own */

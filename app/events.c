@@ -55,14 +55,7 @@ static void write_events(
 	struct json_out out = call_answer(call, 200);
 
 	json_open_object(&out);
-	json_key(&out, "events");
-	json_open_array(&out);
-	for (size_t row = 0; row < shown; row++) {
-		json_open_object(&out);
-		columns_write(&out, event_columns, EVENT_COLUMN_COUNT, rows, row, 0);
-		json_close_object(&out);
-	}
-	json_close_array(&out);
+	shown = page_write_rows(&out, "events", event_columns, EVENT_COLUMN_COUNT, rows, shown, 0);
 	json_string(&out, "next_after",
 		shown == 0 ? next_after : db_text(rows, shown - 1, EVENT_CURSOR));
 	json_flag(&out, "has_more", rows->count > shown);

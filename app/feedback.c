@@ -419,27 +419,24 @@ static void compose(struct query *query, const struct filter *filter,
 static void write_list(struct call *call, const struct filter *filter, const struct db_rows *rows)
 {
 	int64_t total = db_int(rows, 0, 0);
-	size_t shown = db_text(rows, 0, 1) == NULL ? 0 : rows->count;
-	bool has_more = shown > filter->page.limit;
+	const size_t found = db_text(rows, 0, 1) == NULL ? 0 : rows->count;
+	const size_t fits = found > filter->page.limit ? filter->page.limit : found;
 	const char *last_at = NULL, *last_id = NULL;
 	struct json_out out = call_answer(call, 200);
+	struct page part = filter->page;
+	size_t shown;
 
-	if (has_more) {
-		shown = filter->page.limit;
+	json_open_object(&out);
+	shown = page_write_rows(
+		&out, "feedback", feedback_columns, FEEDBACK_COLUMN_COUNT, rows, fits, 1);
+	if (shown < fits)
+		part = page_cut(&part, shown);
+	if (found > shown) {
 		last_at = db_text(rows, shown - 1, 1 + FEEDBACK_CREATED_AT);
 		last_id = db_text(rows, shown - 1, 1);
 	}
-	json_open_object(&out);
-	json_key(&out, "feedback");
-	json_open_array(&out);
-	for (size_t row = 0; row < shown; row++) {
-		json_open_object(&out);
-		columns_write(&out, feedback_columns, FEEDBACK_COLUMN_COUNT, rows, row, 1);
-		json_close_object(&out);
-	}
-	json_close_array(&out);
-	page_write(call, &out, &filter->page, total, !is_counted(filter) && total > TOTAL_EXACT_MAX,
-		order, last_at, last_id);
+	page_write(call, &out, &part, total, !is_counted(filter) && total > TOTAL_EXACT_MAX, order,
+		last_at, last_id);
 	json_close_object(&out);
 }
 

@@ -69,10 +69,11 @@ static const char *seal(const struct attempt *attempt, const char *text)
 	size_t total = SEAL_NONCE + (size_t)len + SEAL_TAG;
 	uint8_t key[SEAL_KEY], *bytes = arena_alloc(arena, total);
 	char *hex = arena_alloc(arena, 2 * total + 1);
-	EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
+	EVP_CIPHER_CTX *context;
 	bool is_sealed;
 
 	seal_key(attempt, key);
+	context = EVP_CIPHER_CTX_new(); /* nothing allocates in the arena while there is one */
 	is_sealed = context != NULL && getrandom(bytes, SEAL_NONCE, 0) == SEAL_NONCE &&
 		    EVP_EncryptInit_ex(context, EVP_aes_256_gcm(), NULL, key, bytes) == 1 &&
 		    EVP_EncryptUpdate(

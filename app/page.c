@@ -107,23 +107,44 @@ void page_refuse_cursor(struct call *call)
 	call_refuse(call, &faults);
 }
 
-void page_write_list(const struct call *call, struct json_out *out, const struct page *page,
-	const struct page_list *list, const struct db_rows *rows)
+bool page_is_full(const struct json_out *out)
 {
-	size_t shown = db_text(rows, 0, 1) == NULL ? 0 : rows->count;
-	bool has_more = shown > page->limit;
-	const char *last;
+	return out->buf->len >= PAGE_BYTES_MAX;
+}
 
-	if (has_more)
-		shown = page->limit;
-	json_key(out, list->key);
+struct page page_cut(const struct page *page, size_t shown)
+{
+	struct page cut = *page;
+
+	cut.limit = shown;
+	return cut;
+}
+
+size_t page_write_rows(struct json_out *out, const char *key, const struct column *columns,
+	size_t column_count, const struct db_rows *rows, size_t count, int first)
+{
+	size_t row = 0;
+
+	json_key(out, key);
 	json_open_array(out);
-	for (size_t row = 0; row < shown; row++) {
+	while (row < count && (row == 0 || !page_is_full(out))) {
 		json_open_object(out);
-		columns_write(out, list->columns, list->column_count, rows, row, list->first);
+		columns_write(out, columns, column_count, rows, row++, first);
 		json_close_object(out);
 	}
 	json_close_array(out);
-	last = has_more ? db_text(rows, shown - 1, 1) : NULL;
-	page_write(call, out, page, db_int(rows, 0, 0), false, list->order, last, last);
+	return row;
+}
+
+void page_write_list(const struct call *call, struct json_out *out, const struct page *page,
+	const struct page_list *list, const struct db_rows *rows)
+{
+	const size_t found = db_text(rows, 0, 1) == NULL ? 0 : rows->count;
+	const size_t fits = found > page->limit ? page->limit : found;
+	const size_t shown = page_write_rows(
+		out, list->key, list->columns, list->column_count, rows, fits, list->first);
+	const struct page part = shown < fits ? page_cut(page, shown) : *page;
+	const char *last = found > shown ? db_text(rows, shown - 1, 1) : NULL;
+
+	page_write(call, out, &part, db_int(rows, 0, 0), false, list->order, last, last);
 }

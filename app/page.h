@@ -15,6 +15,7 @@ enum {
 	PAGE_LIMIT_MAX = 100,
 	PAGE_OFFSET_MAX = 100000, /* beyond, counting rows off gets slow: a cursor does not */
 	TOTAL_EXACT_MAX = 10000, /* totals are counted to here; above they may be estimated */
+	PAGE_BYTES_MAX = 4 * 1024 * 1024, /* of JSON: a page that is longer ends behind its row */
 };
 
 struct page {
@@ -38,6 +39,19 @@ void page_read(
  * it is absent. What is wrong goes to *faults. */
 size_t page_number(const struct call *call, const char *name, size_t least, size_t most,
 	size_t fallback, struct faults *faults);
+
+/*
+ * Whether the list so far is so long that it must end here, whatever the limit. Records that came through
+ * the API are too small for that; imported ones can have URIs of 64 KiB. page_cut() gives the page that
+ * was written then: its limit is the rows shown, so that offset + limit is where the next page begins.
+ */
+bool page_is_full(const struct json_out *out);
+struct page page_cut(const struct page *page, size_t shown);
+
+/* Writes up to `count` rows as the array `key`, columns from `first` on; returns how many it wrote, which
+ * is fewer when the page is full. */
+size_t page_write_rows(struct json_out *out, const char *key, const struct column *columns,
+	size_t column_count, const struct db_rows *rows, size_t count, int first);
 
 /* Writes total, limit, offset and, where `next_key` is not NULL, next_cursor, into an open object. */
 void page_write(const struct call *call, struct json_out *out, const struct page *page,

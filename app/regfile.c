@@ -85,20 +85,25 @@ static void put_set(void *set)
 void regfile_words_init(
 	const struct regfile_reading *reading, struct regfile_words *words, size_t max)
 {
+	void **owned = arena_defer_slot(reading->arena, put_set);
+
+	words->arena = reading->arena;
 	words->list = arena_alloc(reading->arena, max * sizeof *words->list);
 	words->count = 0;
 	words->max = max;
-	words->seen = json_object_new_object();
-	arena_defer(reading->arena, put_set, words->seen);
+	*owned = words->seen = json_object_new_object();
+	if (words->seen == NULL)
+		arena_exhausted(words->arena);
 }
 
 void regfile_words_add(struct regfile_words *words, const char *word)
 {
-	if (word == NULL || words->count == words->max || words->seen == NULL ||
+	if (word == NULL || words->count == words->max ||
 		json_object_object_get_ex(words->seen, word, NULL))
 		return;
-	if (json_object_object_add(words->seen, word, NULL) == 0)
-		words->list[words->count++] = word;
+	if (json_object_object_add(words->seen, word, NULL) != 0)
+		arena_exhausted(words->arena);
+	words->list[words->count++] = word;
 }
 
 void regfile_words_add_strings(const struct regfile_reading *reading, struct regfile_words *words,

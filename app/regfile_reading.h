@@ -41,6 +41,7 @@ char *regfile_column(
 
 /* A list of distinct words on its way into a column. */
 struct regfile_words {
+	struct arena *arena;
 	const char **list;
 	size_t count, max;
 	struct json_object *seen; /* a set: json-c's hash is seeded, whoever chose the words */

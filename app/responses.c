@@ -121,24 +121,20 @@ const struct route_input responses_list_input = { .params = list_params };
 static void write_list(struct call *call, const struct page *page, const struct db_rows *rows)
 {
 	int64_t total = db_int(rows, 0, 0);
-	size_t shown = db_text(rows, 0, 1) == NULL ? 0 : rows->count;
-	bool has_more = shown > page->limit;
-	const char *last;
+	const size_t found = db_text(rows, 0, 1) == NULL ? 0 : rows->count;
+	const size_t fits = found > page->limit ? page->limit : found;
 	struct json_out out = call_answer(call, 200);
+	struct page part = *page;
+	const char *last;
+	size_t shown;
 
-	if (has_more)
-		shown = page->limit;
 	json_open_object(&out);
-	json_key(&out, "responses");
-	json_open_array(&out);
-	for (size_t row = 0; row < shown; row++) {
-		json_open_object(&out);
-		columns_write(&out, response_columns, RESPONSE_COLUMN_COUNT, rows, row, 1);
-		json_close_object(&out);
-	}
-	json_close_array(&out);
-	last = has_more ? db_text(rows, shown - 1, 1) : NULL;
-	page_write(call, &out, page, total, total > TOTAL_EXACT_MAX, order, last, last);
+	shown = page_write_rows(
+		&out, "responses", response_columns, RESPONSE_COLUMN_COUNT, rows, fits, 1);
+	if (shown < fits)
+		part = page_cut(page, shown);
+	last = found > shown ? db_text(rows, shown - 1, 1) : NULL;
+	page_write(call, &out, &part, total, total > TOTAL_EXACT_MAX, order, last, last);
 	json_close_object(&out);
 }
 

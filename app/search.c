@@ -837,24 +837,27 @@ static void write_page(struct call *call, const struct search *search, const str
 		{ "image", COLUMN_TEXT }, { "services", COLUMN_JSON },
 		{ "x402_support", COLUMN_FLAG } };
 	const int stats = 4, more = stats + STATS_COLUMN_COUNT;
-	bool is_empty = db_text(rows, 0, stats) == NULL;
-	size_t shown = is_empty ? 0 : rows->count;
-	bool has_more = shown > search->page.limit;
+	const size_t found = db_text(rows, 0, stats) == NULL ? 0 : rows->count;
+	const size_t fits = found > search->page.limit ? search->page.limit : found;
 	struct json_out out = call_answer(call, 200);
+	struct page part = search->page;
+	size_t shown = 0;
+	bool has_more;
 
-	if (has_more)
-		shown = search->page.limit;
 	json_open_object(&out);
 	json_key(&out, "agents");
 	json_open_array(&out);
-	for (size_t row = 0; row < shown; row++) {
+	while (shown < fits && (shown == 0 || !page_is_full(&out))) {
 		json_open_object(&out);
-		columns_write(&out, stats_columns, STATS_COLUMN_COUNT, rows, row, stats);
-		columns_write(&out, own, sizeof own / sizeof own[0], rows, row, more);
+		columns_write(&out, stats_columns, STATS_COLUMN_COUNT, rows, shown, stats);
+		columns_write(&out, own, sizeof own / sizeof own[0], rows, shown++, more);
 		json_close_object(&out);
 	}
 	json_close_array(&out);
-	page_write(call, &out, &search->page, total, is_estimate,
+	has_more = found > shown;
+	if (shown < fits)
+		part = page_cut(&part, shown);
+	page_write(call, &out, &part, total, is_estimate,
 		name_order(call, search, db_bool(rows, 0, 2), db_bool(rows, 0, 3)),
 		has_more ? db_text(rows, shown - 1, 1) : NULL,
 		has_more ? db_text(rows, shown - 1, stats) : NULL);

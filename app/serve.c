@@ -1,7 +1,10 @@
 /* The order of things: the request line, the route, the key, the handler, the answer, the log. */
 #include "app/serve.h"
 
+#include <setjmp.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "app/authenticate.h"
 #include "app/cached.h"
@@ -266,27 +269,160 @@ static void tag(struct worker *worker, const char *text)
 	replicas_tag(worker->replicas, text);
 }
 
-void serve(struct worker *worker, FCGX_Request *fcgi)
-{
-	const struct spent before = spent_by(worker);
-	struct spent spent;
+/* ---- The whole of a request ---- */
+
+enum { EXIT_EXHAUSTED = 70 }; /* EX_SOFTWARE */
+
+/* A request and all that is said of it afterwards. Nothing that has to survive memory_recover() is in the
+ * arena. */
+struct served {
+	struct worker *worker;
+	FCGX_Request *fcgi;
+	struct spent before;
+	uint64_t changes_before; /* sent to the database, by this worker */
 	struct http_request request;
 	struct http_response response;
-	struct call call = {
-		.worker = worker, .arena = worker->arena, .request = &request, .response = &response
-	};
+	struct call call;
+	struct caller_record caller; /* copy of the call's */
+	char request_id[HTTP_REQUEST_ID_MAX + 1];
 	size_t sent;
+};
 
-	http_request_read(&request, fcgi, worker->arena);
-	log_request_id(request.id);
+static void request_read(struct served *served)
+{
+	struct worker *worker = served->worker;
+	struct http_request *request = &served->request;
+
+	http_request_read(request, served->fcgi, worker->arena);
+	snprintf(served->request_id, sizeof served->request_id, "%s", request->id);
+	request->id = served->request_id;
+	log_request_id(request->id);
 	if (worker->settings->database_request_ids && worker->db != NULL)
-		tag(worker, arena_printf(worker->arena, "areg %s", request.id));
-	http_response_init(&response, worker->arena);
-	call.is_shared = http_header(&request, "AREG_SHARED") != NULL;
-	answer(&call);
-	add_common_headers(&call);
-	sent = http_response_send(&response, &request);
-	spent = spent_since(worker, &before);
-	record(&call, sent, &spent);
+		tag(worker, arena_printf(worker->arena, "areg %s", request->id));
+	http_response_init(&served->response, worker->arena);
+}
+
+/* After the arena's reset; the id stays what it was, if there was one already. */
+static void request_read_again(struct served *served)
+{
+	const bool has_id = served->request_id[0] != '\0';
+	char id[sizeof served->request_id];
+
+	memcpy(id, served->request_id, sizeof id);
+	http_request_read(&served->request, served->fcgi, served->worker->arena);
+	snprintf(served->request_id, sizeof served->request_id, "%s",
+		has_id ? id : served->request.id);
+	served->request.id = served->request_id;
+	log_request_id(served->request.id);
+	http_response_init(&served->response, served->worker->arena);
+}
+
+static void request_serve(struct served *served)
+{
+	request_read(served);
+	served->call.is_shared = http_header(&served->request, "AREG_SHARED") != NULL;
+	answer(&served->call);
+	add_common_headers(&served->call);
+	served->sent = http_response_send(&served->response, &served->request);
+}
+
+static void jump_out(void *to)
+{
+	longjmp(*(jmp_buf *)to, 1);
+}
+
+/* Serves the request. False when it needs more memory than there is: then no byte was answered yet,
+ * because http_response_send() allocates everything before it sends. */
+static bool request_serve_within_memory(struct served *served)
+{
+	jmp_buf here;
+
+	if (setjmp(here) != 0)
+		return false;
+	arena_on_exhaustion(served->worker->arena, jump_out, &here);
+	request_serve(served);
+	return true;
+}
+
+/* Not even the short answer of memory_recover() can be had. The request is ended without an answer:
+ * were the connection just closed, nginx could try it on the next worker. */
+static void memory_give_up(void *fcgi)
+{
 	log_request_id(NULL);
+	log_error("out of memory for a request; this worker ends");
+	FCGX_Finish_r(fcgi);
+	_exit(EXIT_EXHAUSTED);
+}
+
+static void memory_refuse(struct call *call, bool may_have_changed)
+{
+	if (may_have_changed)
+		call_db_failed(call, DB_OUTCOME_UNKNOWN);
+	else if (call->route != NULL && call->route->input != NULL &&
+		 call->route->input->fields != NULL)
+		call_problem(call, 413, "payload_too_large",
+			"Reading this body takes more memory than one request may use.");
+	else
+		call_problem(call, 500, "internal",
+			"The answer takes more memory than one request may use. The registry's "
+			"operators find it in their log by the request_id.");
+}
+
+/*
+ * Answers a request that ran out of memory, and makes the worker fit for the next one: claims are let
+ * go, connections that were left in the middle of something are closed, and all of the request's memory
+ * is given back. The answer is made within the arena's first block, which is always there.
+ */
+static void memory_recover(struct served *served)
+{
+	struct worker *worker = served->worker;
+	struct call *call = &served->call;
+	bool was_in_transaction, may_have_changed;
+
+	arena_on_exhaustion(worker->arena, memory_give_up, served->fcgi);
+	if (call->caller != NULL) {
+		served->caller = *call->caller;
+		call->caller = &served->caller;
+	}
+	cached_let_go(worker);
+	cache_abandon(worker->cache);
+	was_in_transaction = db_abandon(worker->db);
+	may_have_changed =
+		!was_in_transaction && worker_db_meter(worker).changes > served->changes_before;
+	arena_reset(worker->arena);
+
+	request_read_again(served);
+	log_event(LOG_LEVEL_WARN, "out of memory for a request",
+		LOG_TEXT("path", served->request.path),
+		LOG_TEXT("route", call->route == NULL ? NULL : call->route->path.template));
+	call->path_values = NULL;
+	call->in_transaction = false;
+	call->db_status = DB_OK;
+	memory_refuse(call, may_have_changed);
+	/* The answer is a failure already: it stays as it is whether or not replicas could be told. */
+	if (may_have_changed && call->route != NULL && !cached_drop(call))
+		log_warn("a change that may have been made could not be told to replicas");
+	add_common_headers(call);
+	served->sent = http_response_send(&served->response, &served->request);
+}
+
+void serve(struct worker *worker, FCGX_Request *fcgi)
+{
+	struct served served = { .worker = worker,
+		.fcgi = fcgi,
+		.before = spent_by(worker),
+		.changes_before = worker_db_meter(worker).changes };
+	struct spent spent;
+
+	served.call = (struct call){ .worker = worker,
+		.arena = worker->arena,
+		.request = &served.request,
+		.response = &served.response };
+	if (!request_serve_within_memory(&served))
+		memory_recover(&served);
+	arena_on_exhaustion(worker->arena, memory_give_up, fcgi);
+	spent = spent_since(worker, &served.before);
+	record(&served.call, served.sent, &spent);
+	log_request_id(NULL);
+	arena_on_exhaustion(worker->arena, NULL, NULL);
 }

@@ -22,9 +22,10 @@
 
 enum {
 	ARENA_BLOCK = 64 * 1024,
-	ARENA_LIMIT = 64 * 1024 * 1024, /* far above what a request within its limits needs */
+	ARENA_LIMIT =
+		64 * 1024 *
+		1024, /* far above what a request within its limits needs: serve() answers one that needs more */
 	QUEUE_MS = 1000, /* for which a draining worker takes what waits */
-	EXIT_EXHAUSTED = 70, /* EX_SOFTWARE */
 };
 
 /* How near a name must be to what was searched for: one letter wrong in six still is. And what
@@ -101,16 +102,6 @@ static void end_request(struct kept *kept, FCGX_Request *fcgi)
 	fcgi->ipcFd = -1;
 }
 
-/* A request that needs more memory than any should: nginx answers 502, the master starts another
- * worker. The request is ended without an answer: were the connection just closed, nginx could try
- * it on the next worker. */
-static void exhausted(void *arg)
-{
-	FCGX_Finish_r(arg);
-	log_error("out of memory for a request; this worker ends");
-	_exit(EXIT_EXHAUSTED);
-}
-
 struct db_meter worker_db_meter(const struct worker *worker)
 {
 	struct db_meter meter = { 0 };
@@ -119,6 +110,7 @@ struct db_meter worker_db_meter(const struct worker *worker)
 		meter = *db_meter(worker->db);
 	replicas_add_meter(worker->replicas, &meter);
 	meter.waited_us += worker->writers.waited_us;
+	meter.changes += worker->writers.given;
 	return meter;
 }
 
@@ -242,7 +234,6 @@ int worker_run(
 	db_wait_with(worker->db, kept_wait, &kept);
 	replicas_wait_with(worker->replicas, kept_wait, &kept);
 	writer_links_open(&worker->writers, doors, settings, kept_wait, &kept);
-	arena_on_exhaustion(worker->arena, exhausted, &fcgi);
 	FCGX_Init();
 	FCGX_InitRequest(&fcgi, -1, 0);
 	board_enter(worker->board, worker->place, BOARD_IDLE);

@@ -30,6 +30,7 @@ struct worker {
 	struct watch
 		*watch; /* of the process that answers health checks and nothing else; or NULL */
 	struct kept *kept; /* connections that wait while a request is served; or NULL */
+	struct answer_claim *claim; /* that the request being served holds, or NULL */
 	struct arena *arena; /* of the request being served */
 	struct db *db; /* the primary */
 	struct replicas *replicas; /* NULL: there are none */

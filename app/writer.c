@@ -212,11 +212,12 @@ enum writer_outcome writer_store(struct writer_links *links,
 		put_text(&message, params[i]);
 	if (message.len > MESSAGE_BYTES)
 		return WRITER_ALONE;
+	answer = arena_alloc(arena, ANSWER_BYTES); /* before sending: it may not return */
 	if (!send_message(link->fd, &message)) {
 		knock(link, door);
 		return WRITER_ALONE;
 	}
-	answer = arena_alloc(arena, ANSWER_BYTES);
+	links->given++;
 	len = await_answer(links, link->fd, answer, &why);
 	if (len == 1 && *answer == ALONE)
 		return WRITER_ALONE;

@@ -50,6 +50,7 @@ struct writer_links {
 	db_wait *wait;
 	void *wait_arg;
 	uint64_t waited_us; /* so far */
+	uint64_t given; /* feedbacks that a writer was asked to store */
 };
 
 /* Knocks at the doors. While a writer keeps the worker waiting, wait(wait_arg, …) is called, as

@@ -82,7 +82,7 @@ void arena_on_exhaustion(struct arena *arena, void (*exhausted)(void *arg), void
 	arena->exhausted_arg = arg;
 }
 
-static _Noreturn void give_up(struct arena *arena)
+_Noreturn void arena_exhausted(struct arena *arena)
 {
 	if (arena->exhausted != NULL)
 		arena->exhausted(arena->exhausted_arg);
@@ -97,15 +97,15 @@ void *arena_alloc(struct arena *arena, size_t size)
 	void *memory;
 
 	if (size > SIZE_MAX / 2)
-		give_up(arena);
+		arena_exhausted(arena);
 	size = (size + unit - 1) / unit * unit;
 	if (size > arena->limit - arena->used)
-		give_up(arena);
+		arena_exhausted(arena);
 	if (size + GAP > block->size - block->used) {
 		block = new_block(
 			block, size + GAP > arena->block_size ? size + GAP : arena->block_size);
 		if (block == NULL)
-			give_up(arena);
+			arena_exhausted(arena);
 		arena->newest = block;
 	}
 	memory = block->data + block->used;
@@ -136,7 +136,7 @@ char *arena_vprintf(struct arena *arena, const char *format, va_list args)
 	va_copy(again, args);
 	length = vsnprintf(NULL, 0, format, args);
 	if (length < 0)
-		give_up(arena);
+		arena_exhausted(arena);
 	text = arena_alloc(arena, (size_t)length + 1);
 	vsnprintf(text, (size_t)length + 1, format, again);
 	va_end(again);
@@ -154,14 +154,19 @@ char *arena_printf(struct arena *arena, const char *format, ...)
 	return text;
 }
 
-void arena_defer(struct arena *arena, void (*clean_up)(void *what), void *what)
+void **arena_defer_slot(struct arena *arena, void (*clean_up)(void *what))
 {
 	struct deferred *deferred = arena_alloc(arena, sizeof *deferred);
 
 	deferred->earlier = arena->deferred;
 	deferred->clean_up = clean_up;
-	deferred->what = what;
 	arena->deferred = deferred;
+	return &deferred->what;
+}
+
+void arena_defer(struct arena *arena, void (*clean_up)(void *what), void *what)
+{
+	*arena_defer_slot(arena, clean_up) = what;
 }
 
 void arena_reset(struct arena *arena)
@@ -171,7 +176,8 @@ void arena_reset(struct arena *arena)
 		struct deferred *deferred = arena->deferred;
 
 		arena->deferred = deferred->earlier;
-		deferred->clean_up(deferred->what);
+		if (deferred->what != NULL)
+			deferred->clean_up(deferred->what);
 	}
 	while (arena->newest->older != NULL) {
 		struct block *block = arena->newest;

@@ -38,11 +38,20 @@ char *arena_printf(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 
 char *arena_vprintf(struct arena *arena, const char *format, va_list args)
 	__attribute__((returns_nonnull, format(printf, 2, 0)));
 
+/* Does what is to be done when the memory is exhausted: for a library that could not allocate on behalf
+ * of the arena's owner. */
+_Noreturn void arena_exhausted(struct arena *arena);
+
 /*
  * Ties something that is not arena memory (a PGresult, a json_object) to the arena: clean_up(what)
  * is called by the next reset, in the reverse order of the calls.
  */
 void arena_defer(struct arena *arena, void (*clean_up)(void *what), void *what);
+
+/* The same for something that is made only afterwards: the caller stores it at the address returned. So
+ * the thing has an owner from the moment it exists. NULL there means that nothing was made. */
+void **arena_defer_slot(struct arena *arena, void (*clean_up)(void *what))
+	__attribute__((returns_nonnull));
 
 /* Ends everything allocated or deferred since the last reset. Keeps the first block for reuse. */
 void arena_reset(struct arena *arena);

@@ -280,6 +280,12 @@ static void disconnect(struct node *node)
 	memcached_quit(node->several);
 }
 
+void cache_abandon(struct cache *cache)
+{
+	for (uint32_t i = 0; cache != NULL && i < cache->node_count; i++)
+		disconnect(&cache->nodes[i]);
+}
+
 /* What has come back may have been cut off: our connections to it may be dead and not know it. */
 static void connect_anew(struct cache *cache)
 {

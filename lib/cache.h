@@ -57,6 +57,10 @@ MUST_CHECK bool cache_servers_check(struct arena *arena, const char *servers, co
 struct cache *cache_new(const struct cache_options *options);
 void cache_free(struct cache *cache);
 
+/* Closes all connections, for a caller that left an exchange in its middle by a jump: what the servers
+ * still answer must not be read as the answer to the next question. NULL is allowed. */
+void cache_abandon(struct cache *cache);
+
 /* Whether there are any servers. */
 bool cache_has_servers(const struct cache *cache);
 

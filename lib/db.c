@@ -244,6 +244,19 @@ static void disconnect(struct db *db)
 	db->copy_unflushed = 0;
 }
 
+bool db_abandon(struct db *db)
+{
+	const bool was_in_transaction = db != NULL && db->in_transaction;
+
+	if (db == NULL)
+		return false;
+	if (db->conn != NULL && PQtransactionStatus(db->conn) != PQTRANS_IDLE)
+		disconnect(db);
+	db->in_transaction = db->begin_due = false;
+	db->savepoints = 0;
+	return was_in_transaction;
+}
+
 void db_free(struct db *db)
 {
 	if (!db)
@@ -286,7 +299,7 @@ static bool set_up_session(struct db *db, int64_t deadline_us)
 		    "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; %s",
 		    db->options->statement_timeout_ms, IDLE_IN_TRANSACTION_MS,
 		    db->options->session ? db->options->session : "") < 0)
-		abort();
+		return fail(db, DB_UNAVAILABLE, "out of memory") == DB_OK;
 	if (PQsendQuery(db->conn, sql))
 		flow = take_answers(db, deadline_us, &trip);
 	free(sql);
@@ -313,8 +326,10 @@ static bool connect_once(struct db *db)
 	PostgresPollingStatusType state = PGRES_POLLING_WRITING;
 
 	db->conn = PQconnectStartParams(keys, values, 1);
-	if (!db->conn)
-		abort();
+	if (!db->conn) {
+		fail(db, DB_UNAVAILABLE, "out of memory");
+		return false;
+	}
 	PQsetNoticeReceiver(db->conn, take_notice, db);
 	if (PQstatus(db->conn) == CONNECTION_BAD)
 		state = PGRES_POLLING_FAILED;
@@ -567,6 +582,8 @@ static enum flow make_trip(struct db *db, struct trip *trip)
 
 		db->error = (struct db_error){ .statement = "" };
 		db->meter.round_trips++;
+		if (trip->statement && trip->statement->effect == DB_CHANGES)
+			db->meter.changes++;
 		flow = send_trip(db, trip) ? take_answers(db, deadline_us, trip) : FLOW_LOST;
 		db->meter.waited_us += (uint64_t)(now_us() - start_us);
 		if (flow == FLOW_DONE && trip->begins)
@@ -697,6 +714,7 @@ static enum db_status try_once(struct db *db, struct trip *trip, enum flow *flow
 enum db_status db_run(struct db *db, const struct db_statement *statement,
 	const char *const *params, size_t count, struct arena *arena, struct db_rows *rows)
 {
+	void **owned = arena_defer_slot(arena, clear_result);
 	enum db_status status;
 	struct trip trip;
 
@@ -721,11 +739,10 @@ enum db_status db_run(struct db *db, const struct db_statement *statement,
 		pause_before_retry(db, tries);
 	}
 	if (trip.result) {
-		rows->result = trip.result;
+		rows->result = *owned = trip.result;
 		rows->count = PQresultStatus(trip.result) == PGRES_TUPLES_OK
 				      ? (size_t)PQntuples(trip.result)
 				      : (size_t)strtoull(PQcmdTuples(trip.result), NULL, 10);
-		arena_defer(arena, clear_result, trip.result);
 	}
 	return DB_OK;
 }
@@ -967,21 +984,22 @@ enum db_status db_wait_notify(struct db *db, int timeout_ms, char *payload, size
 void db_row_of(struct arena *arena, const char *const *values, size_t count, struct db_rows *rows)
 {
 	PGresAttDesc *columns = arena_alloc(arena, count * sizeof *columns);
-	PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
-	bool done = result != NULL;
+	void **owned = arena_defer_slot(arena, clear_result);
+	PGresult *result;
+	bool done;
 
 	for (size_t i = 0; i < count; i++)
 		columns[i].name = arena_strdup(arena, "");
-	done = done && PQsetResultAttrs(result, (int)count, columns);
+	*owned = result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+	done = result && PQsetResultAttrs(result, (int)count, columns);
 	for (size_t i = 0; i < count && done; i++) {
 		const int len = values[i] == NULL ? -1 : (int)strlen(values[i]);
 
 		done = PQsetvalue(result, 0, (int)i, (char *)values[i], len) != 0;
 	}
 	if (!done)
-		abort();
+		arena_exhausted(arena);
 	*rows = (struct db_rows){ result, 1 };
-	arena_defer(arena, clear_result, result);
 }
 
 void db_note_failure(struct db *db, const struct db_error *error)

@@ -76,10 +76,18 @@ struct db_meter {
 	uint64_t waited_us; /* pauses before retries included */
 	uint64_t retries;
 	uint64_t reconnects; /* connections made after the first */
+	uint64_t changes; /* statements of effect DB_CHANGES that were sent */
 };
 
 /* Keeps the options (not copied). Connects to nothing yet. Never NULL. */
 struct db *db_new(const struct db_options *options);
+
+/*
+ * For a caller whose body of db_transact(), or whatever else was under way, was left by a jump: the
+ * connection is closed unless it is idle, and there is no transaction any more. Returns whether there
+ * was one, which is rolled back then. NULL is allowed.
+ */
+bool db_abandon(struct db *db);
 
 /* Closes the connection; NULL is allowed. In a forked child use db_new() afresh: a connection
  * must never be shared. */

@@ -61,7 +61,7 @@ static bool sane_request_id(const char *id)
 				: strspn(id, "0123456789abcdefghijklmnopqrstuvwxyz"
 					     "ABCDEFGHIJKLMNOPQRSTUVWXYZ._:-");
 
-	return len > 0 && len <= 128 && id[len] == '\0';
+	return len > 0 && len <= HTTP_REQUEST_ID_MAX && id[len] == '\0';
 }
 
 static const char *request_id(const struct http_request *request)
@@ -469,9 +469,9 @@ size_t http_response_send(struct http_response *response, const struct http_requ
 		buf_puts(&head, "\r\n");
 	}
 	buf_puts(&head, "\r\n");
-	FCGX_PutStr(head.data, (int)head.len, out);
-	if (!has_body || request->method == HTTP_HEAD)
+	if (FCGX_PutStr(head.data, (int)head.len, out) < 0 || !has_body ||
+		request->method == HTTP_HEAD ||
+		FCGX_PutStr(response->body.data, (int)response->body.len, out) < 0)
 		return 0;
-	FCGX_PutStr(response->body.data, (int)response->body.len, out);
 	return response->body.len;
 }

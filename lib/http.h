@@ -32,6 +32,7 @@ enum {
 	HTTP_QUERY_MAX = 8192, /* bytes of a query string, before decoding */
 	HTTP_SEGMENTS_MAX = 12, /* parts of a path between slashes */
 	HTTP_PARAMS_MAX = 128, /* parameters of a query string */
+	HTTP_REQUEST_ID_MAX = 128, /* characters of a request's id */
 };
 
 struct http_param {
@@ -133,7 +134,8 @@ const char *http_etag(struct http_response *response);
 /*
  * Sends the answer: status line, headers, body (none for HEAD, 204 and 304). Gives a successful GET
  * or HEAD its ETag and turns it into 304 when If-None-Match names it (RFC 9110, section 13.1.2).
- * Returns the bytes of body sent.
+ * Returns the bytes of body sent, 0 when the client went away meanwhile. Allocates nothing once the
+ * first byte was sent.
  */
 size_t http_response_send(struct http_response *response, const struct http_request *request);
 

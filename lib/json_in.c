@@ -87,6 +87,7 @@ struct scan {
 	unsigned depth;
 	size_t containers;
 	struct json_object *root;
+	void **root_owned; /* where the arena finds it */
 	struct buf members; /* struct json_member, of the root */
 	struct json_error *error;
 };
@@ -135,7 +136,7 @@ static bool accept(struct scan *scan, char c)
 static struct json_object *made(struct scan *scan, struct json_object *value)
 {
 	if (value == NULL)
-		arena_alloc(scan->arena, SIZE_MAX); /* does not return */
+		arena_exhausted(scan->arena);
 	return value;
 }
 
@@ -153,16 +154,16 @@ static struct json_object *attach(struct scan *scan, struct json_object *into,
 	int failed = 0;
 
 	if (into == NULL) {
-		scan->root = value;
-		if (value != NULL)
-			arena_defer(scan->arena, put_tree, value);
+		*scan->root_owned = scan->root = value;
 	} else if (place->key != NULL) {
 		failed = json_object_object_add_ex(into, place->key, value, new_key);
 	} else {
 		failed = json_object_array_add(into, value);
 	}
-	if (failed != 0)
+	if (failed != 0) {
+		json_object_put(value);
 		made(scan, NULL);
+	}
 	return value;
 }
 
@@ -499,6 +500,7 @@ bool json_parse(struct arena *arena, const char *text, size_t len, const struct 
 	scan.text = scan.at = arena_strndup(arena, text, len);
 	scan.end = scan.text + utf8_prefix(text, len);
 	buf_init(&scan.members, arena, 16 * sizeof(struct json_member));
+	scan.root_owned = arena_defer_slot(arena, put_tree);
 
 	if (len > INT32_MAX)
 		return refuse(&scan, NULL, "longer than 2 GiB");
@@ -550,12 +552,16 @@ static const char *gather_digits(const char *text, struct buf *digits, long long
 /* A number as its significant digits and a power of ten: "1e2", "-125e-2", "7", "0". */
 static void put_canonical_number(struct json_out *out, struct arena *arena, const char *text)
 {
-	const bool negative = text[0] == '-';
 	const char *rest; /* the exponent */
 	struct buf digits;
 	long long exponent = 0;
-	size_t len = strlen(text), zeros;
+	size_t len, zeros;
+	bool negative;
 
+	if (text == NULL) /* json-c makes it on demand, and could not */
+		arena_exhausted(arena);
+	negative = text[0] == '-';
+	len = strlen(text);
 	if (text[len - 1] != '0' && strspn(text, "-0123456789") == len) {
 		json_put_raw(out, text); /* as nearly all are */
 		return;

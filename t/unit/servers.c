@@ -268,3 +268,27 @@ void test_memcached_remove(struct test_memcached *server)
 	test_memcached_stop(server);
 	remove_dir(server->dir);
 }
+
+void test_migrate(struct db *db)
+{
+	const char *srcdir = getenv("srcdir");
+	char pattern[4096];
+	glob_t found;
+
+	snprintf(pattern, sizeof pattern, "%s/sql/*.up.sql", srcdir == NULL ? "." : srcdir);
+	if (glob(pattern, 0, NULL, &found) != 0)
+		die("no migrations at %s", pattern);
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		char *text = NULL;
+		size_t size = 0;
+		FILE *file = fopen(found.gl_pathv[i], "r");
+
+		if (file == NULL || getdelim(&text, &size, '\0', file) <= 0)
+			die("%s cannot be read", found.gl_pathv[i]);
+		fclose(file);
+		if (db_script(db, text) != DB_OK)
+			die("%s: %s", found.gl_pathv[i], db_last_error(db)->message);
+		free(text);
+	}
+	globfree(&found);
+}

@@ -7,6 +7,8 @@
 
 #include <sys/types.h>
 
+#include "lib/db.h"
+
 struct test_postgres {
 	char dir[64];
 	char url[160]; /* of database "postgres", as superuser "areg" */
@@ -22,6 +24,9 @@ void test_postgres_stop(struct test_postgres *server, int signal);
 void test_postgres_restart(struct test_postgres *server);
 /* Stops it and removes its folder. */
 void test_postgres_remove(struct test_postgres *server);
+
+/* Applies all migrations of the source tree, in order. */
+void test_migrate(struct db *db);
 
 struct test_memcached {
 	char dir[64];

@@ -6,7 +6,6 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <glob.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,28 +51,6 @@ static int64_t number(const char *sql)
 	return db_int(&rows, 0, 0);
 }
 
-static void migrate(void)
-{
-	const char *srcdir = getenv("srcdir");
-	char pattern[4096];
-	glob_t found;
-
-	snprintf(pattern, sizeof pattern, "%s/sql/*.up.sql", srcdir == NULL ? "." : srcdir);
-	assert_int_equal(glob(pattern, 0, NULL, &found), 0);
-	for (size_t i = 0; i < found.gl_pathc; i++) {
-		char *text = NULL;
-		size_t size = 0;
-		FILE *file = fopen(found.gl_pathv[i], "r");
-
-		assert_non_null(file);
-		assert_true(getdelim(&text, &size, '\0', file) > 0);
-		fclose(file);
-		run(text);
-		free(text);
-	}
-	globfree(&found);
-}
-
 static int set_up_group(void **state)
 {
 	(void)state;
@@ -85,7 +62,7 @@ static int set_up_group(void **state)
 	options = (struct db_options){ server.url, "areg test", 2000, 20000, NULL, true };
 	arena = arena_new(4096, 1 << 20);
 	db = db_new(&options);
-	migrate();
+	test_migrate(db);
 	run("INSERT INTO users (id) VALUES ('" USER "'), ('" OTHER "')");
 	run("INSERT INTO api_keys (id, user_id, key_hash, key_prefix) VALUES "
 	    "('" KEY "', '" USER "', sha256('a'), 'areg_live_a'),"
