@@ -210,9 +210,22 @@ static const struct db_statement seal = {
 static const struct db_statement read_extent = {
 	.name = "ctl_audit_extent",
 	.sql = "SELECT seal_position, seal_hash, settled_id, (SELECT count(*) FROM audit_log),"
-	       " (SELECT count(*) FROM audit_seals) "
+	       " (SELECT count(*) FROM audit_seals), sealed_position,"
+	       " coalesce((SELECT max(id) FROM audit_log), 0),"
+	       " (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END"
+	       "  FROM audit_log_ids) "
 	       "FROM areg_audit_head(), audit_sealing",
 	.effect = DB_READS,
+};
+enum {
+	HEAD_POSITION,
+	HEAD_HASH,
+	SETTLED_ID,
+	ENTRY_COUNT,
+	SEAL_COUNT,
+	SEALED_POSITION,
+	NEWEST_ID,
+	LAST_NUMBER /* that audit_log_ids handed out */
 };
 
 static const struct db_statement next_seals = {
@@ -292,6 +305,7 @@ struct verification {
 	int64_t expected; /* position of --expect, -1 without it */
 	const char *expected_hash;
 	int64_t row_count, rows_done; /* entries and seals, for the bar */
+	int64_t unused; /* numbers behind the newest entry that are in none */
 	int64_t lane_count, entry_count, seal_count, finding_count;
 	struct finding *findings, **last_finding; /* the first FINDINGS_REPORTED */
 	uint64_t shown_us; /* when the bar was drawn */
@@ -677,6 +691,7 @@ static void report_json(struct verification *v)
 	json_integer(&out, "seals", v->seal_count);
 	json_string(
 		&out, "head", arena_printf(v->ctl->arena, "%" PRId64 ":%s", v->head, v->head_hash));
+	json_integer(&out, "unused_numbers", v->unused);
 	json_integer(&out, "finding_count", v->finding_count);
 	json_key(&out, "findings");
 	json_open_array(&out);
@@ -707,6 +722,11 @@ static void report_text(struct verification *v)
 	if (v->finding_count > 0)
 		printf(", %s findings", ctl_grouped(arena, (uint64_t)v->finding_count));
 	printf("\nhead: %" PRId64 ":%s\n", v->head, v->head_hash);
+	if (v->unused > 0)
+		printf("note: %s numbers behind the newest entry are in no entry, as those of "
+		       "transactions that failed are; only a head noted elsewhere tells them from "
+		       "entries removed\n",
+			ctl_grouped(arena, (uint64_t)v->unused));
 }
 
 /* --expect POSITION:HASH. */
@@ -731,6 +751,32 @@ refuse:
 	return false;
 }
 
+/* Whether rows, sequence and what the sealer remembers of them tell one story. A sequence is read no
+ * earlier than the rows, and never goes back. */
+static void check_counters(struct verification *v, const struct db_rows *rows)
+{
+	const int64_t sealed = db_int(rows, 0, SEALED_POSITION);
+	const int64_t newest = db_int(rows, 0, NEWEST_ID);
+	const int64_t last = db_int(rows, 0, LAST_NUMBER);
+	const int64_t known = newest > v->settled ? newest : v->settled;
+
+	if (sealed > v->head)
+		find(v, "seals removed", (struct place){ NULL },
+			"the last seal is %" PRId64 ", but seals up to %" PRId64 " were made",
+			v->head, sealed);
+	else if (sealed < v->head)
+		find(v, "seals inserted", (struct place){ NULL },
+			"the last seal is %" PRId64 ", but only seals up to %" PRId64
+			" were made by areg_seal_audit()",
+			v->head, sealed);
+	if (known > last)
+		find(v, "numbers set back", (struct place){ NULL },
+			"audit_log_ids stands at %" PRId64 ", but number %" PRId64
+			" was handed out before",
+			last, known);
+	v->unused = last > newest ? last - newest : 0;
+}
+
 static enum db_status read_head(struct verification *v)
 {
 	struct ctl *ctl = v->ctl;
@@ -749,10 +795,11 @@ static enum db_status read_head(struct verification *v)
 		copy_hash(v->head_hash, no_hash);
 		return DB_OK;
 	}
-	v->head = db_int(&rows, 0, 0);
-	copy_hash(v->head_hash, db_text(&rows, 0, 1));
-	v->settled = db_int(&rows, 0, 2);
-	v->row_count = db_int(&rows, 0, 3) + db_int(&rows, 0, 4);
+	v->head = db_int(&rows, 0, HEAD_POSITION);
+	copy_hash(v->head_hash, db_text(&rows, 0, HEAD_HASH));
+	v->settled = db_int(&rows, 0, SETTLED_ID);
+	v->row_count = db_int(&rows, 0, ENTRY_COUNT) + db_int(&rows, 0, SEAL_COUNT);
+	check_counters(v, &rows);
 	return DB_OK;
 }
 

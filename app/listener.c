@@ -222,14 +222,6 @@ static enum db_status fold(struct listener *listener, bool *more)
 	return sweep(listener, SWEEP_TOTALS, more);
 }
 
-static enum db_status seal(struct listener *listener, bool *more)
-{
-	struct db_rows rows;
-
-	*more = false;
-	return db_run(listener->db, &seal_audit, NULL, 0, listener->arena, &rows);
-}
-
 /* The database may have been restored from another cluster. */
 static enum db_status resume(struct listener *listener, bool *more)
 {
@@ -250,6 +242,16 @@ static enum db_status log_head(struct listener *listener, bool *more)
 		log_event(LOG_LEVEL_INFO, "audit head", LOG_NUMBER("position", db_int(&rows, 0, 0)),
 			LOG_TEXT("hash", db_text(&rows, 0, 1)));
 	return status;
+}
+
+/* The host that sealed logs the head: who deletes an entry later has a log on each host against him. */
+static enum db_status seal(struct listener *listener, bool *more)
+{
+	struct db_rows rows;
+	enum db_status status = db_run(listener->db, &seal_audit, NULL, 0, listener->arena, &rows);
+
+	*more = false;
+	return status == DB_OK && db_int(&rows, 0, 0) > 0 ? log_head(listener, more) : status;
 }
 
 /* In memcached, for whoever begins to listen later: all before it was heard of. */
@@ -555,7 +557,6 @@ int listener_run(
 		{ .name = "sweeping sign-in challenges",
 			.every_ms = 60000,
 			.run = sweep_challenges },
-		{ .name = "logging the head of the audit log", .every_ms = 60000, .run = log_head },
 	};
 	const struct cache_options cache_options = { settings->memcached_servers,
 		settings->cache_timeout_ms, settings->cache_retry_ms, hot->view };

@@ -130,13 +130,16 @@ CREATE TABLE audit_sealing (
 	one_row boolean PRIMARY KEY DEFAULT true CONSTRAINT audit_sealing_one_row CHECK (one_row),
 	settled_id bigint NOT NULL DEFAULT 0,
 	pending_id bigint NOT NULL DEFAULT 0,
-	pending_xact xid8 NOT NULL DEFAULT '0'
+	pending_xact xid8 NOT NULL DEFAULT '0',
+	sealed_position bigint NOT NULL DEFAULT 0
 );
 COMMENT ON TABLE audit_sealing IS 'How far areg_seal_audit() has come; one row';
 COMMENT ON COLUMN audit_sealing.settled_id IS
 	'Every entry of audit_log up to this number is sealed, or its transaction failed';
 COMMENT ON COLUMN audit_sealing.pending_id IS
 	'The same once every transaction before pending_xact has ended';
+COMMENT ON COLUMN audit_sealing.sealed_position IS
+	'How many seals were made, and so the position of the last: it stays when seals are removed';
 INSERT INTO audit_sealing DEFAULT VALUES;
 
 -- With its owner's rights: the role that aregd runs as appends to audit_log and can do nothing else to it,
@@ -144,7 +147,7 @@ INSERT INTO audit_sealing DEFAULT VALUES;
 -- make anything, and temporary tables, which anybody can make, come last.
 -- By indexes from the newest entries on, also where the planner knows nothing of the table yet. What is
 -- not enabled has a cost for which the plan would be compiled, each time anew.
-CREATE FUNCTION areg_seal_audit() RETURNS void
+CREATE FUNCTION areg_seal_audit() RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
@@ -153,6 +156,7 @@ DECLARE
 	last_id bigint;
 	settles boolean;
 	run_at timestamptz;
+	sealed bigint := 0;
 	newest record;
 	head_position bigint;
 	head_hash bytea;
@@ -167,7 +171,7 @@ BEGIN
 	SELECT * INTO STRICT state FROM audit_sealing;
 	SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END INTO last_id FROM audit_log_ids;
 	IF state.settled_id = last_id THEN
-		RETURN;
+		RETURN 0;
 	END IF;
 
 	-- Whoever has a number up to last_id has had a transaction id before ours. An id greater than
@@ -186,6 +190,7 @@ BEGIN
 			WHERE s.lane = l.lane AND s.lane_seq >= l.lane_seq)
 		ORDER BY l.id
 	LOOP
+		sealed := sealed + 1;
 		head_position := head_position + 1;
 		head_hash := areg_seal_hash(head_hash, head_position, run_at, newest.lane, newest.lane_seq,
 			newest.hash);
@@ -195,10 +200,12 @@ BEGIN
 	UPDATE audit_sealing SET
 		settled_id = CASE WHEN settles THEN state.pending_id ELSE state.settled_id END,
 		pending_id = CASE WHEN settles THEN last_id ELSE state.pending_id END,
-		pending_xact = CASE WHEN settles THEN pg_current_xact_id() ELSE state.pending_xact END;
+		pending_xact = CASE WHEN settles THEN pg_current_xact_id() ELSE state.pending_xact END,
+		sealed_position = state.sealed_position + sealed;
+	RETURN sealed;
 END $$;
 COMMENT ON FUNCTION areg_seal_audit() IS
-	'Seals every lane that has new entries; to be called about once a second';
+	'Seals every lane that has new entries, and says how many; to be called about once a second';
 REVOKE ALL ON FUNCTION areg_seal_audit() FROM PUBLIC;
 DO $$ BEGIN
 	EXECUTE format('ALTER FUNCTION areg_seal_audit() SET search_path = pg_catalog, %I, pg_temp',

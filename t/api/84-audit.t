@@ -328,6 +328,11 @@ $areg->psql("INSERT INTO audit_log (actor, action, subject_type, subject_id, bef
 intact_ok('areg', 'an untouched log is intact');
 ok(wait_until(5, sub { $areg->psql_value('SELECT settled_id = (SELECT max(id) FROM audit_log)'
 	. ' FROM audit_sealing') eq 't' }), 'aregd seals it by itself');
+ok(wait_until(10, sub {
+	my ($position, $hash) = map { @$_ } $areg->psql('SELECT * FROM areg_audit_head()');
+	return grep { $_->{message} eq 'audit head' && $_->{position} == $position && $_->{hash} eq $hash }
+		map { from_json($_) } grep { /"audit head"/ } split /\n/, $areg->log_text('areg');
+}), 'and logs the head of what it sealed');
 
 # By the manual page alone: SHA-256 of what was before and of a JSON array.
 my %escapes = ('"' => '"', '\\' => '\\', "\b" => 'b', "\t" => 't', "\n" => 'n', "\f" => 'f', "\r" => 'r');
@@ -392,6 +397,27 @@ is($areg->psql_value('SELECT count(*) FROM (SELECT lane, max(lane_seq) AS n FROM
 	'to the last entry');
 $areg->stop_server('aregd');
 my $head = intact_ok('areg', 'intact afterwards')->{head};
+
+# ---- who may do what ----
+
+# The role that aregd runs as appends, and no more; PostgreSQL refuses, before any trigger is asked.
+for my $change ('UPDATE audit_log SET hash = hash', 'DELETE FROM audit_log', 'TRUNCATE audit_log',
+	'ALTER TABLE audit_log DISABLE TRIGGER ALL', 'DROP TRIGGER audit_log_chain ON audit_log',
+	'CREATE TABLE mine (log bigint REFERENCES audit_log)', "SELECT setval('audit_log_ids', 1)",
+	'ALTER SEQUENCE audit_log_ids RESTART', 'INSERT INTO audit_seals SELECT * FROM audit_seals LIMIT 1',
+	'UPDATE audit_seals SET hash = hash', 'DELETE FROM audit_seals', 'TRUNCATE audit_seals',
+	'UPDATE audit_sealing SET settled_id = 0', 'DELETE FROM audit_sealing',
+	'CREATE FUNCTION public.mine() RETURNS int RETURN 1', 'ALTER FUNCTION areg_seal_audit() RESET ALL',
+	"UPDATE schema_migrations SET checksum = repeat('0', 64)", 'SET ROLE areg_owner') {
+	ok(!eval { $areg->psql($change, as => 'areg'); 1 } && $@ =~ /permission denied|must be owner/,
+		"areg cannot $change") or diag($@);
+}
+# A table of its own with that name does not stand in for the one that areg_seal_audit() means.
+$areg->psql("INSERT INTO audit_log (actor, action, subject_type, subject_id) VALUES ('test', 'test', 'test', '-')",
+	as => 'areg');
+$areg->psql('CREATE TEMP TABLE audit_seals (LIKE audit_seals); CREATE TEMP TABLE audit_sealing (LIKE audit_sealing);'
+	. ' SELECT areg_seal_audit()', as => 'areg');
+$head = intact_ok('areg', 'it appends, and has sealed what it appended')->{head};
 
 # ---- tampering: each in a copy of its own ----
 
@@ -501,6 +527,44 @@ my $cut = verify('copy', '--expect', $head);
 is($cut->{exit}, 3, '--expect: seals cut off and made anew are found');
 like($cut->{report}{findings}[0]{what}, qr/^seals (removed|replaced)$/, 'and named');
 is(verify('copy', '--expect', $_)->{exit}, 2, "--expect $_ is refused") for '1', '1:ab', "x:$head";
+
+# The owner of the tables turns triggers off, and takes the end of the log away with its seals.
+sub as_owner
+{
+	my ($sql) = @_;
+
+	open my $in, '|-', 'psql', '-qAtX', '-v', 'ON_ERROR_STOP=1', '-h', $areg->socket_path('pg'), '-U', 'areg_owner',
+		'-d', 'copy' or die "psql: $!\n";
+	print $in "ALTER TABLE audit_log DISABLE TRIGGER USER; ALTER TABLE audit_seals DISABLE TRIGGER USER;\n$sql\n";
+	close $in or die "psql failed: $sql\n";
+}
+my $cut_end = 'DELETE FROM audit_seals WHERE position > 3; DELETE FROM audit_log l WHERE NOT EXISTS'
+	. ' (SELECT FROM audit_seals s WHERE s.lane = l.lane AND s.lane_seq >= l.lane_seq);';
+my $forget = 'UPDATE audit_sealing SET settled_id = (SELECT max(id) FROM audit_log), pending_id = 0, sealed_position = 3;';
+my @cuts = (
+	['its end removed', $cut_end, 'seals removed' => qr/seals up to \d+ were made/],
+	['its numbers set back', "SELECT setval('audit_log_ids', 7);", 'numbers set back' => qr/stands at 7, but number \d+ was/],
+	['a seal made by hand', 'INSERT INTO audit_seals SELECT position + 1, sealed_at, gen_random_uuid(), 1, lane_hash,'
+		. ' hash FROM audit_seals ORDER BY position DESC LIMIT 1;', 'seals inserted' => qr/only seals up to/],
+);
+for my $cut (@cuts) {
+	my ($name, $sql, $what, $why) = @$cut;
+
+	sql('postgres', 'DROP DATABASE copy');
+	sql('postgres', 'CREATE DATABASE copy TEMPLATE areg');
+	as_owner($sql);
+	my $run = verify('copy');
+	ok($run->{exit} == 3 && (grep { $_->{what} eq $what && $_->{detail} =~ $why } @{ $run->{report}{findings} }),
+		"$name by the owner: found and named") or diag explain $run;
+}
+# Who changes all that the database knows of it is found by the head that was noted elsewhere.
+sql('postgres', 'DROP DATABASE copy');
+sql('postgres', 'CREATE DATABASE copy TEMPLATE areg');
+as_owner("$cut_end $forget");
+my $forgotten = verify('copy');
+is($forgotten->{exit}, 0, 'all traces removed by the owner: the log is intact by itself');
+cmp_ok($forgotten->{report}{unused_numbers}, '>', 1000, 'though numbers are missing');
+is(verify('copy', '--expect', $head)->{exit}, 3, '--expect finds that');
 
 intact_ok('areg', 'the log that all were copies of is intact');
 
