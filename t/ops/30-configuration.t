@@ -7,7 +7,7 @@ use File::Temp qw(tempdir);
 use Test::More;
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(build_dir);
+use Areg::Test qw(build_dir root);
 
 my $dir = tempdir(CLEANUP => 1);
 my $file = "$dir/areg.conf";
@@ -123,6 +123,64 @@ $areg->stop_server('memcached');
 is($exit, 3, 'without memcached: 3');
 like($output, qr/^memcached: .*works without.*memcached_servers/m, 'and it says what that means');
 my $url = 'postgresql:///areg?user=areg&host=' . $areg->socket_path('pg');
+
+# ---- databases and roles that areg cannot use ----
+
+# aregctl on a database of the stack, as a role: its exit code and all that it says.
+sub migrate
+{
+	my ($database, $role, @more) = @_;
+	my $socket = $areg->socket_path('pg');
+	my $said = do {
+		local %ENV = (%ENV, AREG_DATABASE_URL => "host=$socket dbname=$database user=$role", @more);
+		my ($aregctl, $conf, $sql) = (build_dir() . '/aregctl', $areg->conf, root() . '/sql');
+		`$aregctl -c $conf migrate --dir $sql 2>&1`;
+	};
+	return ($? >> 8, $said);
+}
+
+sub test_as
+{
+	my ($database, $role) = @_;
+	my $socket = $areg->socket_path('pg');
+	return aregd(['-t', '-c', $areg->conf], AREG_MEMCACHED_SERVERS => 'none',
+		AREG_DATABASE_URL => "host=$socket dbname=$database user=$role");
+}
+
+for my $encoding (qw(LATIN1 SQL_ASCII)) {
+	$areg->psql("CREATE DATABASE \L$encoding\E OWNER areg_owner ENCODING $encoding TEMPLATE template0 LOCALE 'C'");
+	($exit, $output) = migrate(lc $encoding, 'areg_owner');
+	is($exit, 3, "aregctl migrate refuses $encoding");
+	like($output, qr/is in $encoding.*createdb -O areg_owner -E UTF8 -T template0 --locale=C.UTF-8 \L$encoding\E/,
+		'and says what to do');
+	($exit, $output) = test_as(lc $encoding, 'areg');
+	is($exit, 3, 'so does aregd -t');
+	like($output, qr/^database: .*is in $encoding.*-E UTF8 -T template0 --locale=C.UTF-8/m, 'which says it as well');
+}
+$areg->psql("CREATE DATABASE sorted OWNER areg_owner ENCODING UTF8 TEMPLATE template0 LOCALE_PROVIDER icu"
+	. " ICU_LOCALE 'en-US' LOCALE 'C.UTF-8'");
+is((migrate('sorted', 'areg_owner'))[0], 0, 'a database with a collation of its own can be migrated');
+($exit, $output) = test_as('sorted', 'areg');
+is($exit, 3, 'but aregd -t complains');
+like($output, qr/^database: .*sorted sorts text by .*--locale=C.UTF-8 sorted, and restore a dump/m, 'and says what to do');
+
+($exit, $output) = migrate('areg', 'areg');
+is($exit, 3, 'the role that aregd runs as cannot migrate');
+like($output, qr/role areg may not change the schema of areg: .*runuser -u areg_owner -- aregctl migrate/, 'and is told who can');
+($exit, $output) = migrate('areg', 'areg_owner', AREG_RUNTIME_ROLE => 'nobody_at_all');
+is($exit, 3, 'a runtime_role that is not there is refused');
+like($output, qr/no role nobody_at_all .*createuser nobody_at_all/, 'with what to run');
+unlike((test_as('areg', 'areg'))[1], qr/^warning:/m, 'two roles: no warning');
+($exit, $output) = test_as('areg', 'areg_owner');
+is($exit, 0, 'one role that owns all works');
+like($output, qr/^warning: the role areg_owner owns the audit log/m, 'with a warning');
+$areg->psql('CREATE ROLE other LOGIN; /* as a superuser: */ SET session_replication_role = origin');
+($exit, $output) = test_as('areg', 'other');
+is($exit, 3, 'a role that was granted nothing');
+like($output, qr/^database: .*role other may not use the tables: set runtime_role = other, and run runuser -u areg_owner -- aregctl migrate/m,
+	'is told how to be');
+is((migrate('areg', 'areg_owner', AREG_RUNTIME_ROLE => 'other'))[0], 0, 'and once that is done');
+is((test_as('areg', 'other'))[0], 0, 'it serves');
 
 # ---- the environment of the service being replaced ----
 
