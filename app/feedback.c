@@ -357,7 +357,7 @@ static void add_filter(struct query *query, const struct filter *filter)
 	if (filter->client != NULL)
 		query_add(query, " AND f.client_address = ?", filter->client);
 	if (filter->tag1 != NULL)
-		query_add(query, " AND f.tag1 = ?", filter->tag1);
+		query_add(query, " AND f.tag_key = areg_tag_key(?)", filter->tag1);
 	if (filter->tag2 != NULL)
 		query_add(query, " AND f.tag2 = ?", filter->tag2);
 }

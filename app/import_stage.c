@@ -257,9 +257,9 @@ static const struct json_field feedback_fields[] = {
 	FIELD(feedback, score, JSON_DECIMAL, false, 0, 100, NULL),
 	FIELD(feedback, value, JSON_VALUE, false, 0, 0, NULL),
 	FIELD(feedback, value_decimals, JSON_INTEGER, false, 0, 18, NULL),
-	FIELD(feedback, tag1, JSON_STRING, false, 0, 256, NULL),
-	FIELD(feedback, tag2, JSON_STRING, false, 0, 256, NULL),
-	FIELD(feedback, endpoint, JSON_STRING, false, 0, 2048, NULL),
+	FIELD(feedback, tag1, JSON_STRING, false, 0, 0, NULL),
+	FIELD(feedback, tag2, JSON_STRING, false, 0, 0, NULL),
+	FIELD(feedback, endpoint, JSON_STRING, false, 0, 0, NULL),
 	FIELD(feedback, file_uri, JSON_STRING, false, 0, 0, NULL),
 	FIELD(feedback, file_hash, JSON_HASH, false, 0, 0, NULL),
 	FIELD(feedback, is_revoked, JSON_BOOL, false, 0, 0, NULL),
@@ -284,7 +284,6 @@ static void put_score(struct buf *row, const char *score)
 
 static bool stage_feedback(struct reading *reading)
 {
-	enum { FILE_URI_BYTES_MAX = 65536 }; /* the schema's limit */
 	struct feedback feedback = { .record = NULL };
 	bool good = json_read(&reading->doc, feedback_fields, FIELD_COUNT(feedback_fields),
 		&feedback, reading->faults);
@@ -293,8 +292,6 @@ static bool stage_feedback(struct reading *reading)
 
 	check_agent_id(reading, feedback.agent_id);
 	check_time(reading, "/created_at", feedback.created_at);
-	if (feedback.file_uri != NULL && strlen(feedback.file_uri) > FILE_URI_BYTES_MAX)
-		complain(reading, "/file_uri", "is longer than 65536 bytes");
 	if (is_given(reading, "score") == is_given(reading, "value"))
 		complain(reading, "", "needs either score or value");
 	if (is_given(reading, "value_decimals") && !is_given(reading, "value"))

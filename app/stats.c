@@ -25,36 +25,39 @@ static const struct db_statement get_stats = {
 
 static const struct column reputation_columns[] = { { "agent_uuid", COLUMN_TEXT },
 	{ "agent_id", COLUMN_JSON }, { "total_feedback", COLUMN_JSON },
-	{ "average_score", COLUMN_JSON }, { "positive_feedback", COLUMN_JSON },
-	{ "negative_feedback", COLUMN_JSON }, { "revoked_feedback", COLUMN_JSON },
-	{ "unique_clients", COLUMN_JSON }, { "last_feedback_at", COLUMN_TEXT },
-	{ "by_tag", COLUMN_JSON } };
+	{ "average_score", COLUMN_JSON }, { "raw_average_score", COLUMN_JSON },
+	{ "positive_feedback", COLUMN_JSON }, { "negative_feedback", COLUMN_JSON },
+	{ "revoked_feedback", COLUMN_JSON }, { "unique_clients", COLUMN_JSON },
+	{ "last_feedback_at", COLUMN_TEXT }, { "by_tag", COLUMN_JSON } };
 enum { REPUTATION_COLUMN_COUNT = sizeof reputation_columns / sizeof reputation_columns[0] };
 
 /*
  * by_tag lists the hundred tags used most: anybody can invent tags, and an answer has to stay one
- * answer. Least and greatest come from the ends of an index.
+ * answer; so a long one is listed by its areg_tag_key(). Least and greatest come from the ends of an index.
  */
 static const struct db_statement get_reputation = {
 	.name = "get_reputation",
 	.effect = DB_READS,
 	.sql = "SELECT v.agent_uuid, v.agent_id, v.total_feedback, v.average_score,"
-	       "       v.positive_feedback, v.negative_feedback, v.revoked_feedback,"
+	       "       v.raw_average_score, v.positive_feedback, v.negative_feedback, v.revoked_feedback,"
 	       "       v.unique_clients, rfc3339(v.last_feedback_at),"
 	       "       coalesce((SELECT json_agg(json_build_object("
 	       "               'tag1', t.tag1,"
 	       "               'count', t.feedback_count,"
-	       "               'average', trim_scale(areg_average(t.value_sum, t.feedback_count)),"
+	       "               'clients', t.opinions,"
+	       "               'average', trim_scale(areg_average(t.opinion_sum, t.opinions)),"
+	       "               'raw_average', trim_scale(areg_average(t.value_sum, t.feedback_count)),"
 	       "               'min', (SELECT trim_scale(round(min(f.normalized), 2))"
 	       "                         FROM erc8004_reputation f"
-	       "                        WHERE f.agent_uuid = v.agent_uuid AND f.tag1 = t.tag1"
+	       "                        WHERE f.agent_uuid = v.agent_uuid AND f.tag_key = t.tag1"
 	       "                          AND NOT f.is_revoked),"
 	       "               'max', (SELECT trim_scale(round(max(f.normalized), 2))"
 	       "                         FROM erc8004_reputation f"
-	       "                        WHERE f.agent_uuid = v.agent_uuid AND f.tag1 = t.tag1"
+	       "                        WHERE f.agent_uuid = v.agent_uuid AND f.tag_key = t.tag1"
 	       "                          AND NOT f.is_revoked))"
 	       "           ORDER BY t.feedback_count DESC, t.tag1)"
-	       "         FROM (SELECT tag1, feedback_count, value_sum FROM erc8004_agent_tags"
+	       "         FROM (SELECT tag1, feedback_count, value_sum, opinions, opinion_sum"
+	       "                 FROM erc8004_agent_tags"
 	       "                WHERE agent_uuid = v.agent_uuid AND feedback_count > 0"
 	       "                ORDER BY feedback_count DESC, tag1 LIMIT 100) AS t), '[]')"
 	       "  FROM v_erc8004_agent_reputation v"

@@ -282,7 +282,7 @@ static void add_filter(struct query *query, const struct filter *filter)
 	if (filter->validators != NULL)
 		query_add(query, " AND v.validator_address = ANY (?::text[])", filter->validators);
 	if (filter->tag != NULL)
-		query_add(query, " AND v.tag = ?", filter->tag);
+		query_add(query, " AND v.tag_key = areg_tag_key(?)", filter->tag);
 }
 
 /* Rows as page_write_list() wants them, with count and average behind the id. Bigints divide as the

@@ -38,14 +38,9 @@ CREATE DOMAIN feedback_decimals AS smallint
 	CONSTRAINT feedback_decimals_range CHECK (VALUE BETWEEN 0 AND 18);
 COMMENT ON DOMAIN feedback_decimals IS 'How many digits of a feedback_value are behind the point';
 
-CREATE DOMAIN feedback_tag AS text COLLATE "C"
-	CONSTRAINT feedback_tag_length CHECK (char_length(VALUE) <= 256);
-
-CREATE DOMAIN feedback_endpoint AS text
-	CONSTRAINT feedback_endpoint_length CHECK (char_length(VALUE) <= 2048);
-
-CREATE DOMAIN feedback_file_uri AS text
-	CONSTRAINT feedback_file_uri_size CHECK (octet_length(VALUE) <= 65536);
+-- A contract takes texts of any size, and an import keeps what is on the chain: only the API has limits.
+CREATE DOMAIN feedback_tag AS text COLLATE "C";
+COMMENT ON DOMAIN feedback_tag IS 'As it was given, of any size; indexes hold its areg_tag_key()';
 
 CREATE DOMAIN feedback_source AS text
 	CONSTRAINT feedback_source_known CHECK (VALUE IN ('api', 'import', 'chain'));
@@ -60,6 +55,23 @@ CREATE FUNCTION rfc3339(at timestamptz) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 COMMENT ON FUNCTION rfc3339(timestamptz) IS 'RFC 3339 text in UTC with microseconds';
+
+-- An entry of a b-tree has at most 2,704 bytes. A tag that the API takes is its own key.
+-- In two functions, because the planner puts only the second one in the place of its call.
+CREATE FUNCTION areg_long_tag_key(tag text) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN left(tag, 100) || '...sha256:' || encode(sha256(convert_to(tag, 'UTF8')), 'hex');
+CREATE FUNCTION areg_tag_key(tag text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN octet_length(tag) <= 1024 THEN tag ELSE areg_long_tag_key(tag) END;
+COMMENT ON FUNCTION areg_tag_key(text) IS
+	'The tag itself, or for more than 1,024 bytes its first 100 characters and its SHA-256';
+
+CREATE FUNCTION areg_system_address() RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN '0x0000000000000000000000000000000000000001';
+COMMENT ON FUNCTION areg_system_address() IS
+	'Gives the automatic feedback for settled payments; a precompiled contract, so nobody has its key';
 
 CREATE FUNCTION areg_trust_level(score numeric, success_rate numeric, payments bigint, feedback bigint)
 RETURNS text

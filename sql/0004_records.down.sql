@@ -6,3 +6,5 @@ DROP TABLE erc8004_validations;
 DROP TABLE erc8004_feedback_responses;
 DROP TABLE erc8004_reputation;
 DROP FUNCTION areg_derive_feedback();
+DROP FUNCTION areg_feedback_score(numeric, boolean, text);
+DROP FUNCTION areg_normalized(numeric, integer);

@@ -11,8 +11,8 @@ CREATE TABLE erc8004_reputation (
 	value_decimals feedback_decimals NOT NULL DEFAULT 0,
 	tag1 feedback_tag NOT NULL DEFAULT '',
 	tag2 feedback_tag NOT NULL DEFAULT '',
-	endpoint feedback_endpoint,
-	file_uri feedback_file_uri,
+	endpoint text,
+	file_uri text,
 	file_hash eth_hash,
 	is_automatic boolean NOT NULL DEFAULT false,
 	is_revoked boolean NOT NULL DEFAULT false,
@@ -23,6 +23,7 @@ CREATE TABLE erc8004_reputation (
 	created_at timestamptz NOT NULL DEFAULT now(),
 	normalized numeric NOT NULL,
 	score numeric,
+	tag_key text COLLATE "C" NOT NULL,
 	CONSTRAINT erc8004_reputation_identity UNIQUE (agent_uuid, client_address, feedback_index)
 );
 COMMENT ON TABLE erc8004_reputation IS 'Feedback: what clients said about agents; only its revocation may change';
@@ -31,25 +32,38 @@ COMMENT ON COLUMN erc8004_reputation.has_explicit_score IS
 COMMENT ON COLUMN erc8004_reputation.score IS
 	'0..100: what was given as a score, or the value where tag1 is empty or starred; else null';
 COMMENT ON COLUMN erc8004_reputation.normalized IS 'value * 10^-value_decimals, exactly';
-COMMENT ON COLUMN erc8004_reputation.is_automatic IS 'Made by this registry for a settled payment';
+COMMENT ON COLUMN erc8004_reputation.tag_key IS 'areg_tag_key() of tag1';
+COMMENT ON COLUMN erc8004_reputation.is_automatic IS
+	'Given by areg_system_address(): made by this registry for a settled payment';
 CREATE INDEX erc8004_reputation_newest ON erc8004_reputation (agent_uuid, is_revoked, created_at, id);
 COMMENT ON INDEX erc8004_reputation_newest IS
 	'Lists walk it; its end is the newest unrevoked one. With the revoked, two parts are merged';
 CREATE INDEX erc8004_reputation_client ON erc8004_reputation (client_address, id DESC);
 CREATE INDEX erc8004_reputation_tag
-	ON erc8004_reputation (agent_uuid, tag1, normalized) WHERE NOT is_revoked;
+	ON erc8004_reputation (agent_uuid, tag_key, normalized) WHERE NOT is_revoked;
+
+-- The exponent is written as text because division of numerics rounds and this does not.
+CREATE FUNCTION areg_normalized(value numeric, decimals integer) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE decimals WHEN 0 THEN value ELSE value * ('1e-' || decimals)::numeric END;
+COMMENT ON FUNCTION areg_normalized(numeric, integer) IS 'value * 10^-decimals, exactly';
+
+CREATE FUNCTION areg_feedback_score(normalized numeric, is_explicit boolean, tag1 text) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN normalized BETWEEN 0 AND 100 AND (is_explicit OR tag1 IN ('', 'starred'))
+	THEN normalized END;
+COMMENT ON FUNCTION areg_feedback_score(numeric, boolean, text) IS 'The score of a feedback; null when it has none';
 
 -- Whatever a statement says of the columns that follow from others counts for nothing, and what cannot
 -- be is refused. By a trigger, because PostgreSQL reads and plans the expressions of generated columns
--- and of checks anew for every statement, and every feedback pays for it. The exponent is written as
--- text because division of numerics rounds and this does not.
+-- and of checks anew for every statement, and every feedback pays for it.
 CREATE FUNCTION areg_derive_feedback() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-	NEW.normalized := CASE NEW.value_decimals WHEN 0 THEN NEW.value
-		ELSE NEW.value * ('1e-' || NEW.value_decimals)::numeric END;
-	NEW.score := CASE WHEN NEW.normalized BETWEEN 0 AND 100
-		AND (NEW.has_explicit_score OR NEW.tag1 IN ('', 'starred')) THEN NEW.normalized END;
+	NEW.normalized := areg_normalized(NEW.value, NEW.value_decimals);
+	NEW.score := areg_feedback_score(NEW.normalized, NEW.has_explicit_score, NEW.tag1);
+	NEW.tag_key := areg_tag_key(NEW.tag1);
+	NEW.is_automatic := NEW.client_address = areg_system_address();
 	IF NEW.has_explicit_score AND NEW.score IS NULL THEN
 		RAISE EXCEPTION 'a score is of 0 to 100, not %', NEW.normalized
 			USING ERRCODE = 'check_violation', CONSTRAINT = 'erc8004_reputation_score_range';
@@ -74,8 +88,7 @@ CREATE TABLE erc8004_feedback_responses (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	feedback_id bigint NOT NULL REFERENCES erc8004_reputation ON DELETE CASCADE,
 	responder_address eth_address NOT NULL,
-	response_uri text NOT NULL CONSTRAINT erc8004_feedback_responses_response_uri_size
-		CHECK (octet_length(response_uri) <= 65536),
+	response_uri text NOT NULL,
 	response_hash eth_hash,
 	created_at timestamptz NOT NULL DEFAULT now()
 );
@@ -86,17 +99,16 @@ CREATE TABLE erc8004_validations (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	agent_uuid uuid NOT NULL REFERENCES erc8004_agents ON DELETE CASCADE,
 	validator_address eth_address NOT NULL,
-	request_uri text NOT NULL
-		CONSTRAINT erc8004_validations_request_uri_size CHECK (octet_length(request_uri) <= 65536),
+	request_uri text NOT NULL,
 	request_hash eth_hash NOT NULL CONSTRAINT erc8004_validations_request_hash_key UNIQUE,
 	status text NOT NULL DEFAULT 'pending'
 		CONSTRAINT erc8004_validations_status_known CHECK (status IN ('pending', 'completed')),
 	response smallint
 		CONSTRAINT erc8004_validations_response_range CHECK (response BETWEEN 0 AND 100),
-	response_uri text
-		CONSTRAINT erc8004_validations_response_uri_size CHECK (octet_length(response_uri) <= 65536),
+	response_uri text,
 	response_hash eth_hash,
-	tag text COLLATE "C" CONSTRAINT erc8004_validations_tag_length CHECK (char_length(tag) <= 256),
+	tag text COLLATE "C",
+	tag_key text COLLATE "C" GENERATED ALWAYS AS (areg_tag_key(tag)) STORED,
 	requested_at timestamptz NOT NULL DEFAULT now(),
 	responded_at timestamptz,
 	CONSTRAINT erc8004_validations_completed_has_response
@@ -104,6 +116,7 @@ CREATE TABLE erc8004_validations (
 			AND (status = 'completed') = (responded_at IS NOT NULL))
 );
 COMMENT ON TABLE erc8004_validations IS 'Validation requests and the last response to each';
+COMMENT ON COLUMN erc8004_validations.tag_key IS 'areg_tag_key() of the tag';
 CREATE INDEX erc8004_validations_agent ON erc8004_validations (agent_uuid, id DESC);
 CREATE INDEX erc8004_validations_validator ON erc8004_validations (validator_address, id DESC);
 

@@ -18,6 +18,8 @@ DROP FUNCTION areg_stats_agents_updated();
 DROP FUNCTION areg_stats_agents_inserted();
 DROP TABLE erc8004_agent_stats;
 DROP FUNCTION areg_derive_stats();
+DROP TABLE erc8004_agent_client_tags;
 DROP TABLE erc8004_agent_tags;
 DROP TABLE erc8004_agent_clients;
+DROP FUNCTION areg_opinion(numeric, bigint);
 DROP FUNCTION areg_average(numeric, bigint);

@@ -15,7 +15,16 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN round(round(sum, 36) / nullif(count, 0), 2);
 COMMENT ON FUNCTION areg_average(numeric, bigint) IS 'Mean with 2 decimals; null of none';
 
--- This table and the next reference no agent: nearly every feedback adds a row to them, and would pay
+-- Rounded, so that sums of opinions are exact however they came about: no change drifts from a recount.
+-- The inner rounding sets how far the division looks, whatever scale the sum happens to have.
+CREATE FUNCTION areg_opinion(sum numeric, count bigint) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE count WHEN 0 THEN 0 WHEN 1 THEN round(sum, 8)
+	ELSE round(round(sum, 36) / count, 8) END;
+COMMENT ON FUNCTION areg_opinion(numeric, bigint) IS
+	'What one client thinks: the mean of the client''s values with 8 decimals; 0 of none';
+
+-- This table and the next two reference no agent: nearly every feedback adds a row to them, and would pay
 -- for each check. Triggers write them, which hold the agent's row of erc8004_agent_stats, and the
 -- agent's deletion takes its rows away. Only who writes here by hand can leave rows of no agent, which
 -- count for nothing until areg_rebuild_stats() deletes them.
@@ -24,22 +33,43 @@ CREATE TABLE erc8004_agent_clients (
 	client_address eth_address NOT NULL,
 	last_index feedback_index NOT NULL,
 	active_feedback record_count NOT NULL,
+	scored_feedback record_count NOT NULL DEFAULT 0,
+	score_sum numeric NOT NULL DEFAULT 0,
 	PRIMARY KEY (agent_uuid, client_address)
 );
 COMMENT ON TABLE erc8004_agent_clients IS 'Who gave an agent feedback; stays when all of it is revoked';
 COMMENT ON COLUMN erc8004_agent_clients.last_index IS 'The greatest feedback_index there ever was';
 COMMENT ON COLUMN erc8004_agent_clients.active_feedback IS 'Number of unrevoked feedback';
+COMMENT ON COLUMN erc8004_agent_clients.scored_feedback IS 'Of active_feedback those with a score; their sum likewise';
 
 CREATE TABLE erc8004_agent_tags (
 	agent_uuid uuid NOT NULL,
-	tag1 feedback_tag NOT NULL,
+	tag1 text COLLATE "C" NOT NULL,
 	feedback_count record_count NOT NULL,
 	value_sum numeric NOT NULL,
+	opinions record_count NOT NULL DEFAULT 0,
+	opinion_sum numeric NOT NULL DEFAULT 0,
 	PRIMARY KEY (agent_uuid, tag1)
 );
 COMMENT ON TABLE erc8004_agent_tags IS
 	'Unrevoked feedback by tag1; rows may say 0. Least and greatest: from index erc8004_reputation_tag';
+COMMENT ON COLUMN erc8004_agent_tags.tag1 IS 'Its areg_tag_key()';
 COMMENT ON COLUMN erc8004_agent_tags.value_sum IS 'Sum of normalized';
+COMMENT ON COLUMN erc8004_agent_tags.opinions IS
+	'Clients with such feedback; the sum is that of their areg_opinion()';
+
+-- Most clients give an agent feedback once, and then the record says all that this table could.
+CREATE TABLE erc8004_agent_client_tags (
+	agent_uuid uuid NOT NULL,
+	client_address eth_address NOT NULL,
+	tag1 text COLLATE "C" NOT NULL,
+	feedback_count record_count NOT NULL,
+	value_sum numeric NOT NULL,
+	PRIMARY KEY (agent_uuid, client_address, tag1)
+);
+COMMENT ON TABLE erc8004_agent_client_tags IS
+	'Unrevoked feedback by client and tag1, of clients whose last_index is above 1 only; rows may say 0';
+COMMENT ON COLUMN erc8004_agent_client_tags.tag1 IS 'Its areg_tag_key()';
 
 CREATE TABLE erc8004_agent_stats (
 	agent_uuid uuid PRIMARY KEY REFERENCES erc8004_agents ON DELETE CASCADE,
@@ -51,6 +81,8 @@ CREATE TABLE erc8004_agent_stats (
 	score_sum numeric NOT NULL DEFAULT 0,
 	automatic_scored bigint NOT NULL DEFAULT 0,
 	automatic_score_sum numeric NOT NULL DEFAULT 0,
+	opinions bigint NOT NULL DEFAULT 0,
+	opinion_sum numeric NOT NULL DEFAULT 0,
 	positive_feedback bigint NOT NULL DEFAULT 0,
 	negative_feedback bigint NOT NULL DEFAULT 0,
 	revoked_feedback bigint NOT NULL DEFAULT 0,
@@ -78,7 +110,10 @@ COMMENT ON COLUMN erc8004_agent_stats.total_feedback IS 'Unrevoked; as are the c
 COMMENT ON COLUMN erc8004_agent_stats.automatic_scored IS
 	'Of scored_feedback what this registry gave by itself, for payments; its sum likewise';
 COMMENT ON COLUMN erc8004_agent_stats.positive_feedback IS 'Score >= 80; negative: < 50';
-COMMENT ON COLUMN erc8004_agent_stats.unique_clients IS 'Clients with unrevoked feedback';
+COMMENT ON COLUMN erc8004_agent_stats.opinions IS
+	'Clients with scored feedback, but areg_system_address(); the sum is that of their areg_opinion()';
+COMMENT ON COLUMN erc8004_agent_stats.unique_clients IS
+	'Clients with unrevoked feedback, but areg_system_address()';
 COMMENT ON COLUMN erc8004_agent_stats.last_feedback_at IS 'Newest created_at of unrevoked feedback';
 COMMENT ON COLUMN erc8004_agent_stats.total_payments IS 'Linked payments in any status';
 COMMENT ON COLUMN erc8004_agent_stats.total_amount_usdc IS 'Of verified payments';
@@ -98,16 +133,16 @@ CREATE INDEX erc8004_agent_stats_activity ON erc8004_agent_stats (status, last_a
 CREATE FUNCTION areg_derive_stats() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
-	score numeric := areg_average(NEW.score_sum, NEW.scored_feedback);
-	direct numeric := score;
+	direct numeric := areg_average(NEW.opinion_sum, NEW.opinions);
+	score numeric := direct;
 	success numeric;
 BEGIN
 	IF least(NEW.positive_feedback, NEW.negative_feedback, NEW.revoked_feedback,
 			NEW.scored_feedback - NEW.positive_feedback - NEW.negative_feedback,
 			NEW.total_feedback - NEW.scored_feedback, NEW.automatic_scored,
 			NEW.scored_feedback - NEW.automatic_scored,
-			NEW.unique_clients - (NEW.total_feedback > 0)::integer,
-			NEW.total_feedback - NEW.unique_clients, NEW.successful_payments, NEW.failed_payments,
+			NEW.unique_clients, NEW.total_feedback - NEW.unique_clients, NEW.opinions,
+			NEW.scored_feedback - NEW.automatic_scored - NEW.opinions, NEW.successful_payments, NEW.failed_payments,
 			NEW.total_payments - NEW.successful_payments - NEW.failed_payments) < 0
 		OR NEW.total_amount_usdc < 0
 		OR (NEW.last_feedback_at IS NULL) <> (NEW.total_feedback = 0)
@@ -116,8 +151,8 @@ BEGIN
 			USING ERRCODE = 'check_violation', CONSTRAINT = 'erc8004_agent_stats_range';
 	END IF;
 	IF NEW.automatic_scored > 0 THEN
-		direct := areg_average(NEW.score_sum - NEW.automatic_score_sum,
-			NEW.scored_feedback - NEW.automatic_scored);
+		score := areg_average(NEW.opinion_sum
+			+ areg_opinion(NEW.automatic_score_sum, NEW.automatic_scored), NEW.opinions + 1);
 	END IF;
 	IF NEW.total_payments > 0 THEN
 		success := round(100.0 * NEW.successful_payments
@@ -180,6 +215,7 @@ BEGIN
 	DELETE FROM erc8004_reputation WHERE agent_uuid = OLD.agent_uuid;
 	DELETE FROM erc8004_agent_payments WHERE agent_uuid = OLD.agent_uuid;
 	DELETE FROM erc8004_agent_clients WHERE agent_uuid = OLD.agent_uuid;
+	DELETE FROM erc8004_agent_client_tags WHERE agent_uuid = OLD.agent_uuid;
 	DELETE FROM erc8004_agent_tags WHERE agent_uuid = OLD.agent_uuid;
 	RETURN OLD;
 END $$;
@@ -197,24 +233,54 @@ BEGIN
 	ORDER BY agent_uuid FOR UPDATE;
 
 	WITH changes AS (
-		SELECT o.agent_uuid, o.client_address, o.tag1, o.normalized, o.score, o.is_automatic,
+		SELECT o.agent_uuid, o.client_address, o.tag_key, o.normalized, o.score, o.is_automatic,
 			(r.id IS NOT NULL AND NOT r.is_revoked)::integer - (NOT o.is_revoked)::integer AS active,
 			(r.id IS NOT NULL AND r.is_revoked)::integer - o.is_revoked::integer AS revoked
 		FROM old_rows o LEFT JOIN erc8004_reputation r ON r.id = o.id
 		WHERE r.id IS NULL OR r.is_revoked <> o.is_revoked
+	), repeated AS (
+		UPDATE erc8004_agent_client_tags t SET
+			feedback_count = t.feedback_count + d.active, value_sum = t.value_sum + d.value_sum
+		FROM (SELECT agent_uuid, client_address, tag_key, sum(active) AS active,
+				sum(active * normalized) AS value_sum
+			FROM changes GROUP BY agent_uuid, client_address, tag_key) AS d
+		WHERE t.agent_uuid = d.agent_uuid AND t.client_address = d.client_address
+			AND t.tag1 = d.tag_key
+		RETURNING t.agent_uuid, t.tag1,
+			(t.feedback_count > 0)::integer - (t.feedback_count - d.active > 0)::integer AS opinions,
+			areg_opinion(t.value_sum, t.feedback_count) - areg_opinion(t.value_sum - d.value_sum,
+				(t.feedback_count - d.active)::bigint) AS opinion_sum
+	), tag_opinions AS (
+		SELECT agent_uuid, tag1, opinions, opinion_sum FROM repeated
+		UNION ALL
+		SELECT c.agent_uuid, c.tag_key, c.active, c.active * areg_opinion(c.normalized, 1)
+		FROM changes c JOIN erc8004_agent_clients only_once
+			ON only_once.agent_uuid = c.agent_uuid AND only_once.client_address = c.client_address
+		WHERE only_once.last_index = 1
 	), tags AS (
 		UPDATE erc8004_agent_tags t SET
-			feedback_count = t.feedback_count + d.active, value_sum = t.value_sum + d.value_sum
-		FROM (SELECT agent_uuid, tag1, sum(active) AS active, sum(active * normalized) AS value_sum
-			FROM changes GROUP BY agent_uuid, tag1) AS d
-		WHERE t.agent_uuid = d.agent_uuid AND t.tag1 = d.tag1
+			feedback_count = t.feedback_count + d.active, value_sum = t.value_sum + d.value_sum,
+			opinions = t.opinions + o.opinions, opinion_sum = t.opinion_sum + o.opinion_sum
+		FROM (SELECT agent_uuid, tag_key, sum(active) AS active, sum(active * normalized) AS value_sum
+			FROM changes GROUP BY agent_uuid, tag_key) AS d,
+			(SELECT agent_uuid, tag1, sum(opinions) AS opinions, sum(opinion_sum) AS opinion_sum
+			FROM tag_opinions GROUP BY agent_uuid, tag1) AS o
+		WHERE t.agent_uuid = d.agent_uuid AND t.tag1 = d.tag_key
+			AND o.agent_uuid = d.agent_uuid AND o.tag1 = d.tag_key
 	), clients AS (
-		UPDATE erc8004_agent_clients c SET active_feedback = c.active_feedback + d.active
-		FROM (SELECT agent_uuid, client_address, sum(active) AS active
+		UPDATE erc8004_agent_clients c SET active_feedback = c.active_feedback + d.active,
+			scored_feedback = c.scored_feedback + d.scored, score_sum = c.score_sum + d.score_sum
+		FROM (SELECT agent_uuid, client_address, sum(active) AS active,
+				coalesce(sum(active) FILTER (WHERE score IS NOT NULL), 0) AS scored,
+				coalesce(sum(active * score), 0) AS score_sum
 			FROM changes GROUP BY agent_uuid, client_address) AS d
 		WHERE c.agent_uuid = d.agent_uuid AND c.client_address = d.client_address
-		RETURNING c.agent_uuid,
-			(c.active_feedback > 0)::integer - (c.active_feedback - d.active > 0)::integer AS present
+		RETURNING c.agent_uuid, c.client_address,
+			(c.active_feedback > 0)::integer - (c.active_feedback - d.active > 0)::integer AS present,
+			(c.scored_feedback > 0)::integer - (c.scored_feedback - d.scored > 0)::integer
+				AS opinions,
+			areg_opinion(c.score_sum, c.scored_feedback) - areg_opinion(c.score_sum - d.score_sum,
+				c.scored_feedback - d.scored) AS opinion_sum
 	)
 	UPDATE erc8004_agent_stats s SET
 		total_feedback = s.total_feedback + d.active,
@@ -225,8 +291,9 @@ BEGIN
 		positive_feedback = s.positive_feedback + d.positive,
 		negative_feedback = s.negative_feedback + d.negative,
 		revoked_feedback = s.revoked_feedback + d.revoked,
-		unique_clients = s.unique_clients
-			+ (SELECT sum(present) FROM clients c WHERE c.agent_uuid = s.agent_uuid),
+		unique_clients = s.unique_clients + coalesce(c.present, 0),
+		opinions = s.opinions + coalesce(c.opinions, 0),
+		opinion_sum = s.opinion_sum + coalesce(c.opinion_sum, 0),
 		last_feedback_at = (SELECT max(created_at) FROM erc8004_reputation r
 			WHERE r.agent_uuid = s.agent_uuid AND NOT r.is_revoked)
 	FROM (SELECT agent_uuid, sum(active) AS active, sum(revoked) AS revoked,
@@ -238,6 +305,10 @@ BEGIN
 			coalesce(sum(active) FILTER (WHERE score >= 80), 0) AS positive,
 			coalesce(sum(active) FILTER (WHERE score < 50), 0) AS negative
 		FROM changes GROUP BY agent_uuid) AS d
+	LEFT JOIN (SELECT agent_uuid, sum(present) AS present, sum(opinions) AS opinions,
+			sum(opinion_sum) AS opinion_sum
+		FROM clients WHERE client_address <> areg_system_address() GROUP BY agent_uuid) AS c
+		USING (agent_uuid)
 	WHERE s.agent_uuid = d.agent_uuid;
 	RETURN NULL;
 END $$;
@@ -328,28 +399,45 @@ BEGIN
 	-- last_index is history and only grows.
 	DELETE FROM erc8004_agent_clients c
 	WHERE NOT EXISTS (SELECT FROM erc8004_agents a WHERE a.agent_uuid = c.agent_uuid);
-	UPDATE erc8004_agent_clients SET active_feedback = 0;
-	INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index, active_feedback)
-	SELECT agent_uuid, client_address, max(feedback_index), count(*) FILTER (WHERE NOT is_revoked)
+	UPDATE erc8004_agent_clients SET active_feedback = 0, scored_feedback = 0, score_sum = 0;
+	INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index, active_feedback,
+		scored_feedback, score_sum)
+	SELECT agent_uuid, client_address, max(feedback_index), count(*) FILTER (WHERE NOT is_revoked),
+		count(score) FILTER (WHERE NOT is_revoked),
+		coalesce(sum(score) FILTER (WHERE NOT is_revoked), 0)
 	FROM erc8004_reputation GROUP BY agent_uuid, client_address
 	ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
 		last_index = greatest(c.last_index, EXCLUDED.last_index),
-		active_feedback = EXCLUDED.active_feedback;
+		active_feedback = EXCLUDED.active_feedback, scored_feedback = EXCLUDED.scored_feedback,
+		score_sum = EXCLUDED.score_sum;
+
+	DELETE FROM erc8004_agent_client_tags;
+	INSERT INTO erc8004_agent_client_tags (agent_uuid, client_address, tag1, feedback_count, value_sum)
+	SELECT r.agent_uuid, r.client_address, r.tag_key, count(*) FILTER (WHERE NOT r.is_revoked),
+		coalesce(sum(r.normalized) FILTER (WHERE NOT r.is_revoked), 0)
+	FROM erc8004_reputation r JOIN erc8004_agent_clients c
+		ON c.agent_uuid = r.agent_uuid AND c.client_address = r.client_address
+	WHERE c.last_index > 1 GROUP BY r.agent_uuid, r.client_address, r.tag_key;
 
 	DELETE FROM erc8004_agent_tags;
-	INSERT INTO erc8004_agent_tags (agent_uuid, tag1, feedback_count, value_sum)
-	SELECT agent_uuid, tag1, count(*), sum(normalized)
-	FROM erc8004_reputation WHERE NOT is_revoked GROUP BY agent_uuid, tag1;
+	INSERT INTO erc8004_agent_tags (agent_uuid, tag1, feedback_count, value_sum, opinions, opinion_sum)
+	SELECT agent_uuid, tag_key, sum(feedback_count), sum(value_sum),
+		count(*) FILTER (WHERE feedback_count > 0), sum(areg_opinion(value_sum, feedback_count))
+	FROM (SELECT agent_uuid, tag_key, count(*) FILTER (WHERE NOT is_revoked) AS feedback_count,
+			coalesce(sum(normalized) FILTER (WHERE NOT is_revoked), 0) AS value_sum
+		FROM erc8004_reputation GROUP BY agent_uuid, client_address, tag_key) AS of_client
+	GROUP BY agent_uuid, tag_key;
 
 	DELETE FROM erc8004_agent_stats;
 	INSERT INTO erc8004_agent_stats (agent_uuid, chain, status, registered_at, total_feedback,
-		scored_feedback, score_sum, automatic_scored, automatic_score_sum, positive_feedback, negative_feedback,
-		revoked_feedback, unique_clients, last_feedback_at, total_payments, successful_payments,
+		scored_feedback, score_sum, automatic_scored, automatic_score_sum, opinions,
+		opinion_sum, positive_feedback, negative_feedback, revoked_feedback, unique_clients, last_feedback_at, total_payments, successful_payments,
 		failed_payments, total_amount_usdc, last_payment_at)
 	SELECT a.agent_uuid, a.chain, a.status, a.created_at, coalesce(f.total, 0), coalesce(f.scored, 0),
 		coalesce(f.score_sum, 0), coalesce(f.automatic_scored, 0),
-		coalesce(f.automatic_score_sum, 0), coalesce(f.positive, 0), coalesce(f.negative, 0),
-		coalesce(f.revoked, 0), coalesce(f.clients, 0), f.last_at,
+		coalesce(f.automatic_score_sum, 0), coalesce(c.opinions, 0), coalesce(c.opinion_sum, 0),
+		coalesce(f.positive, 0), coalesce(f.negative, 0), coalesce(f.revoked, 0),
+		coalesce(c.clients, 0), f.last_at,
 		coalesce(p.total, 0), coalesce(p.successful, 0), coalesce(p.failed, 0),
 		coalesce(p.amount, 0), p.last_at
 	FROM erc8004_agents a
@@ -362,9 +450,13 @@ BEGIN
 			count(*) FILTER (WHERE NOT is_revoked AND score >= 80) AS positive,
 			count(*) FILTER (WHERE NOT is_revoked AND score < 50) AS negative,
 			count(*) FILTER (WHERE is_revoked) AS revoked,
-			count(DISTINCT client_address) FILTER (WHERE NOT is_revoked) AS clients,
 			max(created_at) FILTER (WHERE NOT is_revoked) AS last_at
 		FROM erc8004_reputation GROUP BY agent_uuid) AS f USING (agent_uuid)
+	LEFT JOIN (SELECT agent_uuid, count(*) FILTER (WHERE active_feedback > 0) AS clients,
+			count(*) FILTER (WHERE scored_feedback > 0) AS opinions,
+			sum(areg_opinion(score_sum, scored_feedback)) AS opinion_sum
+		FROM erc8004_agent_clients WHERE client_address <> areg_system_address()
+		GROUP BY agent_uuid) AS c USING (agent_uuid)
 	LEFT JOIN (SELECT agent_uuid, count(*) AS total,
 			count(*) FILTER (WHERE status = 'verified') AS successful,
 			count(*) FILTER (WHERE status = 'failed') AS failed,

@@ -122,5 +122,5 @@ COMMENT ON FUNCTION areg_link_payment(uuid, text, text, text, boolean, boolean) 
 	'Says which agent a payment was for; outcome: linked, linked_already (to this agent), or why not';
 
 CREATE INDEX erc8004_validations_summary
-	ON erc8004_validations (agent_uuid) INCLUDE (validator_address, tag, response);
+	ON erc8004_validations (agent_uuid) INCLUDE (validator_address, tag_key, response);
 COMMENT ON INDEX erc8004_validations_summary IS 'Counts and means are read from the index alone';

@@ -18,11 +18,17 @@ LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
 	client eth_address := from_client;
-	is_new integer;
-	given_at timestamptz;
 	points numeric;
-	normalized_value numeric;
-	tag text;
+	number numeric;
+	tag text := areg_tag_key(coalesce(given_tag1, ''));
+	given_at timestamptz;
+	is_new integer;
+	times bigint;
+	sum numeric;
+	new_opinion integer := 0;
+	opinion numeric := 0;
+	new_tag_opinion integer := 1;
+	tag_opinion numeric;
 	is_counted text;
 BEGIN
 	IF num_nonnulls(given_score, given_value) <> 1 THEN
@@ -40,30 +46,66 @@ BEGIN
 	WHERE a.agent_uuid = to_agent FOR KEY SHARE OF a FOR UPDATE OF s;
 
 	IF outcome = 'created' THEN
-		INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index, active_feedback)
-		VALUES (to_agent, client, 1, 1)
+		value := coalesce(given_value::numeric, trim_scale(
+			given_score::numeric * 10::numeric ^ scale(given_score::numeric)));
+		value_decimals := coalesce(scale(given_score::numeric), given_decimals, 0);
+		number := areg_normalized(value, value_decimals);
+		points := areg_feedback_score(number, given_score IS NOT NULL, coalesce(given_tag1, ''));
+		INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index,
+			active_feedback, scored_feedback, score_sum)
+		VALUES (to_agent, client, 1, 1, num_nonnulls(points), coalesce(points, 0))
 		ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
-			last_index = c.last_index + 1, active_feedback = c.active_feedback + 1
-		RETURNING c.last_index, (c.active_feedback = 1)::integer INTO feedback_index, is_new;
+			last_index = c.last_index + 1, active_feedback = c.active_feedback + 1,
+			scored_feedback = c.scored_feedback + EXCLUDED.scored_feedback,
+			score_sum = c.score_sum + EXCLUDED.score_sum
+		RETURNING c.last_index, (c.active_feedback = 1)::integer, c.scored_feedback, c.score_sum
+		INTO feedback_index, is_new, times, sum;
+		IF automatic THEN
+			is_new := 0;
+		ELSIF points IS NOT NULL THEN
+			new_opinion := (times = 1)::integer;
+			opinion := areg_opinion(sum, times) - areg_opinion(sum - points, times - 1);
+		END IF;
 
 		is_counted := set_config('areg.feedback_is_counted', 'on', true);
 		INSERT INTO erc8004_reputation AS f (agent_uuid, client_address, feedback_index,
 			has_explicit_score, value, value_decimals, tag1, tag2, endpoint, file_uri, file_hash,
 			is_automatic)
 		VALUES (to_agent, client, areg_give_feedback.feedback_index, given_score IS NOT NULL,
-			coalesce(given_value::numeric, trim_scale(
-				given_score::numeric * 10::numeric ^ scale(given_score::numeric))),
-			coalesce(scale(given_score::numeric), given_decimals, 0), coalesce(given_tag1, ''),
+			areg_give_feedback.value, areg_give_feedback.value_decimals, coalesce(given_tag1, ''),
 			coalesce(given_tag2, ''), given_endpoint, given_file_uri, given_file_hash, automatic)
-		RETURNING f.id, areg_shown_score(f.score), f.value, f.value_decimals, rfc3339(f.created_at),
-			f.created_at, f.score, f.normalized, f.tag1
-		INTO id, score, value, value_decimals, created_at, given_at, points, normalized_value, tag;
+		RETURNING f.id, areg_shown_score(f.score), rfc3339(f.created_at), f.created_at
+		INTO id, score, created_at, given_at;
+
+		tag_opinion := areg_opinion(number, 1);
+		IF feedback_index > 1 THEN
+			-- From the second on: the first is on record only.
+			IF feedback_index = 2 THEN
+				INSERT INTO erc8004_agent_client_tags (agent_uuid, client_address, tag1,
+					feedback_count, value_sum)
+				SELECT to_agent, client, f.tag_key, (NOT f.is_revoked)::integer,
+					CASE WHEN f.is_revoked THEN 0 ELSE f.normalized END
+				FROM erc8004_reputation f WHERE f.agent_uuid = to_agent
+					AND f.client_address = client AND f.feedback_index = 1;
+			END IF;
+			INSERT INTO erc8004_agent_client_tags AS t (agent_uuid, client_address, tag1,
+				feedback_count, value_sum)
+			VALUES (to_agent, client, tag, 1, number)
+			ON CONFLICT (agent_uuid, client_address, tag1) DO UPDATE SET
+				feedback_count = t.feedback_count + 1, value_sum = t.value_sum + EXCLUDED.value_sum
+			RETURNING t.feedback_count, t.value_sum INTO times, sum;
+			new_tag_opinion := (times = 1)::integer;
+			tag_opinion := areg_opinion(sum, times) - areg_opinion(sum - number, times - 1);
+		END IF;
 
 		WITH counted_tag AS (
-			INSERT INTO erc8004_agent_tags AS t (agent_uuid, tag1, feedback_count, value_sum)
-			VALUES (to_agent, tag, 1, normalized_value)
+			INSERT INTO erc8004_agent_tags AS t (agent_uuid, tag1, feedback_count, value_sum,
+				opinions, opinion_sum)
+			VALUES (to_agent, tag, 1, number, new_tag_opinion, tag_opinion)
 			ON CONFLICT (agent_uuid, tag1) DO UPDATE SET
-				feedback_count = t.feedback_count + 1, value_sum = t.value_sum + EXCLUDED.value_sum
+				feedback_count = t.feedback_count + 1, value_sum = t.value_sum + EXCLUDED.value_sum,
+				opinions = t.opinions + EXCLUDED.opinions,
+				opinion_sum = t.opinion_sum + EXCLUDED.opinion_sum
 		), event AS (
 			INSERT INTO erc8004_events (place, type, agent_uuid, subject)
 			SELECT place, 'feedback.given', to_agent, areg_give_feedback.id FROM areg_event_place()
@@ -77,6 +119,8 @@ BEGIN
 			automatic_scored = s.automatic_scored + (automatic AND points IS NOT NULL)::integer,
 			automatic_score_sum = s.automatic_score_sum
 				+ CASE WHEN automatic THEN coalesce(points, 0) ELSE 0 END,
+			opinions = s.opinions + new_opinion,
+			opinion_sum = s.opinion_sum + opinion,
 			positive_feedback = s.positive_feedback + coalesce(points >= 80, false)::integer,
 			negative_feedback = s.negative_feedback + coalesce(points < 50, false)::integer,
 			unique_clients = s.unique_clients + is_new,
@@ -106,6 +150,46 @@ BEGIN
 	PERFORM FROM erc8004_agent_stats WHERE agent_uuid IN (SELECT agent_uuid FROM new_rows)
 	ORDER BY agent_uuid FOR UPDATE;
 
+	-- A client's first feedback, on record only until there is a second.
+	INSERT INTO erc8004_agent_client_tags (agent_uuid, client_address, tag1, feedback_count, value_sum)
+	SELECT f.agent_uuid, f.client_address, f.tag_key, (NOT f.is_revoked)::integer,
+		CASE WHEN f.is_revoked THEN 0 ELSE f.normalized END
+	FROM (SELECT agent_uuid, client_address FROM new_rows
+			GROUP BY agent_uuid, client_address HAVING min(feedback_index) > 1) AS n
+		JOIN erc8004_agent_clients c
+			ON c.agent_uuid = n.agent_uuid AND c.client_address = n.client_address
+		JOIN erc8004_reputation f
+			ON f.agent_uuid = n.agent_uuid AND f.client_address = n.client_address
+	WHERE c.last_index = 1 AND f.feedback_index = 1;
+
+	WITH of_client AS MATERIALIZED (
+		SELECT agent_uuid, client_address, max(feedback_index) AS last_index,
+			count(*) FILTER (WHERE NOT is_revoked) AS active,
+			count(score) FILTER (WHERE NOT is_revoked) AS scored,
+			coalesce(sum(score) FILTER (WHERE NOT is_revoked), 0) AS score_sum
+		FROM new_rows GROUP BY agent_uuid, client_address
+	), counted AS (
+		INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index,
+			active_feedback, scored_feedback, score_sum)
+		SELECT agent_uuid, client_address, last_index, active, scored, score_sum FROM of_client
+		ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
+			last_index = greatest(c.last_index, EXCLUDED.last_index),
+			active_feedback = c.active_feedback + EXCLUDED.active_feedback,
+			scored_feedback = c.scored_feedback + EXCLUDED.scored_feedback,
+			score_sum = c.score_sum + EXCLUDED.score_sum
+		RETURNING c.*
+	), opinion AS (
+		SELECT o.agent_uuid,
+			sum((c.active_feedback > 0)::integer - (c.active_feedback > o.active)::integer) AS clients,
+			sum((c.scored_feedback > 0)::integer - (c.scored_feedback > o.scored)::integer)
+				AS opinions,
+			sum(areg_opinion(c.score_sum, c.scored_feedback)
+				- areg_opinion(c.score_sum - o.score_sum, c.scored_feedback - o.scored))
+				AS opinion_sum
+		FROM of_client o JOIN counted c
+			ON c.agent_uuid = o.agent_uuid AND c.client_address = o.client_address
+		WHERE o.client_address <> areg_system_address() GROUP BY o.agent_uuid
+	)
 	UPDATE erc8004_agent_stats s SET
 		total_feedback = s.total_feedback + d.total,
 		scored_feedback = s.scored_feedback + d.scored,
@@ -115,9 +199,11 @@ BEGIN
 		positive_feedback = s.positive_feedback + d.positive,
 		negative_feedback = s.negative_feedback + d.negative,
 		revoked_feedback = s.revoked_feedback + d.revoked,
-		unique_clients = s.unique_clients + d.clients,
+		unique_clients = s.unique_clients + coalesce(o.clients, 0),
+		opinions = s.opinions + coalesce(o.opinions, 0),
+		opinion_sum = s.opinion_sum + coalesce(o.opinion_sum, 0),
 		last_feedback_at = greatest(s.last_feedback_at, d.last_at)
-	FROM (SELECT n.agent_uuid,
+	FROM (SELECT agent_uuid,
 			count(*) FILTER (WHERE NOT is_revoked) AS total,
 			count(score) FILTER (WHERE NOT is_revoked) AS scored,
 			coalesce(sum(score) FILTER (WHERE NOT is_revoked), 0) AS score_sum,
@@ -127,27 +213,44 @@ BEGIN
 			count(*) FILTER (WHERE NOT is_revoked AND score >= 80) AS positive,
 			count(*) FILTER (WHERE NOT is_revoked AND score < 50) AS negative,
 			count(*) FILTER (WHERE is_revoked) AS revoked,
-			count(DISTINCT n.client_address)
-				FILTER (WHERE NOT is_revoked AND coalesce(c.active_feedback, 0) = 0) AS clients,
 			max(created_at) FILTER (WHERE NOT is_revoked) AS last_at
-		FROM new_rows n LEFT JOIN erc8004_agent_clients c
-			ON c.agent_uuid = n.agent_uuid AND c.client_address = n.client_address
-		GROUP BY n.agent_uuid) AS d
+		FROM new_rows GROUP BY agent_uuid) AS d
+		LEFT JOIN opinion o ON o.agent_uuid = d.agent_uuid
 	WHERE s.agent_uuid = d.agent_uuid;
 
-	INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index, active_feedback)
-	SELECT agent_uuid, client_address, max(feedback_index), count(*) FILTER (WHERE NOT is_revoked)
-	FROM new_rows GROUP BY agent_uuid, client_address
-	ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
-		last_index = greatest(c.last_index, EXCLUDED.last_index),
-		active_feedback = c.active_feedback + EXCLUDED.active_feedback;
-
-	INSERT INTO erc8004_agent_tags AS t (agent_uuid, tag1, feedback_count, value_sum)
-	SELECT agent_uuid, tag1, count(*), sum(normalized)
-	FROM new_rows WHERE NOT is_revoked GROUP BY agent_uuid, tag1
+	WITH of_client AS MATERIALIZED (
+		SELECT n.agent_uuid, n.client_address, n.tag_key, bool_or(c.last_index > 1) AS repeats,
+			count(*) FILTER (WHERE NOT n.is_revoked) AS times,
+			coalesce(sum(n.normalized) FILTER (WHERE NOT n.is_revoked), 0) AS value_sum
+		FROM new_rows n JOIN erc8004_agent_clients c
+			ON c.agent_uuid = n.agent_uuid AND c.client_address = n.client_address
+		GROUP BY n.agent_uuid, n.client_address, n.tag_key
+	), repeated AS (
+		INSERT INTO erc8004_agent_client_tags AS t (agent_uuid, client_address, tag1,
+			feedback_count, value_sum)
+		SELECT agent_uuid, client_address, tag_key, times, value_sum FROM of_client WHERE repeats
+		ON CONFLICT (agent_uuid, client_address, tag1) DO UPDATE SET
+			feedback_count = t.feedback_count + EXCLUDED.feedback_count,
+			value_sum = t.value_sum + EXCLUDED.value_sum
+		RETURNING t.*
+	), counted AS (
+		SELECT o.*, coalesce(r.feedback_count, o.times) AS all_times,
+			coalesce(r.value_sum, o.value_sum) AS all_sum
+		FROM of_client o LEFT JOIN repeated r ON r.agent_uuid = o.agent_uuid
+			AND r.client_address = o.client_address AND r.tag1 = o.tag_key
+	)
+	INSERT INTO erc8004_agent_tags AS t (agent_uuid, tag1, feedback_count, value_sum, opinions,
+		opinion_sum)
+	SELECT agent_uuid, tag_key, sum(times), sum(value_sum),
+		sum((all_times > 0)::integer - (all_times > times)::integer),
+		sum(areg_opinion(all_sum, all_times)
+			- areg_opinion(all_sum - value_sum, all_times - times))
+	FROM counted GROUP BY agent_uuid, tag_key
 	ON CONFLICT (agent_uuid, tag1) DO UPDATE SET
 		feedback_count = t.feedback_count + EXCLUDED.feedback_count,
-		value_sum = t.value_sum + EXCLUDED.value_sum;
+		value_sum = t.value_sum + EXCLUDED.value_sum,
+		opinions = t.opinions + EXCLUDED.opinions,
+		opinion_sum = t.opinion_sum + EXCLUDED.opinion_sum;
 
 	INSERT INTO erc8004_events (place, type, agent_uuid, subject)
 	SELECT (SELECT place FROM areg_event_place()), 'feedback.given', agent_uuid, id FROM new_rows

@@ -40,6 +40,7 @@ BEGIN
 		-- Derived by triggers from the rows above.
 		['erc8004_agent_clients', 'SELECT, INSERT, UPDATE'],
 		['erc8004_agent_tags', 'SELECT, INSERT, UPDATE'],
+		['erc8004_agent_client_tags', 'SELECT, INSERT, UPDATE'],
 		['erc8004_agent_stats', 'SELECT, INSERT, UPDATE'],
 		['erc8004_agent_words', 'SELECT, INSERT, DELETE'],
 		['erc8004_agent_services', 'SELECT, INSERT, DELETE'],

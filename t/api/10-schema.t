@@ -332,13 +332,15 @@ sub random_step {
 			. " SELECT a, '$own', 'ipfs://request', '$asked' FROM (SELECT $one a) s WHERE a IS NOT NULL;" . ($value < 50 ? '' : "UPDATE erc8004_validations SET"
 			. " status = 'completed', response = 80, responded_at = now() WHERE request_hash = '$asked';");
 	}
-	if ($kind < 38) { # an import: several agents, its own indexes, some revoked
-		my $at = 1000 + 100 * ++$tx;
+	if ($kind < 38) { # an import: several agents, its own indexes or the first ones, some revoked
+		my $at = int(rand 2) * (100_000 * $worker + 100 * ++$tx);
+		my $others = 1 + int rand 4;
 		return "INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index, value,"
-			. " value_decimals, tag1, is_automatic, is_revoked, revoked_at, source, created_at) SELECT agent_uuid, '$own',"
-			. " $at + n, $value + n, n % 3, '$tag', n > 1, n = 2, CASE n WHEN 2 THEN now() END, 'import',"
-			. " now() - n * interval '1 hour' FROM erc8004_agents, generate_series(1, 3) n"
-			. " WHERE agent_id % 4 = " . int(rand 4) . ';';
+			. " value_decimals, tag1, is_revoked, revoked_at, source, created_at) SELECT agent_uuid,"
+			. " CASE WHEN $at > 0 AND n > 2 THEN areg_system_address() ELSE '$own' END,"
+			. " $at + n, $value + n, n % 3, '$tag', n % 2 = 0, CASE n % 2 WHEN 0 THEN now() END, 'import',"
+			. " now() - n * interval '1 hour' FROM erc8004_agents, generate_series(1, $others) n"
+			. " WHERE agent_id % 4 = " . int(rand 4) . ' ORDER BY agent_uuid, n ON CONFLICT DO NOTHING;';
 	}
 	return "UPDATE erc8004_reputation SET is_revoked = true, revoked_at = now() WHERE id = $row;" if $kind < 52;
 	return "UPDATE erc8004_reputation SET is_revoked = false, revoked_at = NULL WHERE id = $row;" if $kind < 56;
@@ -386,7 +388,7 @@ is psql("SELECT count(*) FROM (SELECT agent_uuid FROM erc8004_agent_clients UNIO
 	. " FROM erc8004_agent_tags) AS of LEFT JOIN erc8004_agents a USING (agent_uuid) WHERE a.agent_uuid IS NULL"),
 	0, 'a deleted agent leaves nothing behind';
 
-my @derived = map { "erc8004_agent_$_" } qw(stats clients tags counts counters words services);
+my @derived = map { "erc8004_agent_$_" } qw(stats clients tags client_tags counts counters words services);
 psql(join "", "CREATE SCHEMA kept;", map { "CREATE TABLE kept.$_ AS SELECT * FROM $_;" } @derived);
 # No statement of theirs changes two payments.
 cmp_ok psql('SELECT count(*) FROM erc8004_total_changes WHERE payments > 1'), '>', 0, 'totals were folded meanwhile';
@@ -397,10 +399,10 @@ psql('SELECT areg_rebuild_stats()');
 is psql('SELECT * FROM v_erc8004_totals'), $totals, 'a recount gives the same totals';
 for my $table (@derived) {
 	# Rows that say 0 are as good as none.
-	my $where = { erc8004_agent_tags => 'WHERE feedback_count > 0', erc8004_agent_counts => 'WHERE agents > 0' }->{$table} // '';
+	my $where = $table =~ /tags$/ ? 'WHERE feedback_count > 0' : $table =~ /counts$/ ? 'WHERE agents > 0' : '';
 	cmp_ok psql("SELECT count(*) FROM $table $where"), '>', 0, "$table has rows";
 	is psql("SELECT count(*) FROM ((SELECT * FROM kept.$table $where EXCEPT SELECT * FROM $table) UNION ALL"
-		. " (SELECT * FROM $table EXCEPT SELECT * FROM kept.$table $where)) AS d"), 0, "$table is what a recount gives";
+		. " (SELECT * FROM $table $where EXCEPT SELECT * FROM kept.$table $where)) AS d"), 0, "$table is what a recount gives";
 }
 is psql(q{SELECT count(*) FROM erc8004_agents a WHERE ARRAY[owner_address, agent_wallet] IS DISTINCT FROM ARRAY(
 	SELECT d.address FROM (VALUES ('owner'), ('wallet')) AS r (role) LEFT JOIN erc8004_agent_addresses d
@@ -411,16 +413,63 @@ is psql(q{SELECT count(*) FROM erc8004_agents a JOIN erc8004_agent_stats s USING
 	(s.total_feedback, s.revoked_feedback, s.unique_clients, s.positive_feedback, s.total_payments, s.total_amount_usdc)
 	= ((SELECT count(*) FROM erc8004_reputation r WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked),
 	(SELECT count(*) FROM erc8004_reputation r WHERE r.agent_uuid = a.agent_uuid AND is_revoked),
-	(SELECT count(DISTINCT client_address) FROM erc8004_reputation r WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked),
+	(SELECT count(DISTINCT client_address) FROM erc8004_reputation r WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked
+		AND NOT is_automatic),
 	(SELECT count(*) FROM erc8004_reputation r WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked AND score >= 80),
 	(SELECT count(*) FROM erc8004_agent_payments l WHERE l.agent_uuid = a.agent_uuid),
 	(SELECT coalesce(sum(amount_usdc), 0) FROM erc8004_agent_payments l JOIN x402_payments p ON p.id = l.payment_id
 		WHERE l.agent_uuid = a.agent_uuid AND p.status = 'verified'))
-	AND s.reputation_score IS NOT DISTINCT FROM (SELECT trim_scale(round(avg(score), 2)) FROM erc8004_reputation r
-		WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked)
-	AND s.direct_score IS NOT DISTINCT FROM (SELECT trim_scale(round(avg(score), 2)) FROM erc8004_reputation r
-		WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked AND NOT is_automatic)}),
+	AND s.reputation_score IS NOT DISTINCT FROM (SELECT trim_scale(round(avg(mean), 2)) FROM (
+		SELECT round(avg(score), 8) AS mean FROM erc8004_reputation r
+		WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked GROUP BY client_address) AS of_client)
+	AND s.direct_score IS NOT DISTINCT FROM (SELECT trim_scale(round(avg(mean), 2)) FROM (
+		SELECT round(avg(score), 8) AS mean FROM erc8004_reputation r
+		WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked AND NOT is_automatic
+		GROUP BY client_address) AS of_client)}),
 	psql('SELECT count(*) FROM erc8004_agents'), 'a recount counts what it says';
+my $tags = q{SELECT agent_uuid, tag1, feedback_count, opinions, areg_average(opinion_sum, opinions)
+	FROM erc8004_agent_tags WHERE feedback_count > 0};
+my $plain_tags = q{SELECT agent_uuid, tag1, sum(times), count(*), round(avg(mean), 2) FROM (
+	SELECT agent_uuid, tag1, count(*) AS times, round(avg(normalized), 8) AS mean
+	FROM erc8004_reputation WHERE NOT is_revoked GROUP BY agent_uuid, client_address, tag1) AS of_client
+	GROUP BY agent_uuid, tag1};
+is psql("SELECT count(*) FROM (($tags EXCEPT $plain_tags) UNION ALL ($plain_tags EXCEPT $tags)) AS d"), 0,
+	'a recount averages tags by client';
+
+# One client, however loud, is one opinion.
+my $calm = psql(agent_values() . ' RETURNING agent_uuid');
+psql(join '', map({ give($calm, 2000 + $_, "'95'", 'NULL', 0, 'quality') } 1 .. 20),
+	map { give($calm, 2100, "'0'", 'NULL', 0, 'quality') } 1 .. 100);
+is psql("SELECT reputation_score, raw_average_score FROM v_erc8004_agent_stats s JOIN v_erc8004_agent_reputation USING (agent_uuid)"
+	. " WHERE agent_uuid = '$calm'"), '90.48|15.83', 'a hundred zeros of one client among twenty 95s weigh as one';
+is psql("SELECT feedback_count, opinions, areg_average(opinion_sum, opinions) FROM erc8004_agent_tags WHERE agent_uuid = '$calm'"),
+	'120|21|90.48', 'by tag likewise';
+psql("UPDATE erc8004_reputation SET is_revoked = true, revoked_at = now() WHERE agent_uuid = '$calm' AND value = 0");
+is psql("SELECT reputation_score FROM v_erc8004_agent_stats WHERE agent_uuid = '$calm'"), 95, 'and revoked as none';
+
+# Thirds, in any order and taken back again, leave nothing of themselves.
+my $thirds = psql(agent_values() . ' RETURNING agent_uuid');
+my @thirds = map { my $client = 2200 + $_; map { give($thirds, $client, "'$_'", 'NULL', 0, '') } 0, 0.01, 100, 33.33 } 1 .. 7;
+psql(join '', @thirds);
+psql("UPDATE erc8004_reputation SET is_revoked = true, revoked_at = now() WHERE agent_uuid = '$thirds' AND score IN (0, 33.33)");
+psql("DELETE FROM erc8004_reputation WHERE agent_uuid = '$thirds' AND score = 0.01");
+psql("UPDATE erc8004_reputation SET is_revoked = true, revoked_at = now() WHERE agent_uuid = '$thirds' AND client_address < '" . address(2207) . "' AND NOT is_revoked");
+is psql("SELECT opinions, opinion_sum FROM erc8004_agent_stats WHERE agent_uuid = '$thirds'"), '1|100.00000000', 'no opinion drifts';
+
+# Texts of any size, as an import stores them.
+is psql_errors("INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index, value, tag1, tag2,"
+	. " endpoint, file_uri, source) SELECT '$calm', '" . address(2300) . "', n, 50, t || n, t, t, repeat(t, 8), 'import'"
+	. " FROM (SELECT string_agg(md5(n::text), '') AS t FROM generate_series(1, 4000) n) AS long, generate_series(1, 3) n"),
+	'', 'a tag of 128 kB and a URI of a megabyte are stored';
+is psql("SELECT count(*), count(DISTINCT tag_key), max(octet_length(tag1)), max(octet_length(tag_key)) FROM erc8004_reputation"
+	. " WHERE client_address = '" . address(2300) . "'"), '3|3|128001|174', 'whole, and only the key is cut';
+is psql("SELECT count(*) FROM erc8004_agent_tags WHERE agent_uuid = '$calm' AND tag1 LIKE '%...sha256:%'"), 3, 'each counted by its own';
+is psql_errors("WITH v AS (INSERT INTO erc8004_validations (agent_uuid, validator_address, request_uri, request_hash, status, response,"
+	. " responded_at, response_uri, tag) SELECT '$calm', '" . address(2300) . "', t, '" . hash(7_000_000) . "', 'completed', 1, now(), t, t"
+	. " FROM (SELECT string_agg(md5(n::text), '') AS t FROM generate_series(1, 32000) n) AS long)"
+	. " INSERT INTO erc8004_feedback_responses (feedback_id, responder_address, response_uri) SELECT id, client_address, t"
+	. " FROM erc8004_reputation, (SELECT string_agg(md5(n::text), '') AS t FROM generate_series(1, 32000) n) AS long"
+	. " WHERE client_address = '" . address(2300) . "'"), '', 'validations and responses of a megabyte likewise';
 
 # Words: of whatever can stand in a description, each with its relevance.
 srand 8004;

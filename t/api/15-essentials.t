@@ -149,11 +149,12 @@ subtest 'get by uuid' => sub {
 
 subtest 'stats' => sub {
 	my $stats = $areg->get("/api/v1/agents/$agent->{agent_uuid}/stats")->{json};
-	my ($row) = $areg->psql("SELECT count(*), round(avg(score), 2)::text FROM erc8004_reputation
-		WHERE agent_uuid = '$agent->{agent_uuid}' AND NOT is_revoked");
+	my ($row) = $areg->psql("SELECT sum(times), round(avg(mean), 2)::text FROM (
+		SELECT count(*) AS times, round(avg(score), 8) AS mean FROM erc8004_reputation
+		WHERE agent_uuid = '$agent->{agent_uuid}' AND NOT is_revoked GROUP BY client_address) AS of_client");
 
 	is($stats->{total_feedback}, $row->[0], 'feedback is counted');
-	cmp_ok($stats->{reputation_score}, '==', $row->[1], 'and averaged');
+	cmp_ok($stats->{reputation_score}, '==', $row->[1], 'and averaged by client');
 	is($stats->{total_amount_usdc}, '12.500000', 'payments are added up');
 };
 

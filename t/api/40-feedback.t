@@ -51,6 +51,21 @@ sub average
 	return rounded($mean);
 }
 
+# Counts each client once: the mean of the means of the clients, which are rounded to 8 decimals.
+sub average_of_clients
+{
+	my ($key, @rows) = @_;
+	my %of;
+
+	push @{ $of{ $_->{client} } }, $_->{$key} for grep { defined $_->{$key} } @rows;
+	return average(map {
+		my $mean = Math::BigFloat->new(0);
+		$mean->badd($_) for @$_;
+		$mean->bdiv(scalar @$_, 60);
+		Math::BigFloat->new("$mean")->bfround(-8, 'common');
+	} values %of);
+}
+
 my %rows; # by agent_uuid: what was given, as {client, score (BigFloat or undef), value, tag1, revoked}
 
 # What Stats and Reputation must say of an agent's rows.
@@ -62,7 +77,7 @@ sub expected
 	my (%clients, %tags);
 
 	$clients{ $_->{client} } = 1 for @rows;
-	push @{ $tags{ $_->{tag1} } }, $_->{value} for @rows;
+	push @{ $tags{ $_->{tag1} } }, $_ for @rows;
 	my %same = (
 		total_feedback => scalar @rows,
 		positive_feedback => scalar(grep { $_ >= 80 } @scores),
@@ -71,18 +86,21 @@ sub expected
 		unique_clients => scalar keys %clients,
 	);
 	my @by_tag = map {
-		my @values = sort { $a <=> $b } @{ $tags{$_} };
-		{ tag1 => $_, count => scalar @values, average => average(@values),
+		my @of_tag = @{ $tags{$_} };
+		my @values = sort { $a <=> $b } map { $_->{value} } @of_tag;
+		my %who = map { $_->{client} => 1 } @of_tag;
+		{ tag1 => $_, count => scalar @values, clients => scalar keys %who,
+			average => average_of_clients('value', @of_tag), raw_average => average(@values),
 			min => rounded($values[0]), max => rounded($values[-1]) }
 	} sort { @{ $tags{$b} } <=> @{ $tags{$a} } || $a cmp $b } keys %tags;
-	return (\%same, average(@scores), \@by_tag);
+	return (\%same, average_of_clients('score', @rows), average(@scores), \@by_tag);
 }
 
 # Reads Stats and Reputation and holds them to what was given.
 sub numbers_ok
 {
 	my ($uuid, $when) = @_;
-	my ($same, $average, $by_tag) = expected($uuid);
+	my ($same, $average, $raw_average, $by_tag) = expected($uuid);
 	my ($stats, $reputation) = (of($uuid, 'stats'), of($uuid, 'reputation'));
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
@@ -91,9 +109,11 @@ sub numbers_ok
 	}
 	is(number($stats->{reputation_score}), $average, "reputation_score, $when");
 	is(number($reputation->{average_score}), $average, "average_score, $when");
+	is(number($reputation->{raw_average_score}), $raw_average, "raw_average_score, $when");
 	is($stats->{last_feedback_at}, $reputation->{last_feedback_at}, "last_feedback_at, $when");
 	my @by_tag = map { my $tag = $_; +{ tag1 => $tag->{tag1}, count => $tag->{count},
-		map { $_ => number($tag->{$_}) } qw(average min max) } } @{ $reputation->{by_tag} };
+		clients => $tag->{clients},
+		map { $_ => number($tag->{$_}) } qw(average raw_average min max) } } @{ $reputation->{by_tag} };
 	is_deeply(\@by_tag, $by_tag, "by_tag, $when");
 }
 
@@ -188,6 +208,22 @@ subtest 'which feedback has a score' => sub {
 		is($answer->{status}, 201, "value $value");
 		like($answer->{body}, qr/"value":$value,/, 'comes back digit for digit');
 	}
+};
+
+subtest 'one wallet does not drown a reputation' => sub {
+	my $uuid = new_agent();
+	my $reputation;
+
+	given($uuid, $clients[$_], score => 95, tag1 => 'quality') for 1 .. 5;
+	given($uuid, $clients[0], score => 0, tag1 => 'quality') for 1 .. 15;
+	$reputation = of($uuid, 'reputation');
+	is($reputation->{average_score}, 79.17, 'fifteen zeros of one client weigh as one');
+	is($reputation->{raw_average_score}, 23.75, 'the raw average is given beside it');
+	is_deeply($reputation->{by_tag}, [{ tag1 => 'quality', count => 20, clients => 6,
+		average => 79.17, raw_average => 23.75, min => 0, max => 95 }], 'by tag likewise');
+	is(of($uuid, 'stats')->{reputation_score}, 79.17, 'trust rests on the former');
+	is($areg->get("/api/v1/agents/$uuid/summary?" . join '&', map { "clients=$_->{wallet}" } @clients)
+		->{json}{summary_value}, 23, 'and the summary is the contract\'s');
 };
 
 subtest 'the numbers are right after each of a random series' => sub {

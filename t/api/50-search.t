@@ -237,8 +237,9 @@ subtest 'automatic feedback can be left out of the score' => sub {
 	}
 	search_ok('automatic_feedback=exclude&min_reputation_score=60&max_reputation_score=90',
 		"$active AND s.direct_score BETWEEN 60 AND 90");
-	my $mean = sub { return $areg->psql_value("SELECT trim_scale(round(avg(score), 2))"
-		. " FROM erc8004_reputation WHERE agent_uuid = '$_[0]' AND NOT is_revoked AND $_[1]") };
+	my $mean = sub { return $areg->psql_value("SELECT trim_scale(round(avg(mean), 2)) FROM"
+		. " (SELECT round(avg(score), 8) AS mean FROM erc8004_reputation WHERE agent_uuid = '$_[0]'"
+		. " AND NOT is_revoked AND $_[1] GROUP BY client_address) AS of_client") };
 	my ($uuid) = map { $_->[0] } $areg->psql("SELECT agent_uuid FROM erc8004_agent_stats"
 		. " JOIN erc8004_agents a USING (agent_uuid) WHERE direct_score <> reputation_score"
 		. " AND direct_score IS NOT NULL AND $active AND (SELECT count(*) FROM erc8004_agents o"
