@@ -3,6 +3,7 @@
 #include "app/feedback.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "app/agents.h"
 #include "app/metering.h"
@@ -22,7 +23,8 @@ static const struct db_statement give_feedback = {
 	.name = "give_feedback",
 	.effect = DB_CHANGES,
 	.sql = "WITH given AS ("
-	       "    SELECT * FROM areg_give_feedback($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+	       "    SELECT * FROM areg_give_feedback($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
+	       "        false, $15)"
 	       "), audited AS ("
 	       "    INSERT INTO audit_log (actor_user, actor, request_id, client_address, action,"
 	       "        subject_type, subject_id, after)"
@@ -37,7 +39,7 @@ static const struct db_statement give_feedback = {
 	       "  FROM given",
 };
 
-enum { GIVE_PARAMS = WRITER_PARAMS, GIVEN_COLUMNS = 1 + FEEDBACK_COLUMN_COUNT };
+enum { GIVE_PARAMS = WRITER_PARAMS + 1, GIVEN_COLUMNS = 1 + FEEDBACK_COLUMN_COUNT };
 
 /* The row of give_feedback, of what the writer says and the parameters do. */
 static void compose_given(struct arena *arena, const char *const params[GIVE_PARAMS],
@@ -142,7 +144,7 @@ static void check_score(
 		fault_add(faults, "invalid_score", "/value_decimals", "goes with value only");
 }
 
-/* The answer to each outcome of areg_give_feedback() but `created`. */
+/* The answer to each outcome of areg_give_feedback() but `created` and `enough_today`. */
 static const struct refusal {
 	const char *outcome;
 	int status;
@@ -156,11 +158,29 @@ static const struct refusal {
 	{ "own_agent", 403, "forbidden", "An agent's owner cannot give it feedback (ERC-8004)." },
 };
 
+/* The day is that of UTC. */
+static void refuse_until_tomorrow(struct call *call)
+{
+	enum { DAY_S = 24 * 60 * 60 };
+	const int wait_s = (int)(DAY_S - time(NULL) % DAY_S);
+
+	http_header_add(call->response, "Retry-After", arena_printf(call->arena, "%d", wait_s));
+	call_problem(call, 429, "feedback_limit_exceeded",
+		arena_printf(call->arena,
+			"This client has given this agent %d feedbacks today, which is the limit; one "
+			"more fits in %d s.",
+			call->worker->settings->feedback_per_client_per_day, wait_s));
+}
+
 static void answer_outcome(struct call *call, const struct db_rows *rows)
 {
 	const char *outcome = db_text(rows, 0, 0);
 	struct json_out out;
 
+	if (strcmp(outcome, "enough_today") == 0) {
+		refuse_until_tomorrow(call);
+		return;
+	}
 	for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++)
 		if (strcmp(outcome, refusals[i].outcome) == 0) {
 			call_problem(
@@ -197,7 +217,9 @@ static void give(struct call *call)
 		feedback.score, feedback.value, feedback.value_decimals,
 		feedback.tag1 ? feedback.tag1 : "", feedback.tag2 ? feedback.tag2 : "",
 		feedback.endpoint, feedback.file_uri, feedback.file_hash, call->caller->user_id,
-		call->caller->key_prefix, call->request->id, call->request->client_address };
+		call->caller->key_prefix, call->request->id, call->request->client_address,
+		arena_printf(call->arena, "%d",
+			call->worker->settings->feedback_per_client_per_day) };
 	call_changed(call, feedback.agent_uuid);
 	status = store(call, params, &rows);
 	if (status != DB_OK)

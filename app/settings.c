@@ -378,6 +378,8 @@ static const struct conf_key top_keys[] = {
 		.help = "Worker processes; each serves one request at a time." },
 	{ "feedback_writers", CONF_INT, AT(feedback_writers), "8", 0, WRITERS_MOST,
 		.help = "Processes that store feedback together, at most: one for every 8 workers." },
+	{ "feedback_per_client_per_day", CONF_INT, AT(feedback_per_client_per_day), "20", 0, 1000000,
+		.help = "Feedback that one client may give one agent on a day (UTC); 0: no limit." },
 	{ "max_requests", CONF_INT64, AT(max_requests), "100000", 0, 1000000000,
 		.help = "Requests after which a worker is replaced; 0 never." },
 	{ "request_timeout", CONF_DURATION, AT(request_timeout_ms), "30s", 100 * MS, 1 * HOUR,

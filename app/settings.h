@@ -53,6 +53,7 @@ struct settings {
 	const char *health_socket; /* path, for nginx; "" for none */
 
 	int feedback_writers; /* at most, 0..WRITERS_MOST; see writers_for() */
+	int feedback_per_client_per_day; /* on one agent, 0..1000000; 0: no limit */
 	bool auto_feedback; /* settled payments that are linked to an agent give it feedback */
 
 	const char *log_file; /* path, or "stderr" */

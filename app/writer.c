@@ -37,7 +37,7 @@ static const struct db_statement store_together = {
 	.effect = DB_CHANGES,
 	.sql = "SELECT place, id, agent_uuid, feedback_index, score, value, value_decimals, created_at"
 	       "  FROM areg_give_feedback_together($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
-	       "       $13, $14)",
+	       "       $13, $14, $15)",
 };
 
 size_t writers_for(const struct settings *settings)
@@ -252,6 +252,7 @@ struct item {
 struct writer {
 	struct db *db;
 	struct arena *arena; /* of a lot */
+	char most_a_day[16]; /* feedback_per_client_per_day */
 	struct metrics *metrics;
 	struct db_meter counted;
 	int signal_fd;
@@ -308,14 +309,16 @@ static bool take_item(struct writer *writer, int fd)
 /* One array for each parameter of a feedback, in the order of the lot. */
 static enum db_status run_lot(struct writer *writer, struct db_rows *rows)
 {
-	const char *params[WRITER_PARAMS], *column[LOT_MOST];
+	const char *params[WRITER_PARAMS + 1], *column[LOT_MOST];
 
 	for (size_t i = 0; i < WRITER_PARAMS; i++) {
 		for (size_t at = 0; at < writer->item_count; at++)
 			column[at] = writer->items[at].params[i];
 		params[i] = db_array(writer->arena, column, writer->item_count);
 	}
-	return db_run(writer->db, &store_together, params, WRITER_PARAMS, writer->arena, rows);
+	params[WRITER_PARAMS] = writer->most_a_day;
+	return db_run(
+		writer->db, &store_together, params, WRITER_PARAMS + 1, writer->arena, rows);
 }
 
 static void answer_stored(struct writer *writer, const struct db_rows *rows)
@@ -430,6 +433,8 @@ int writer_run(
 	writer->db = db_new(&options);
 	writer->arena = arena_new(256 * 1024, 16 * 1024 * 1024);
 	writer->metrics = metrics;
+	snprintf(writer->most_a_day, sizeof writer->most_a_day, "%d",
+		settings->feedback_per_client_per_day);
 	writer->door = door;
 	writer->signal_fd = beside_signals();
 	if (writer->signal_fd < 0) {

@@ -5,7 +5,7 @@
  * statement costs by itself. While that is under way the next lot gathers; nobody waits for company.
  *
  * Only what can be stored at once is stored together. A worker stores its own, as ever, when the agent
- * does not take feedback (it finds out why), when somebody else holds the agent's statistics (it waits
+ * does not take feedback, or no more of the client today (it finds out why), when somebody else holds the agent's statistics (it waits
  * for them, and nobody waits behind it), when anything in the lot is refused, and when there is no
  * writer.
  */

@@ -5,6 +5,7 @@ DROP FUNCTION areg_refuse_change();
 DROP FUNCTION areg_trust_score(numeric, numeric);
 DROP FUNCTION areg_trust_level(numeric, numeric, bigint, bigint);
 DROP FUNCTION areg_system_address();
+DROP FUNCTION areg_today();
 DROP FUNCTION areg_tag_key(text);
 DROP FUNCTION areg_long_tag_key(text);
 DROP FUNCTION rfc3339(timestamptz);

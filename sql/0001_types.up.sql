@@ -67,6 +67,11 @@ RETURN CASE WHEN octet_length(tag) <= 1024 THEN tag ELSE areg_long_tag_key(tag) 
 COMMENT ON FUNCTION areg_tag_key(text) IS
 	'The tag itself, or for more than 1,024 bytes its first 100 characters and its SHA-256';
 
+CREATE FUNCTION areg_today() RETURNS date
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN (now() AT TIME ZONE 'UTC')::date;
+COMMENT ON FUNCTION areg_today() IS 'The day in UTC when the transaction began';
+
 CREATE FUNCTION areg_system_address() RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN '0x0000000000000000000000000000000000000001';

@@ -35,12 +35,17 @@ CREATE TABLE erc8004_agent_clients (
 	active_feedback record_count NOT NULL,
 	scored_feedback record_count NOT NULL DEFAULT 0,
 	score_sum numeric NOT NULL DEFAULT 0,
+	given_on date,
+	given_today integer NOT NULL DEFAULT 0,
 	PRIMARY KEY (agent_uuid, client_address)
 );
 COMMENT ON TABLE erc8004_agent_clients IS 'Who gave an agent feedback; stays when all of it is revoked';
 COMMENT ON COLUMN erc8004_agent_clients.last_index IS 'The greatest feedback_index there ever was';
 COMMENT ON COLUMN erc8004_agent_clients.active_feedback IS 'Number of unrevoked feedback';
 COMMENT ON COLUMN erc8004_agent_clients.scored_feedback IS 'Of active_feedback those with a score; their sum likewise';
+COMMENT ON COLUMN erc8004_agent_clients.given_on IS
+	'The last day (UTC) on which the client gave feedback by the API; history like last_index';
+COMMENT ON COLUMN erc8004_agent_clients.given_today IS 'How often on that day, revoked or not';
 
 CREATE TABLE erc8004_agent_tags (
 	agent_uuid uuid NOT NULL,

@@ -11,7 +11,8 @@
 -- feedback_index: nobody else gives this agent feedback until this transaction ends.
 CREATE FUNCTION areg_give_feedback(to_agent uuid, from_client text, given_score text,
 	given_value text, given_decimals integer, given_tag1 text, given_tag2 text,
-	given_endpoint text, given_file_uri text, given_file_hash text, automatic boolean DEFAULT false)
+	given_endpoint text, given_file_uri text, given_file_hash text, automatic boolean DEFAULT false,
+	most_a_day integer DEFAULT 0)
 RETURNS TABLE (outcome text, id bigint, feedback_index bigint, score numeric, value numeric,
 	value_decimals integer, created_at text)
 LANGUAGE plpgsql AS $$
@@ -52,15 +53,25 @@ BEGIN
 		number := areg_normalized(value, value_decimals);
 		points := areg_feedback_score(number, given_score IS NOT NULL, coalesce(given_tag1, ''));
 		INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index,
-			active_feedback, scored_feedback, score_sum)
-		VALUES (to_agent, client, 1, 1, num_nonnulls(points), coalesce(points, 0))
+			active_feedback, scored_feedback, score_sum, given_on, given_today)
+		VALUES (to_agent, client, 1, 1, num_nonnulls(points), coalesce(points, 0), areg_today(), 1)
 		ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
 			last_index = c.last_index + 1, active_feedback = c.active_feedback + 1,
 			scored_feedback = c.scored_feedback + EXCLUDED.scored_feedback,
-			score_sum = c.score_sum + EXCLUDED.score_sum
+			score_sum = c.score_sum + EXCLUDED.score_sum,
+			given_on = greatest(c.given_on, EXCLUDED.given_on),
+			given_today = CASE WHEN c.given_on >= EXCLUDED.given_on THEN c.given_today ELSE 0 END + 1
+			WHERE most_a_day = 0 OR c.given_today < most_a_day
+				OR c.given_on IS NULL OR c.given_on < EXCLUDED.given_on
 		RETURNING c.last_index, (c.active_feedback = 1)::integer, c.scored_feedback, c.score_sum
 		INTO feedback_index, is_new, times, sum;
-		IF automatic THEN
+		IF feedback_index IS NULL THEN
+			outcome := 'enough_today';
+			value := NULL;
+			value_decimals := NULL;
+			RETURN NEXT;
+			RETURN;
+		ELSIF automatic THEN
 			is_new := 0;
 		ELSIF points IS NOT NULL THEN
 			new_opinion := (times = 1)::integer;
@@ -132,8 +143,8 @@ BEGIN
 	RETURN NEXT;
 END $$;
 COMMENT ON FUNCTION areg_give_feedback(uuid, text, text, text, integer, text, text, text, text, text,
-	boolean) IS
-	'Stores one feedback; outcome: created (and what the caller did not know), agent_not_found, agent_suspended, agent_not_active, own_agent. Automatic feedback is of this registry, and never refused';
+	boolean, integer) IS
+	'Stores one feedback; outcome: created (and what the caller did not know), agent_not_found, agent_suspended, agent_not_active, own_agent, enough_today (the client has given the agent most_a_day; 0: no limit). Automatic feedback is of this registry, and never refused';
 
 -- What comes otherwise, by an import or by hand, is counted by sets. Who sets areg.feedback_is_counted
 -- himself is not counted, until areg_rebuild_stats(). Asked here, because a condition of the trigger is
@@ -166,17 +177,23 @@ BEGIN
 		SELECT agent_uuid, client_address, max(feedback_index) AS last_index,
 			count(*) FILTER (WHERE NOT is_revoked) AS active,
 			count(score) FILTER (WHERE NOT is_revoked) AS scored,
-			coalesce(sum(score) FILTER (WHERE NOT is_revoked), 0) AS score_sum
+			coalesce(sum(score) FILTER (WHERE NOT is_revoked), 0) AS score_sum,
+			count(*) FILTER (WHERE source = 'api') AS given
 		FROM new_rows GROUP BY agent_uuid, client_address
 	), counted AS (
 		INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index,
-			active_feedback, scored_feedback, score_sum)
-		SELECT agent_uuid, client_address, last_index, active, scored, score_sum FROM of_client
+			active_feedback, scored_feedback, score_sum, given_on, given_today)
+		SELECT agent_uuid, client_address, last_index, active, scored, score_sum,
+			CASE WHEN given > 0 THEN areg_today() END, given
+		FROM of_client
 		ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
 			last_index = greatest(c.last_index, EXCLUDED.last_index),
 			active_feedback = c.active_feedback + EXCLUDED.active_feedback,
 			scored_feedback = c.scored_feedback + EXCLUDED.scored_feedback,
-			score_sum = c.score_sum + EXCLUDED.score_sum
+			score_sum = c.score_sum + EXCLUDED.score_sum,
+			given_on = greatest(c.given_on, EXCLUDED.given_on),
+			given_today = CASE WHEN c.given_on < EXCLUDED.given_on THEN 0 ELSE c.given_today END
+				+ EXCLUDED.given_today
 		RETURNING c.*
 	), opinion AS (
 		SELECT o.agent_uuid,
@@ -266,13 +283,13 @@ CREATE TRIGGER erc8004_reputation_inserted AFTER INSERT ON erc8004_reputation
 -- Several feedbacks at once, with their entries in the audit log: a row of arguments for each, as
 -- areg_give_feedback() takes them, then who gave it (user, key prefix), request id and client address.
 -- Stores those that can be stored now, and returns a row for each of them, with its place among the
--- arguments from 1 on. Not stored is what the agent does not take, and what somebody else is in the way
--- of: so nobody waits here behind a lock, and there is no order to keep to. The trigger above counts.
+-- arguments from 1 on. Not stored is what the agent does not take, what is past the client's limit a day,
+-- and what somebody else is in the way of: so nobody waits here behind a lock, and there is no order to keep to. The trigger above counts.
 -- An index counts on from the client's last: who holds the statistics is the only one to change that.
 CREATE FUNCTION areg_give_feedback_together(to_agents uuid[], from_clients text[], given_scores text[],
 	given_values text[], given_decimals integer[], given_tag1 text[], given_tag2 text[],
 	given_endpoints text[], given_file_uris text[], given_file_hashes text[], users uuid[], actors text[],
-	request_ids text[], addresses text[])
+	request_ids text[], addresses text[], most_a_day integer)
 RETURNS TABLE (place bigint, id bigint, agent_uuid uuid, feedback_index bigint, score numeric,
 	value numeric, value_decimals integer, created_at text)
 LANGUAGE plpgsql AS $$
@@ -288,8 +305,9 @@ BEGIN
 
 	RETURN QUERY
 	WITH item AS MATERIALIZED (
-		SELECT i.*, coalesce(c.last_index, 0) + row_number() OVER
-			(PARTITION BY i.agent_uuid, i.client_address ORDER BY i.place) AS feedback_index
+		SELECT i.*, coalesce(c.last_index, 0) + row_number() OVER of_client AS feedback_index,
+			CASE WHEN c.given_on >= areg_today() THEN c.given_today ELSE 0 END
+				+ row_number() OVER of_client AS given_today
 		FROM unnest(to_agents, from_clients, given_scores, given_values, given_decimals, given_tag1,
 				given_tag2, given_endpoints, given_file_uris, given_file_hashes, users, actors,
 				request_ids, addresses) WITH ORDINALITY
@@ -300,6 +318,7 @@ BEGIN
 			LEFT JOIN erc8004_agent_clients c
 				ON c.agent_uuid = i.agent_uuid AND c.client_address = i.client_address
 		WHERE i.agent_uuid = ANY (free)
+		WINDOW of_client AS (PARTITION BY i.agent_uuid, i.client_address ORDER BY i.place)
 	), given AS (
 		INSERT INTO erc8004_reputation AS f (agent_uuid, client_address, feedback_index,
 			has_explicit_score, value, value_decimals, tag1, tag2, endpoint, file_uri, file_hash)
@@ -308,7 +327,7 @@ BEGIN
 				trim_scale(i.score::numeric * 10::numeric ^ scale(i.score::numeric))),
 			coalesce(scale(i.score::numeric), i.decimals, 0), i.tag1, i.tag2, i.endpoint, i.file_uri,
 			i.file_hash
-		FROM item i ORDER BY i.place
+		FROM item i WHERE most_a_day = 0 OR i.given_today <= most_a_day ORDER BY i.place
 		RETURNING f.id, f.agent_uuid, f.client_address, f.feedback_index, areg_shown_score(f.score) AS score,
 			f.value, f.value_decimals, f.tag1, f.tag2, f.created_at
 	), known AS MATERIALIZED (
@@ -329,5 +348,5 @@ BEGIN
 	FROM known k;
 END $$;
 COMMENT ON FUNCTION areg_give_feedback_together(uuid[], text[], text[], text[], integer[], text[], text[],
-	text[], text[], text[], uuid[], text[], text[], text[]) IS
+	text[], text[], text[], uuid[], text[], text[], text[], integer) IS
 	'Stores those of several feedbacks that can be stored at once, and returns what their callers did not know';

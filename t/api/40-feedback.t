@@ -62,7 +62,7 @@ sub average_of_clients
 		my $mean = Math::BigFloat->new(0);
 		$mean->badd($_) for @$_;
 		$mean->bdiv(scalar @$_, 60);
-		Math::BigFloat->new("$mean")->bfround(-8, 'common');
+		Math::BigFloat->new("$mean")->bfround(-8, 'common')->bstr;
 	} values %of);
 }
 

@@ -11,7 +11,7 @@ use Areg::Test qw(address in_parallel problem_ok wait_until);
 
 use constant WORKERS => 8;
 
-my $areg = Areg::Test->start(workers => WORKERS);
+my $areg = Areg::Test->start(workers => WORKERS, set => { database_statement_timeout => '20s' });
 my $owner = $areg->make_user;
 my @clients = map { $areg->make_user } 1 .. WORKERS;
 
@@ -138,17 +138,21 @@ subtest 'nobody waits for an agent that somebody else holds but who gives it fee
 		my ($number) = @_;
 
 		if ($number == 0) {
-			$areg->psql("BEGIN; SELECT FROM erc8004_agent_stats WHERE agent_uuid = '$held' FOR UPDATE; SELECT pg_sleep(3); COMMIT");
-			return time;
+			my $begun = time;
+
+			$areg->psql("DO \$\$ BEGIN PERFORM FROM erc8004_agent_stats WHERE agent_uuid = '$held' FOR UPDATE;
+				FOR i IN 1 .. 600 LOOP PERFORM pg_sleep(0.1);
+				EXIT WHEN 4 = (SELECT count(*) FROM erc8004_reputation WHERE agent_uuid = '$other'); END LOOP; END \$\$");
+			return time - $begun;
 		}
-		wait_until(10, sub { $areg->psql_value("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(3)%' AND wait_event = 'PgSleep'") });
+		wait_until(30, sub { $areg->psql_value("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO %pg_sleep(0.1)%' AND wait_event = 'PgSleep'") });
 		return [map { { %$_ } } in_one_lot([sub { give($held, $clients[0], score => 1) },
 			map { my $client = $_; sub { give($other, $client, score => 2) } } @clients[1 .. 4]])];
 	});
-	my ($freed, $given) = @answers;
+	my ($held_s, $given) = @answers;
 
 	is_deeply([map { $_->{status} } @$given], [(201) x 5], 'all are taken');
-	cmp_ok($given->[0]{at}, '>', $given->[$_]{at}, 'the others did not wait') for 1 .. 4;
+	cmp_ok($held_s, '<', 60, 'the agent was held until the others were stored, so they did not wait');
 	recount_ok('a held agent');
 };
 
@@ -290,6 +294,50 @@ subtest 'a writer that hangs is waited for, but not for long' => sub {
 	is($areg->get("/api/v1/agents/$agent/stats")->{json}{total_feedback}, $stored, 'what was given up is not stored later');
 	recount_ok('a hanging writer');
 };
+
+for my $writers (8, 0) {
+	subtest "one client gives one agent so much a day, with feedback_writers = $writers" => sub {
+		my ($agent, $other) = (new_agent(), new_agent());
+		my $ids = sub { "SELECT count(*) FROM erc8004_reputation WHERE agent_uuid = '$agent' AND $_[0]" };
+		my @answers;
+
+		$areg->stop_server('aregd');
+		$areg->start_server('aregd', set => { feedback_writers => $writers, feedback_per_client_per_day => 5 });
+		if ($writers) {
+			ok(wait_until(10, sub { give(new_agent(), $clients[0], score => 1); $areg->psql_value(
+				"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'areg writer'") }), 'the writer stores');
+			@answers = in_one_lot([map { sub { give($agent, $clients[0], score => 1) } } 1 .. WORKERS]);
+			is_deeply([sort map { $_->{status} } @answers], [(201) x 5, (429) x 3], 'of one lot');
+		} else {
+			@answers = in_parallel(2 * WORKERS, sub { give($agent, $clients[0], score => 1) });
+			is_deeply([sort map { $_->{status} } @answers], [(201) x 5, (429) x 11], 'at the same time');
+		}
+		for my $answer (grep { $_->{status} == 429 } @answers) {
+			problem_ok($answer, 429, 'feedback_limit_exceeded');
+			cmp_ok(abs($answer->{headers}{'retry-after'} - (86400 - time % 86400)), '<=', 60, 'until the day ends');
+		}
+		is_deeply([sort { $a <=> $b } map { $_->{json}{feedback_index} // () } @answers], [1 .. 5], 'counted on without gaps');
+
+		my ($count) = storm([$agent], 20, sub { 1 });
+		is_deeply($count, { 201 => 5 * (WORKERS - 1), 429 => 16 * 20 - 5 * (WORKERS - 1) }, 'each client, to the last');
+		is($areg->psql_value($ids->('true')), 5 * WORKERS, 'nothing else is stored');
+		is(give($other, $clients[0], score => 1)->{status}, 201, 'another agent is another matter');
+		$areg->psql("UPDATE erc8004_reputation SET is_revoked = true, revoked_at = now() WHERE agent_uuid = '$agent'");
+		problem_ok(give($agent, $clients[0], score => 1), 429, 'feedback_limit_exceeded');
+		recount_ok('limits a day');
+		problem_ok(give($agent, $clients[0], score => 1), 429, 'feedback_limit_exceeded');
+
+		# An import counts for nothing, and the system has no limit.
+		$areg->psql("INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index, value, source)
+			SELECT '$other', '$clients[0]{wallet}', 100 + n, 50, 'import' FROM generate_series(1, 20) n");
+		is(give($other, $clients[0], score => 1)->{status}, 201, 'what was imported is not counted');
+		is($areg->psql_value("SELECT string_agg(DISTINCT outcome, ' ') FROM generate_series(1, 9), areg_give_feedback('$agent',
+			areg_system_address(), '95', NULL, NULL, '', '', NULL, NULL, NULL, true)"), 'created', 'nor automatic feedback');
+
+		$areg->psql('UPDATE erc8004_agent_clients SET given_on = given_on - 1');
+		is_deeply([map { give($agent, $clients[0], score => 1)->{status} } 1 .. 6], [(201) x 5, 429], 'the next day is a new one');
+	};
+}
 
 $areg->remove;
 

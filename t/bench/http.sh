@@ -135,7 +135,7 @@ http_stack()
 		limits+=(--set "limit_$class=$LIMIT $LIMIT $LIMIT $LIMIT")
 	done
 	start_stack --port "$port" --workers "$workers" "${limits[@]}" --set max_requests=0 \
-		"${settings[@]}" --no-aregd
+		--set feedback_per_client_per_day=0 "${settings[@]}" --no-aregd
 	mkdir "$dir/bench"
 	echo "$port" >"$dir/bench/port"
 	say "loading $count agents, ten times as many feedback records, half as many payments"

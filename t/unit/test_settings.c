@@ -148,6 +148,7 @@ static void test_database_alone_is_enough_and_the_rest_has_defaults(void **state
 	assert_int_equal(settings->cache_retry_ms, 2000);
 	assert_int_equal(settings->workers, 4);
 	assert_int_equal(settings->feedback_writers, 8);
+	assert_int_equal(settings->feedback_per_client_per_day, 20);
 	assert_int_equal(settings->max_requests, 100000);
 	assert_int_equal(settings->request_timeout_ms, 30000);
 	assert_int_equal(settings->shutdown_timeout_ms, 30000);
@@ -180,6 +181,7 @@ static void test_every_key_is_read_from_the_file(void **state)
 			"memcached_servers = none\n"
 			"cache_timeout = 1ms\ncache_retry = 1m\n"
 			"workers = 1024\nfeedback_writers = 0\nmax_requests = 0\n"
+			"feedback_per_client_per_day = 1000000\n"
 			"request_timeout = 100ms\nshutdown_timeout = 60m\n"
 			"limit_register = 1 2 3 4\nlimit_feedback = - - - -\n"
 			"limit_payments = 5 6 7 8\nlimit_search = 9  10\t11 12\n"
@@ -207,6 +209,7 @@ static void test_every_key_is_read_from_the_file(void **state)
 	assert_int_equal(settings->cache_retry_ms, 60000);
 	assert_int_equal(settings->workers, 1024);
 	assert_int_equal(settings->feedback_writers, 0);
+	assert_int_equal(settings->feedback_per_client_per_day, 1000000);
 	assert_int_equal(settings->max_requests, 0);
 	assert_int_equal(settings->request_timeout_ms, 100);
 	assert_int_equal(settings->shutdown_timeout_ms, 3600000);
@@ -283,6 +286,8 @@ static const struct {
 		"areg.conf:2: limit_read: \"1 2 3 250001\" has a number that is neither within "
 		"0..250000 nor -\n" },
 	{ "feedback_writers = 9\n", "areg.conf:2: feedback_writers: 9 is not within 0..8\n" },
+	{ "feedback_per_client_per_day = -1\n",
+		"areg.conf:2: feedback_per_client_per_day: -1 is not within 0..1000000\n" },
 	{ "max_requests = -1\n", "areg.conf:2: max_requests: -1 is not within 0..1000000000\n" },
 	{ "log_format = xml\n", "areg.conf:2: log_format: \"xml\" is not one of json, text\n" },
 	{ "log_level = loud\n",

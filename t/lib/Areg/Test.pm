@@ -170,6 +170,7 @@ sub _settings
 	my ($self, $option) = @_;
 	my @classes = $self->{limits} ? () : qw(register feedback payments search read sign_in);
 	my %set = ((map { ("limit_$_" => '250000 250000 250000 250000') } @classes),
+		($self->{limits} ? () : (feedback_per_client_per_day => 0)),
 		%{ $self->{shared} || {} }, %{ $option->{set} || {} });
 	my $env = $option->{env} || {};
 	return ((map { ('--set', "$_=$set{$_}") } sort keys %set),
