@@ -16,7 +16,7 @@ const struct column feedback_columns[FEEDBACK_COLUMN_COUNT] = { { "id", COLUMN_J
 	{ "value_decimals", COLUMN_JSON }, { "tag1", COLUMN_TEXT }, { "tag2", COLUMN_TEXT },
 	{ "is_revoked", COLUMN_FLAG }, { "created_at", COLUMN_TEXT }, { "endpoint", COLUMN_TEXT },
 	{ "file_uri", COLUMN_TEXT }, { "file_hash", COLUMN_TEXT }, { "is_automatic", COLUMN_FLAG },
-	{ "revoked_at", COLUMN_TEXT } };
+	{ "revoked_at", COLUMN_TEXT }, { "is_self", COLUMN_FLAG } };
 enum { FEEDBACK_CREATED_AT = 10 }; /* of them */
 
 static const struct db_statement give_feedback = {
@@ -35,7 +35,8 @@ static const struct db_statement give_feedback = {
 	       "      FROM given WHERE outcome = 'created'"
 	       ")"
 	       "SELECT outcome, id, $1, $2, feedback_index, score, value, value_decimals, $6, $7,"
-	       "       false, created_at, $8, $9, $10, false, null"
+	       "       false, created_at, $8, $9, $10, false, null,"
+	       "       is_self"
 	       "  FROM given",
 };
 
@@ -47,7 +48,7 @@ static void compose_given(struct arena *arena, const char *const params[GIVE_PAR
 {
 	const char *const row[GIVEN_COLUMNS] = { "created", stored[0], stored[1], params[1],
 		stored[2], stored[3], stored[4], stored[5], params[5], params[6], "f", stored[6],
-		params[7], params[8], params[9], "f", NULL };
+		params[7], params[8], params[9], "f", NULL, stored[7] };
 
 	db_row_of(arena, row, GIVEN_COLUMNS, rows);
 }
@@ -218,8 +219,8 @@ static void give(struct call *call)
 		feedback.tag1 ? feedback.tag1 : "", feedback.tag2 ? feedback.tag2 : "",
 		feedback.endpoint, feedback.file_uri, feedback.file_hash, call->caller->user_id,
 		call->caller->key_prefix, call->request->id, call->request->client_address,
-		arena_printf(call->arena, "%d",
-			call->worker->settings->feedback_per_client_per_day) };
+		arena_printf(
+			call->arena, "%d", call->worker->settings->feedback_per_client_per_day) };
 	call_changed(call, feedback.agent_uuid);
 	status = store(call, params, &rows);
 	if (status != DB_OK)

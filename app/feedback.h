@@ -19,8 +19,10 @@ void feedback_revoke(struct call *call);
 #define FEEDBACK_COLUMNS \
 	"f.id, f.agent_uuid, f.client_address, f.feedback_index, areg_shown_score(f.score), f.value," \
 	" f.value_decimals, f.tag1, f.tag2, f.is_revoked, rfc3339(f.created_at), f.endpoint," \
-	" f.file_uri, f.file_hash, f.is_automatic, rfc3339(f.revoked_at)"
-enum { FEEDBACK_COLUMN_COUNT = 16 };
+	" f.file_uri, f.file_hash, f.is_automatic, rfc3339(f.revoked_at)," \
+	" NOT f.is_automatic AND EXISTS (SELECT FROM erc8004_agent_addresses x" \
+	"   WHERE x.agent_uuid = f.agent_uuid AND x.address = f.client_address)"
+enum { FEEDBACK_COLUMN_COUNT = 17 };
 extern const struct column feedback_columns[FEEDBACK_COLUMN_COUNT];
 
 /* The path's {feedback_id}, where it can be one: 1 .. 2^63 - 1. NULL: the call is answered already

@@ -28,7 +28,8 @@ static const struct column reputation_columns[] = { { "agent_uuid", COLUMN_TEXT 
 	{ "average_score", COLUMN_JSON }, { "raw_average_score", COLUMN_JSON },
 	{ "positive_feedback", COLUMN_JSON }, { "negative_feedback", COLUMN_JSON },
 	{ "revoked_feedback", COLUMN_JSON }, { "unique_clients", COLUMN_JSON },
-	{ "last_feedback_at", COLUMN_TEXT }, { "by_tag", COLUMN_JSON } };
+	{ "self_clients", COLUMN_JSON }, { "last_feedback_at", COLUMN_TEXT },
+	{ "by_tag", COLUMN_JSON } };
 enum { REPUTATION_COLUMN_COUNT = sizeof reputation_columns / sizeof reputation_columns[0] };
 
 /*
@@ -40,7 +41,7 @@ static const struct db_statement get_reputation = {
 	.effect = DB_READS,
 	.sql = "SELECT v.agent_uuid, v.agent_id, v.total_feedback, v.average_score,"
 	       "       v.raw_average_score, v.positive_feedback, v.negative_feedback, v.revoked_feedback,"
-	       "       v.unique_clients, rfc3339(v.last_feedback_at),"
+	       "       v.unique_clients, v.self_clients, rfc3339(v.last_feedback_at),"
 	       "       coalesce((SELECT json_agg(json_build_object("
 	       "               'tag1', t.tag1,"
 	       "               'count', t.feedback_count,"

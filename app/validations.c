@@ -13,13 +13,16 @@
 /* Of erc8004_validations as `v`. */
 #define VALIDATION_COLUMNS \
 	"v.request_hash, v.agent_uuid, v.validator_address, v.request_uri, v.status, v.response," \
-	" v.response_uri, v.response_hash, v.tag, rfc3339(v.requested_at), rfc3339(v.responded_at)"
+	" v.response_uri, v.response_hash, v.tag, rfc3339(v.requested_at), rfc3339(v.responded_at)," \
+	" EXISTS (SELECT FROM erc8004_agent_addresses x" \
+	"   WHERE x.agent_uuid = v.agent_uuid AND x.address = v.validator_address)"
 
 static const struct column validation_columns[] = { { "request_hash", COLUMN_TEXT },
 	{ "agent_uuid", COLUMN_TEXT }, { "validator_address", COLUMN_TEXT },
 	{ "request_uri", COLUMN_TEXT }, { "status", COLUMN_TEXT }, { "response", COLUMN_JSON },
 	{ "response_uri", COLUMN_TEXT }, { "response_hash", COLUMN_TEXT }, { "tag", COLUMN_TEXT },
-	{ "requested_at", COLUMN_TEXT }, { "responded_at", COLUMN_TEXT } };
+	{ "requested_at", COLUMN_TEXT }, { "responded_at", COLUMN_TEXT },
+	{ "is_self", COLUMN_FLAG } };
 enum { VALIDATION_COLUMN_COUNT = sizeof validation_columns / sizeof validation_columns[0] };
 
 enum { URI_MAX = 2048 }; /* characters */
@@ -75,7 +78,7 @@ static const struct db_statement request_validation = {
 	       "    INSERT INTO audit_log (actor_user, actor, request_id, client_address, action,"
 	       "        subject_type, subject_id, after)"
 	       "    SELECT $9::uuid, $10, $11, areg_client_address($12), 'validation.request',"
-	       "        'validation', request_hash, to_jsonb(v)"
+	       "        'validation', request_hash, to_jsonb(v) - 'tag_key'"
 	       "      FROM v"
 	       ")"
 	       "SELECT agent.agent_uuid, agent.status, agent.is_own, " VALIDATION_COLUMNS
@@ -175,12 +178,12 @@ static const struct db_statement respond_validation = {
 	       "        response_uri = $4, response_hash = $5, tag = nullif($6, ''),"
 	       "        responded_at = clock_timestamp()"
 	       "      FROM old WHERE erc8004_validations.id = old.id"
-	       "    RETURNING erc8004_validations.*, to_jsonb(old) AS before"
+	       "    RETURNING erc8004_validations.*, to_jsonb(old) - 'tag_key' AS before"
 	       "), audited AS ("
 	       "    INSERT INTO audit_log (actor_user, actor, request_id, client_address, action,"
 	       "        subject_type, subject_id, before, after)"
 	       "    SELECT $7::uuid, $8, $9, areg_client_address($10), 'validation.respond',"
-	       "        'validation', request_hash, before, to_jsonb(v) - 'before'"
+	       "        'validation', request_hash, before, to_jsonb(v) - '{before,tag_key}'::text[]"
 	       "      FROM v"
 	       ")"
 	       "SELECT named.agent_uuid, v.agent_uuid IS NOT NULL, " VALIDATION_COLUMNS
@@ -285,23 +288,40 @@ static void add_filter(struct query *query, const struct filter *filter)
 		query_add(query, " AND v.tag_key = areg_tag_key(?)", filter->tag);
 }
 
-/* Rows as page_write_list() wants them, with count and average behind the id. Bigints divide as the
- * contract's integers do. No row: no such agent. */
+/*
+ * Rows as page_write_list() wants them, with counts and averages behind the id. Division cuts, as that of
+ * the contract's integers does. No row: no such agent.
+ *
+ * The average takes of the agent's own responses those that lower it: areg_take_own().
+ */
 static void compose(struct query *query, const struct filter *filter)
 {
 	query_text(query,
-		"SELECT summary.total, v.id, summary.count, summary.average, " VALIDATION_COLUMNS
+		"SELECT summary.total, v.id, summary.count, summary.own_count,"
+		"       div(summary.sum, nullif(summary.count, 0)), summary.average, " VALIDATION_COLUMNS
 		"  FROM erc8004_agents a"
-		" CROSS JOIN LATERAL (SELECT count(*) AS total, count(response) AS count,"
-		"                            sum(response) / nullif(count(response), 0) AS average");
+		" CROSS JOIN LATERAL (SELECT coalesce(array_agg(x.address::text), '{}') AS addresses"
+		"      FROM erc8004_agent_addresses x WHERE x.agent_uuid = a.agent_uuid) AS own"
+		" CROSS JOIN LATERAL ("
+		"    SELECT counted.*, (SELECT div(taken.sum, nullif(taken.count, 0))"
+		"             FROM areg_take_own(others_sum, others, own_responses) AS taken) AS average"
+		"      FROM (SELECT count(*) AS total, count(response) AS count,"
+		"                   coalesce(sum(response), 0)::numeric AS sum,"
+		"                   count(response) FILTER (WHERE NOT is_own) AS others,"
+		"                   coalesce(sum(response) FILTER (WHERE NOT is_own), 0)::numeric AS others_sum,"
+		"                   count(response) FILTER (WHERE is_own) AS own_count,"
+		"                   coalesce(array_agg(response::numeric ORDER BY response)"
+		"                       FILTER (WHERE is_own AND response IS NOT NULL), '{}') AS own_responses"
+		"              FROM (SELECT v.response,"
+		"                           v.validator_address::text = ANY (own.addresses) AS is_own");
 	add_filter(query, filter);
-	query_text(query, ") AS summary LEFT JOIN LATERAL (SELECT *");
+	query_text(query, ") AS v) AS counted) AS summary LEFT JOIN LATERAL (SELECT *");
 	add_filter(query, filter);
 	page_add(query, &filter->page, "v.id");
 	query_text(query, ") AS v ON true WHERE a.agent_uuid = " AGENT_NAMED " ORDER BY v.id DESC");
 }
 
-enum { ROW_COUNT = 2, ROW_AVERAGE };
+enum { ROW_COUNT = 2, ROW_OWN_COUNT, ROW_RAW_AVERAGE, ROW_AVERAGE };
 
 static const struct page_list validation_list = { .key = "validations",
 	.order = "newest",
@@ -375,7 +395,9 @@ void validations_list(struct call *call)
 		json_open_object(&out);
 		page_write_list(call, &out, &filter.page, &validation_list, &rows);
 		json_integer(&out, "count", db_int(&rows, 0, ROW_COUNT));
+		json_integer(&out, "self_count", db_int(&rows, 0, ROW_OWN_COUNT));
 		json_raw(&out, "average_response", db_text(&rows, 0, ROW_AVERAGE));
+		json_raw(&out, "raw_average_response", db_text(&rows, 0, ROW_RAW_AVERAGE));
 		json_close_object(&out);
 	}
 }

@@ -35,7 +35,8 @@ enum { HELLO = 'H', GIVE = 'G', STORED = 'S', ALONE = 'A', FAILED = 'F' };
 static const struct db_statement store_together = {
 	.name = "give_feedback_together",
 	.effect = DB_CHANGES,
-	.sql = "SELECT place, id, agent_uuid, feedback_index, score, value, value_decimals, created_at"
+	.sql = "SELECT place, id, agent_uuid, feedback_index, score, value, value_decimals, created_at,"
+	       "       is_self"
 	       "  FROM areg_give_feedback_together($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
 	       "       $13, $14, $15)",
 };
@@ -317,8 +318,7 @@ static enum db_status run_lot(struct writer *writer, struct db_rows *rows)
 		params[i] = db_array(writer->arena, column, writer->item_count);
 	}
 	params[WRITER_PARAMS] = writer->most_a_day;
-	return db_run(
-		writer->db, &store_together, params, WRITER_PARAMS + 1, writer->arena, rows);
+	return db_run(writer->db, &store_together, params, WRITER_PARAMS + 1, writer->arena, rows);
 }
 
 static void answer_stored(struct writer *writer, const struct db_rows *rows)

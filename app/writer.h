@@ -26,8 +26,8 @@ enum {
 	WRITER_WORKERS =
 		8, /* for each: with fewer, lots are so small that workers are faster alone */
 	WRITER_PARAMS = 14, /* of a feedback, in the order of areg_give_feedback_together() */
-	WRITER_VALUES =
-		7, /* id, agent_uuid, feedback_index, score, value, value_decimals, created_at */
+	/* id, agent_uuid, feedback_index, score, value, value_decimals, created_at, is_self */
+	WRITER_VALUES = 8,
 };
 
 /* How many there are to be. */

@@ -37,14 +37,18 @@ CREATE TABLE erc8004_agent_clients (
 	score_sum numeric NOT NULL DEFAULT 0,
 	given_on date,
 	given_today integer NOT NULL DEFAULT 0,
+	is_self boolean NOT NULL DEFAULT false,
 	PRIMARY KEY (agent_uuid, client_address)
 );
+CREATE INDEX erc8004_agent_clients_self ON erc8004_agent_clients (agent_uuid) WHERE is_self;
 COMMENT ON TABLE erc8004_agent_clients IS 'Who gave an agent feedback; stays when all of it is revoked';
 COMMENT ON COLUMN erc8004_agent_clients.last_index IS 'The greatest feedback_index there ever was';
 COMMENT ON COLUMN erc8004_agent_clients.active_feedback IS 'Number of unrevoked feedback';
 COMMENT ON COLUMN erc8004_agent_clients.scored_feedback IS 'Of active_feedback those with a score; their sum likewise';
 COMMENT ON COLUMN erc8004_agent_clients.given_on IS
 	'The last day (UTC) on which the client gave feedback by the API; history like last_index';
+COMMENT ON COLUMN erc8004_agent_clients.is_self IS
+	'The client is, or at any time was, the agent''s owner, wallet or operator: erc8004_agent_addresses; a trigger there keeps it';
 COMMENT ON COLUMN erc8004_agent_clients.given_today IS 'How often on that day, revoked or not';
 
 CREATE TABLE erc8004_agent_tags (
@@ -76,6 +80,38 @@ COMMENT ON TABLE erc8004_agent_client_tags IS
 	'Unrevoked feedback by client and tag1, of clients whose last_index is above 1 only; rows may say 0';
 COMMENT ON COLUMN erc8004_agent_client_tags.tag1 IS 'Its areg_tag_key()';
 
+CREATE FUNCTION areg_own_opinions(of_agent uuid) RETURNS numeric[]
+LANGUAGE sql STABLE
+RETURN ARRAY(SELECT areg_opinion(score_sum, scored_feedback) FROM erc8004_agent_clients
+	WHERE agent_uuid = of_agent AND is_self AND scored_feedback > 0 ORDER BY 1 LIMIT 100);
+COMMENT ON FUNCTION areg_own_opinions(uuid) IS 'The hundred lowest of clients that are is_self, ascending';
+
+-- An owner cannot raise the average by praise of the agent's own addresses, nor by making a critic one of
+-- them. The lowest first: each is taken while it lowers the average of those before it. With nobody else's
+-- opinion to compare with, only what counts as negative is taken.
+CREATE FUNCTION areg_take_own(INOUT sum numeric, INOUT count bigint, own numeric[])
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+	opinion numeric;
+BEGIN
+	FOREACH opinion IN ARRAY own LOOP
+		EXIT WHEN CASE count WHEN 0 THEN opinion >= 50 ELSE opinion * count >= sum END;
+		sum := sum + opinion;
+		count := count + 1;
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION areg_take_own(numeric, bigint, numeric[]) IS
+	'Takes count opinions of others and those of the agent''s own (ascending) that lower their average; without others, the lowest own if it is below 50';
+
+CREATE FUNCTION areg_average_with_own(sum numeric, count bigint, own numeric[]) RETURNS numeric
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+	taken record := areg_take_own(sum, count, own);
+BEGIN
+	RETURN areg_average(taken.sum, taken.count);
+END $$;
+COMMENT ON FUNCTION areg_average_with_own(numeric, bigint, numeric[]) IS 'areg_average() of what areg_take_own() takes';
+
 CREATE TABLE erc8004_agent_stats (
 	agent_uuid uuid PRIMARY KEY REFERENCES erc8004_agents ON DELETE CASCADE,
 	chain chain_name NOT NULL,
@@ -88,6 +124,7 @@ CREATE TABLE erc8004_agent_stats (
 	automatic_score_sum numeric NOT NULL DEFAULT 0,
 	opinions bigint NOT NULL DEFAULT 0,
 	opinion_sum numeric NOT NULL DEFAULT 0,
+	own_opinions numeric[] NOT NULL DEFAULT '{}',
 	positive_feedback bigint NOT NULL DEFAULT 0,
 	negative_feedback bigint NOT NULL DEFAULT 0,
 	revoked_feedback bigint NOT NULL DEFAULT 0,
@@ -116,7 +153,8 @@ COMMENT ON COLUMN erc8004_agent_stats.automatic_scored IS
 	'Of scored_feedback what this registry gave by itself, for payments; its sum likewise';
 COMMENT ON COLUMN erc8004_agent_stats.positive_feedback IS 'Score >= 80; negative: < 50';
 COMMENT ON COLUMN erc8004_agent_stats.opinions IS
-	'Clients with scored feedback, but areg_system_address(); the sum is that of their areg_opinion()';
+	'Clients with scored feedback that are neither is_self nor areg_system_address(); the sum is that of their areg_opinion()';
+COMMENT ON COLUMN erc8004_agent_stats.own_opinions IS 'areg_own_opinions() of the agent';
 COMMENT ON COLUMN erc8004_agent_stats.unique_clients IS
 	'Clients with unrevoked feedback, but areg_system_address()';
 COMMENT ON COLUMN erc8004_agent_stats.last_feedback_at IS 'Newest created_at of unrevoked feedback';
@@ -141,6 +179,7 @@ DECLARE
 	direct numeric := areg_average(NEW.opinion_sum, NEW.opinions);
 	score numeric := direct;
 	success numeric;
+	has_own boolean := NEW.own_opinions <> '{}';
 BEGIN
 	IF least(NEW.positive_feedback, NEW.negative_feedback, NEW.revoked_feedback,
 			NEW.scored_feedback - NEW.positive_feedback - NEW.negative_feedback,
@@ -158,6 +197,15 @@ BEGIN
 	IF NEW.automatic_scored > 0 THEN
 		score := areg_average(NEW.opinion_sum
 			+ areg_opinion(NEW.automatic_score_sum, NEW.automatic_scored), NEW.opinions + 1);
+	END IF;
+	IF has_own THEN
+		direct := areg_average_with_own(NEW.opinion_sum, NEW.opinions, NEW.own_opinions);
+		score := direct;
+		IF NEW.automatic_scored > 0 THEN
+			score := areg_average_with_own(NEW.opinion_sum
+				+ areg_opinion(NEW.automatic_score_sum, NEW.automatic_scored),
+				NEW.opinions + 1, NEW.own_opinions);
+		END IF;
 	END IF;
 	IF NEW.total_payments > 0 THEN
 		success := round(100.0 * NEW.successful_payments
@@ -280,7 +328,7 @@ BEGIN
 				coalesce(sum(active * score), 0) AS score_sum
 			FROM changes GROUP BY agent_uuid, client_address) AS d
 		WHERE c.agent_uuid = d.agent_uuid AND c.client_address = d.client_address
-		RETURNING c.agent_uuid, c.client_address,
+		RETURNING c.agent_uuid, c.client_address, c.is_self,
 			(c.active_feedback > 0)::integer - (c.active_feedback - d.active > 0)::integer AS present,
 			(c.scored_feedback > 0)::integer - (c.scored_feedback - d.scored > 0)::integer
 				AS opinions,
@@ -310,11 +358,16 @@ BEGIN
 			coalesce(sum(active) FILTER (WHERE score >= 80), 0) AS positive,
 			coalesce(sum(active) FILTER (WHERE score < 50), 0) AS negative
 		FROM changes GROUP BY agent_uuid) AS d
-	LEFT JOIN (SELECT agent_uuid, sum(present) AS present, sum(opinions) AS opinions,
-			sum(opinion_sum) AS opinion_sum
+	LEFT JOIN (SELECT agent_uuid, sum(present) AS present,
+			sum(opinions) FILTER (WHERE NOT is_self) AS opinions,
+			sum(opinion_sum) FILTER (WHERE NOT is_self) AS opinion_sum
 		FROM clients WHERE client_address <> areg_system_address() GROUP BY agent_uuid) AS c
 		USING (agent_uuid)
 	WHERE s.agent_uuid = d.agent_uuid;
+
+	UPDATE erc8004_agent_stats s SET own_opinions = areg_own_opinions(s.agent_uuid)
+	WHERE s.agent_uuid IN (SELECT o.agent_uuid FROM old_rows o JOIN erc8004_agent_clients c
+		ON c.agent_uuid = o.agent_uuid AND c.client_address = o.client_address WHERE c.is_self);
 	RETURN NULL;
 END $$;
 CREATE TRIGGER erc8004_reputation_stats_updated AFTER UPDATE ON erc8004_reputation
@@ -323,6 +376,49 @@ CREATE TRIGGER erc8004_reputation_stats_updated AFTER UPDATE ON erc8004_reputati
 CREATE TRIGGER erc8004_reputation_stats_deleted AFTER DELETE ON erc8004_reputation
 	REFERENCING OLD TABLE AS old_rows
 	FOR EACH STATEMENT EXECUTE FUNCTION areg_stats_feedback_changed();
+
+-- An address that becomes the agent's own takes its opinion along, also what it said before. Feedback holds
+-- the lock on the statistics while it looks whose it is, so one of the two sees the other. A new agent has
+-- no statistics yet when its first addresses come, and nobody's feedback.
+CREATE FUNCTION areg_stats_addresses_changed() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM FROM erc8004_agent_stats WHERE agent_uuid IN (SELECT agent_uuid FROM changed)
+	ORDER BY agent_uuid FOR UPDATE;
+	IF NOT FOUND THEN
+		RETURN NULL;
+	END IF;
+
+	WITH turned AS (
+		UPDATE erc8004_agent_clients c SET is_self = NOT c.is_self
+		WHERE (c.agent_uuid, c.client_address) IN (SELECT agent_uuid, address FROM changed)
+			AND c.client_address <> areg_system_address()
+			AND c.is_self <> EXISTS (SELECT FROM erc8004_agent_addresses x
+				WHERE x.agent_uuid = c.agent_uuid AND x.address = c.client_address)
+		RETURNING c.agent_uuid, (c.scored_feedback > 0)::integer
+				* CASE WHEN c.is_self THEN -1 ELSE 1 END AS opinions,
+			areg_opinion(c.score_sum, c.scored_feedback)
+				* CASE WHEN c.is_self THEN -1 ELSE 1 END AS opinion_sum
+	)
+	UPDATE erc8004_agent_stats s SET
+		opinions = s.opinions + t.opinions, opinion_sum = s.opinion_sum + t.opinion_sum
+	FROM (SELECT agent_uuid, sum(opinions) AS opinions, sum(opinion_sum) AS opinion_sum
+		FROM turned GROUP BY agent_uuid) AS t
+	WHERE s.agent_uuid = t.agent_uuid;
+
+	UPDATE erc8004_agent_stats s SET own_opinions = areg_own_opinions(s.agent_uuid)
+	WHERE s.agent_uuid IN (SELECT agent_uuid FROM changed)
+		AND s.own_opinions <> areg_own_opinions(s.agent_uuid);
+	RETURN NULL;
+END $$;
+CREATE TRIGGER erc8004_agent_addresses_stats_inserted AFTER INSERT ON erc8004_agent_addresses
+	REFERENCING NEW TABLE AS changed
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_stats_addresses_changed();
+CREATE TRIGGER erc8004_agent_addresses_stats_deleted AFTER DELETE ON erc8004_agent_addresses
+	REFERENCING OLD TABLE AS changed
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_stats_addresses_changed();
+CREATE TRIGGER erc8004_agent_addresses_fixed BEFORE UPDATE OF agent_uuid, address ON erc8004_agent_addresses
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_refuse_change('add a row, and end the old one');
 
 -- For linking (INSERT) and unlinking (DELETE) alike. The lock on the payments keeps their status
 -- still: whoever is changing one is waited for, and whoever changes one later sees the link.
@@ -404,7 +500,8 @@ BEGIN
 	-- last_index is history and only grows.
 	DELETE FROM erc8004_agent_clients c
 	WHERE NOT EXISTS (SELECT FROM erc8004_agents a WHERE a.agent_uuid = c.agent_uuid);
-	UPDATE erc8004_agent_clients SET active_feedback = 0, scored_feedback = 0, score_sum = 0;
+	UPDATE erc8004_agent_clients SET active_feedback = 0, scored_feedback = 0, score_sum = 0,
+		is_self = false;
 	INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index, active_feedback,
 		scored_feedback, score_sum)
 	SELECT agent_uuid, client_address, max(feedback_index), count(*) FILTER (WHERE NOT is_revoked),
@@ -415,6 +512,9 @@ BEGIN
 		last_index = greatest(c.last_index, EXCLUDED.last_index),
 		active_feedback = EXCLUDED.active_feedback, scored_feedback = EXCLUDED.scored_feedback,
 		score_sum = EXCLUDED.score_sum;
+	UPDATE erc8004_agent_clients c SET is_self = true
+	WHERE c.client_address <> areg_system_address()
+		AND (c.agent_uuid, c.client_address) IN (SELECT agent_uuid, address FROM erc8004_agent_addresses);
 
 	DELETE FROM erc8004_agent_client_tags;
 	INSERT INTO erc8004_agent_client_tags (agent_uuid, client_address, tag1, feedback_count, value_sum)
@@ -436,12 +536,12 @@ BEGIN
 	DELETE FROM erc8004_agent_stats;
 	INSERT INTO erc8004_agent_stats (agent_uuid, chain, status, registered_at, total_feedback,
 		scored_feedback, score_sum, automatic_scored, automatic_score_sum, opinions,
-		opinion_sum, positive_feedback, negative_feedback, revoked_feedback, unique_clients, last_feedback_at, total_payments, successful_payments,
+		opinion_sum, own_opinions, positive_feedback, negative_feedback, revoked_feedback, unique_clients, last_feedback_at, total_payments, successful_payments,
 		failed_payments, total_amount_usdc, last_payment_at)
 	SELECT a.agent_uuid, a.chain, a.status, a.created_at, coalesce(f.total, 0), coalesce(f.scored, 0),
 		coalesce(f.score_sum, 0), coalesce(f.automatic_scored, 0),
 		coalesce(f.automatic_score_sum, 0), coalesce(c.opinions, 0), coalesce(c.opinion_sum, 0),
-		coalesce(f.positive, 0), coalesce(f.negative, 0), coalesce(f.revoked, 0),
+		areg_own_opinions(a.agent_uuid), coalesce(f.positive, 0), coalesce(f.negative, 0), coalesce(f.revoked, 0),
 		coalesce(c.clients, 0), f.last_at,
 		coalesce(p.total, 0), coalesce(p.successful, 0), coalesce(p.failed, 0),
 		coalesce(p.amount, 0), p.last_at
@@ -458,8 +558,8 @@ BEGIN
 			max(created_at) FILTER (WHERE NOT is_revoked) AS last_at
 		FROM erc8004_reputation GROUP BY agent_uuid) AS f USING (agent_uuid)
 	LEFT JOIN (SELECT agent_uuid, count(*) FILTER (WHERE active_feedback > 0) AS clients,
-			count(*) FILTER (WHERE scored_feedback > 0) AS opinions,
-			sum(areg_opinion(score_sum, scored_feedback)) AS opinion_sum
+			count(*) FILTER (WHERE scored_feedback > 0 AND NOT is_self) AS opinions,
+			sum(areg_opinion(score_sum, scored_feedback)) FILTER (WHERE NOT is_self) AS opinion_sum
 		FROM erc8004_agent_clients WHERE client_address <> areg_system_address()
 		GROUP BY agent_uuid) AS c USING (agent_uuid)
 	LEFT JOIN (SELECT agent_uuid, count(*) AS total,

@@ -3,7 +3,10 @@
 
 CREATE VIEW v_erc8004_agent_reputation AS
 SELECT agent_uuid, a.agent_id, s.total_feedback, s.reputation_score AS average_score,
-	trim_scale(areg_average(s.score_sum, s.scored_feedback)) AS raw_average_score, s.positive_feedback, s.negative_feedback, s.revoked_feedback, s.unique_clients,
+	trim_scale(areg_average(s.score_sum, s.scored_feedback)) AS raw_average_score,
+	s.positive_feedback, s.negative_feedback, s.revoked_feedback, s.unique_clients,
+	(SELECT count(*) FROM erc8004_agent_clients c WHERE c.agent_uuid = s.agent_uuid AND c.is_self
+		AND c.active_feedback > 0) AS self_clients,
 	s.last_feedback_at
 FROM erc8004_agents a JOIN erc8004_agent_stats s USING (agent_uuid);
 

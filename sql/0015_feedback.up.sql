@@ -14,7 +14,7 @@ CREATE FUNCTION areg_give_feedback(to_agent uuid, from_client text, given_score 
 	given_endpoint text, given_file_uri text, given_file_hash text, automatic boolean DEFAULT false,
 	most_a_day integer DEFAULT 0)
 RETURNS TABLE (outcome text, id bigint, feedback_index bigint, score numeric, value numeric,
-	value_decimals integer, created_at text)
+	value_decimals integer, created_at text, is_self boolean)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -28,6 +28,7 @@ DECLARE
 	sum numeric;
 	new_opinion integer := 0;
 	opinion numeric := 0;
+	own numeric[];
 	new_tag_opinion integer := 1;
 	tag_opinion numeric;
 	is_counted text;
@@ -53,8 +54,10 @@ BEGIN
 		number := areg_normalized(value, value_decimals);
 		points := areg_feedback_score(number, given_score IS NOT NULL, coalesce(given_tag1, ''));
 		INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index,
-			active_feedback, scored_feedback, score_sum, given_on, given_today)
-		VALUES (to_agent, client, 1, 1, num_nonnulls(points), coalesce(points, 0), areg_today(), 1)
+			active_feedback, scored_feedback, score_sum, given_on, given_today, is_self)
+		VALUES (to_agent, client, 1, 1, num_nonnulls(points), coalesce(points, 0), areg_today(), 1,
+			NOT automatic AND EXISTS (SELECT FROM erc8004_agent_addresses x
+				WHERE x.agent_uuid = to_agent AND x.address = client))
 		ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
 			last_index = c.last_index + 1, active_feedback = c.active_feedback + 1,
 			scored_feedback = c.scored_feedback + EXCLUDED.scored_feedback,
@@ -63,8 +66,9 @@ BEGIN
 			given_today = CASE WHEN c.given_on >= EXCLUDED.given_on THEN c.given_today ELSE 0 END + 1
 			WHERE most_a_day = 0 OR c.given_today < most_a_day
 				OR c.given_on IS NULL OR c.given_on < EXCLUDED.given_on
-		RETURNING c.last_index, (c.active_feedback = 1)::integer, c.scored_feedback, c.score_sum
-		INTO feedback_index, is_new, times, sum;
+		RETURNING c.last_index, (c.active_feedback = 1)::integer, c.scored_feedback, c.score_sum,
+			c.is_self
+		INTO feedback_index, is_new, times, sum, is_self;
 		IF feedback_index IS NULL THEN
 			outcome := 'enough_today';
 			value := NULL;
@@ -73,6 +77,8 @@ BEGIN
 			RETURN;
 		ELSIF automatic THEN
 			is_new := 0;
+		ELSIF is_self THEN
+			own := areg_own_opinions(to_agent);
 		ELSIF points IS NOT NULL THEN
 			new_opinion := (times = 1)::integer;
 			opinion := areg_opinion(sum, times) - areg_opinion(sum - points, times - 1);
@@ -132,6 +138,7 @@ BEGIN
 				+ CASE WHEN automatic THEN coalesce(points, 0) ELSE 0 END,
 			opinions = s.opinions + new_opinion,
 			opinion_sum = s.opinion_sum + opinion,
+			own_opinions = coalesce(own, s.own_opinions),
 			positive_feedback = s.positive_feedback + coalesce(points >= 80, false)::integer,
 			negative_feedback = s.negative_feedback + coalesce(points < 50, false)::integer,
 			unique_clients = s.unique_clients + is_new,
@@ -182,9 +189,12 @@ BEGIN
 		FROM new_rows GROUP BY agent_uuid, client_address
 	), counted AS (
 		INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index,
-			active_feedback, scored_feedback, score_sum, given_on, given_today)
+			active_feedback, scored_feedback, score_sum, given_on, given_today, is_self)
 		SELECT agent_uuid, client_address, last_index, active, scored, score_sum,
-			CASE WHEN given > 0 THEN areg_today() END, given
+			CASE WHEN given > 0 THEN areg_today() END, given,
+			client_address <> areg_system_address() AND EXISTS (
+				SELECT FROM erc8004_agent_addresses x
+				WHERE x.agent_uuid = of_client.agent_uuid AND x.address = client_address)
 		FROM of_client
 		ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
 			last_index = greatest(c.last_index, EXCLUDED.last_index),
@@ -199,10 +209,10 @@ BEGIN
 		SELECT o.agent_uuid,
 			sum((c.active_feedback > 0)::integer - (c.active_feedback > o.active)::integer) AS clients,
 			sum((c.scored_feedback > 0)::integer - (c.scored_feedback > o.scored)::integer)
-				AS opinions,
+				FILTER (WHERE NOT c.is_self) AS opinions,
 			sum(areg_opinion(c.score_sum, c.scored_feedback)
 				- areg_opinion(c.score_sum - o.score_sum, c.scored_feedback - o.scored))
-				AS opinion_sum
+				FILTER (WHERE NOT c.is_self) AS opinion_sum
 		FROM of_client o JOIN counted c
 			ON c.agent_uuid = o.agent_uuid AND c.client_address = o.client_address
 		WHERE o.client_address <> areg_system_address() GROUP BY o.agent_uuid
@@ -234,6 +244,10 @@ BEGIN
 		FROM new_rows GROUP BY agent_uuid) AS d
 		LEFT JOIN opinion o ON o.agent_uuid = d.agent_uuid
 	WHERE s.agent_uuid = d.agent_uuid;
+
+	UPDATE erc8004_agent_stats s SET own_opinions = areg_own_opinions(s.agent_uuid)
+	WHERE s.agent_uuid IN (SELECT n.agent_uuid FROM new_rows n JOIN erc8004_agent_clients c
+		ON c.agent_uuid = n.agent_uuid AND c.client_address = n.client_address WHERE c.is_self);
 
 	WITH of_client AS MATERIALIZED (
 		SELECT n.agent_uuid, n.client_address, n.tag_key, bool_or(c.last_index > 1) AS repeats,
@@ -291,7 +305,7 @@ CREATE FUNCTION areg_give_feedback_together(to_agents uuid[], from_clients text[
 	given_endpoints text[], given_file_uris text[], given_file_hashes text[], users uuid[], actors text[],
 	request_ids text[], addresses text[], most_a_day integer)
 RETURNS TABLE (place bigint, id bigint, agent_uuid uuid, feedback_index bigint, score numeric,
-	value numeric, value_decimals integer, created_at text)
+	value numeric, value_decimals integer, created_at text, is_self boolean)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -344,7 +358,9 @@ BEGIN
 		FROM known k ORDER BY k.id
 	)
 	SELECT k.place, k.id, k.agent_uuid, k.feedback_index::bigint, k.score, k.value::numeric,
-		k.value_decimals::integer, rfc3339(k.created_at)
+		k.value_decimals::integer, rfc3339(k.created_at),
+		EXISTS (SELECT FROM erc8004_agent_addresses x
+			WHERE x.agent_uuid = k.agent_uuid AND x.address = k.client_address)
 	FROM known k;
 END $$;
 COMMENT ON FUNCTION areg_give_feedback_together(uuid[], text[], text[], text[], integer[], text[], text[],

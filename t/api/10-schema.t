@@ -325,7 +325,9 @@ sub random_step {
 	my $value = int rand 130;
 	my $kind = rand 100;
 
-	return "SELECT FROM areg_give_feedback($one, '$client', NULL, '$value', 0, '$tag', '', NULL, NULL, NULL);" if $kind < 25;
+	return "SELECT FROM areg_give_feedback($one, '$client', NULL, '$value', 0, '$tag', '', NULL, NULL, NULL);" if $kind < 23;
+	return "UPDATE erc8004_agents SET owner_address = '$client', agent_wallet = CASE WHEN $value > 60 THEN '$own' END"
+		. " WHERE agent_uuid = $one;" if $kind < 25;
 	if ($kind < 30) {
 		my $asked = hash(100_000 * $worker + ++$tx);
 		return "INSERT INTO erc8004_validations (agent_uuid, validator_address, request_uri, request_hash)"
@@ -419,12 +421,20 @@ is psql(q{SELECT count(*) FROM erc8004_agents a JOIN erc8004_agent_stats s USING
 	(SELECT count(*) FROM erc8004_agent_payments l WHERE l.agent_uuid = a.agent_uuid),
 	(SELECT coalesce(sum(amount_usdc), 0) FROM erc8004_agent_payments l JOIN x402_payments p ON p.id = l.payment_id
 		WHERE l.agent_uuid = a.agent_uuid AND p.status = 'verified'))
-	AND s.reputation_score IS NOT DISTINCT FROM (SELECT trim_scale(round(avg(mean), 2)) FROM (
-		SELECT round(avg(score), 8) AS mean FROM erc8004_reputation r
-		WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked GROUP BY client_address) AS of_client)
-	AND s.direct_score IS NOT DISTINCT FROM (SELECT trim_scale(round(avg(mean), 2)) FROM (
-		SELECT round(avg(score), 8) AS mean FROM erc8004_reputation r
-		WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked AND NOT is_automatic
+	AND s.reputation_score IS NOT DISTINCT FROM (SELECT trim_scale(areg_average_with_own(
+			coalesce(sum(mean) FILTER (WHERE NOT is_own), 0), count(mean) FILTER (WHERE NOT is_own),
+			coalesce(array_agg(mean ORDER BY mean) FILTER (WHERE is_own), '{}'))) FROM (
+		SELECT round(avg(score), 8) AS mean, NOT bool_or(is_automatic) AND EXISTS (SELECT FROM erc8004_agent_addresses d
+			WHERE d.agent_uuid = a.agent_uuid AND d.address = r.client_address) AS is_own
+		FROM erc8004_reputation r WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked AND score IS NOT NULL
+		GROUP BY client_address) AS of_client)
+	AND s.direct_score IS NOT DISTINCT FROM (SELECT trim_scale(areg_average_with_own(
+			coalesce(sum(mean) FILTER (WHERE NOT is_own), 0), count(mean) FILTER (WHERE NOT is_own),
+			coalesce(array_agg(mean ORDER BY mean) FILTER (WHERE is_own), '{}'))) FROM (
+		SELECT round(avg(score), 8) AS mean, EXISTS (SELECT FROM erc8004_agent_addresses d
+			WHERE d.agent_uuid = a.agent_uuid AND d.address = r.client_address) AS is_own
+		FROM erc8004_reputation r WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked AND NOT is_automatic
+			AND score IS NOT NULL
 		GROUP BY client_address) AS of_client)}),
 	psql('SELECT count(*) FROM erc8004_agents'), 'a recount counts what it says';
 my $tags = q{SELECT agent_uuid, tag1, feedback_count, opinions, areg_average(opinion_sum, opinions)
@@ -435,6 +445,20 @@ my $plain_tags = q{SELECT agent_uuid, tag1, sum(times), count(*), round(avg(mean
 	GROUP BY agent_uuid, tag1};
 is psql("SELECT count(*) FROM (($tags EXCEPT $plain_tags) UNION ALL ($plain_tags EXCEPT $tags)) AS d"), 0,
 	'a recount averages tags by client';
+cmp_ok psql("SELECT count(*) FROM erc8004_agent_stats WHERE own_opinions <> '{}'"), '>', 0, 'some agents have opinions of their own';
+
+# The rule about an agent's own opinions, against every choice that there is.
+is psql(q{SELECT count(*) FROM (
+	SELECT others, own, (SELECT min(areg_average(coalesce((SELECT sum(o) FROM unnest(others) o), 0)
+			+ coalesce((SELECT sum(own[i]) FROM generate_subscripts(own, 1) i WHERE choice & (1 << i - 1) <> 0), 0),
+			cardinality(others) + (SELECT count(*) FROM generate_subscripts(own, 1) i WHERE choice & (1 << i - 1) <> 0)))
+		FROM generate_series(0, (1 << cardinality(own)) - 1) choice) AS least,
+		areg_average_with_own(coalesce((SELECT sum(o) FROM unnest(others) o), 0), cardinality(others), own) AS found
+	FROM (SELECT ARRAY(SELECT round((random() * 100 + n * 0)::numeric, 1) FROM generate_series(1, n % 4)) AS others,
+			ARRAY(SELECT round((random() * 100 + n * 0)::numeric, 1) FROM generate_series(1, n % 6) ORDER BY 1) AS own
+		FROM generate_series(1, 400) n) AS cases) AS compared
+	WHERE found IS DISTINCT FROM CASE WHEN others <> '{}' OR least < 50 THEN least END}), 0,
+	'own opinions: the lowest average that any choice of them gives';
 
 # One client, however loud, is one opinion.
 my $calm = psql(agent_values() . ' RETURNING agent_uuid');

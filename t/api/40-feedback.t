@@ -4,6 +4,7 @@ use warnings;
 use utf8;
 
 use File::Basename qw(dirname);
+use Digest::SHA qw(sha256_hex);
 use Math::BigFloat;
 use Test::More;
 
@@ -147,7 +148,7 @@ subtest 'feedback is answered whole' => sub {
 		feedback_index => 1, score => 87, value => 87, value_decimals => 0, tag1 => 'starred',
 		tag2 => 'Größe 数', is_revoked => JSON::PP::false, endpoint => 'https://example.com/mcp',
 		file_uri => 'ipfs://bafy/1.json', file_hash => hash('file'),
-		is_automatic => JSON::PP::false, revoked_at => undef);
+		is_automatic => JSON::PP::false, revoked_at => undef, is_self => JSON::PP::false);
 	is_deeply([sort keys %$record], [sort keys %expected, qw(id created_at)], 'every field');
 	is_deeply($record->{$_}, $expected{$_}, $_) for sort keys %expected;
 	like($record->{id}, qr/^[1-9]\d*$/, 'id is a number');
@@ -224,6 +225,53 @@ subtest 'one wallet does not drown a reputation' => sub {
 	is(of($uuid, 'stats')->{reputation_score}, 79.17, 'trust rests on the former');
 	is($areg->get("/api/v1/agents/$uuid/summary?" . join '&', map { "clients=$_->{wallet}" } @clients)
 		->{json}{summary_value}, 23, 'and the summary is the contract\'s');
+};
+
+subtest 'tags of any size, as an import brings them' => sub {
+	my $uuid = new_agent();
+	my @tags = ('t' x 300, 'y' x 5000, 'y' x 5000 . 'z');
+
+	$areg->psql(join ';', map { "INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index, value, tag1, source)
+		VALUES ('$uuid', '$clients[0]{wallet}', 1 + $_, 1 + $_, '$tags[$_]', 'import')" } 0 .. $#tags);
+	$areg->settle;
+	is_deeply([map { $_->{tag1} } @{ of($uuid, 'feedback')->{feedback} }], [reverse @tags], 'are listed whole');
+	is(of($uuid, "feedback?tag1=$tags[0]")->{total}, 1, 'and found');
+	my %min = map { $_->{tag1} => $_->{min} } @{ of($uuid, 'reputation')->{by_tag} };
+	is($min{ $tags[0] }, 1, 'by_tag has what fits');
+	is_deeply([map { $min{ 'y' x 100 . '...sha256:' . sha256_hex($_) } } @tags[1, 2]], [2, 3], 'and the rest by its beginning and its hash');
+};
+
+subtest 'an agent does not praise itself, and a critic is not silenced' => sub {
+	my $uuid = new_agent();
+	my $score = sub { of($uuid, 'stats')->{reputation_score} };
+	my $transfer = sub { $areg->psql("UPDATE erc8004_agents SET owner_address = '$_[0]{wallet}' WHERE agent_uuid = '$uuid'");
+		$areg->settle; };
+	my $praise = given($uuid, $clients[0], score => 100);
+	my $critic = given($uuid, $clients[1], score => 10);
+
+	given($uuid, $clients[2], score => 60);
+	is($score->(), 56.67, 'three strangers');
+	ok(!$praise->{is_self}, 'none of them is the agent\'s own');
+	$transfer->($clients[0]);
+	is($score->(), 35, 'the agent is given to the one who praised it: the praise counts no more');
+	is_deeply({ map { $_->{id} => $_->{is_self} } @{ of($uuid, 'feedback')->{feedback} } }->{ $praise->{id} },
+		JSON::PP::true, 'and is marked, though it came before');
+	$transfer->($clients[1]);
+	is($score->(), 35, 'given to the critic: the criticism counts still');
+	$transfer->($owner);
+	is($score->(), 35, 'and given back: it was the agent\'s own once');
+	my $more = given($uuid, $clients[0], score => 100);
+	ok($more->{is_self}, 'a former owner is told that it is marked');
+	is($score->(), 35, 'and gains nothing');
+	given($uuid, $clients[0], score => 0) for 1 .. 10;
+	is($score->(), 28.89, 'but counts where it lowers');
+	is_deeply([@{ of($uuid, 'reputation') }{qw(unique_clients self_clients average_score)}], [3, 2, 28.89], 'counts say both');
+	$areg->psql("UPDATE erc8004_agents SET agent_wallet = '$clients[2]{wallet}' WHERE agent_uuid = '$uuid'");
+	$areg->settle;
+	is($score->(), 10, 'nobody else is left: the lowest of its own, as it is below 50');
+	$areg->psql("UPDATE erc8004_reputation SET is_revoked = true, revoked_at = now() WHERE agent_uuid = '$uuid' AND score < 50");
+	$areg->settle;
+	is($score->(), undef, 'own praise alone is no score');
 };
 
 subtest 'the numbers are right after each of a random series' => sub {

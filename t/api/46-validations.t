@@ -73,8 +73,8 @@ subtest 'a validation is asked for, responded to, and read' => sub {
 	like(delete $pending{requested_at}, $TIME, 'requested_at');
 	is_deeply(\%pending, { request_hash => $hash, agent_uuid => $uuid,
 		validator_address => $validators[0]{wallet}, request_uri => 'ipfs://bafy/request.json',
-		status => 'pending', map { $_ => undef } qw(response response_uri response_hash tag
-		responded_at) }, 'the record: pending, its hash in lower case');
+		status => 'pending', is_self => JSON::PP::false, map { $_ => undef } qw(response response_uri
+		response_hash tag responded_at) }, 'the record: pending, its hash in lower case');
 	is_deeply(validation($hash)->{json}, $asked->{json}, 'and so it is read');
 	my ($entry, @more) = audited($asked);
 	is_deeply([@$entry{qw(action subject before)}, $entry->{after}{status}, @more],
@@ -211,7 +211,8 @@ subtest 'bad input is refused with every fault' => sub {
 
 subtest 'the list counts and averages as the contract does' => sub {
 	my ($uuid, $other) = (new_agent(), new_agent());
-	is_deeply(list($uuid), { validations => [], count => 0, average_response => undef, total => 0,
+	is_deeply(list($uuid), { validations => [], count => 0, self_count => 0,
+		average_response => undef, raw_average_response => undef, total => 0,
 		limit => 50, offset => 0 }, 'an empty one');
 
 	# validator, response (undef: none), tag
@@ -267,6 +268,41 @@ subtest 'the list counts and averages as the contract does' => sub {
 		problem_ok($areg->get("/api/v1/agents/$uuid/validations?$wrong"), 400,
 			$name eq 'validator' ? 'invalid_address' : 'validation_failed', $name);
 	}
+};
+
+subtest 'what the agent says of itself counts only where it lowers the average' => sub {
+	my $uuid = new_agent();
+	my $numbers = sub { my ($query) = @_;
+		return join ' ', map { $_ // '-' } @{ list($uuid, $query) }{qw(total count self_count average_response raw_average_response)} };
+	my $says = sub { my ($validator, $response) = @_;
+		my $hash = asked($uuid, validator_address => $validator->{wallet});
+		return defined $response ? respond($hash, $validator, response => $response)->{json} : undef };
+	my $make_own = sub { my ($user, $role) = @_;
+		$areg->psql("INSERT INTO erc8004_agent_addresses (agent_uuid, address, role, since)
+			VALUES ('$uuid', '$user->{wallet}', '$role', now())");
+		$areg->settle; };
+
+	my $by_owner = $says->($owner, 100);
+	ok($by_owner->{is_self}, 'the owner validates the agent itself, and that is marked');
+	is($numbers->(), '1 1 1 - 100', 'it is no average');
+	$says->($owner, undef);
+	is($numbers->(), '2 1 1 - 100', 'nor with one that is still pending');
+	my $critical = $says->($validators[0], 20);
+	ok(!$critical->{is_self}, 'a stranger is none of its own');
+	is($numbers->(), '3 2 1 20 60', 'a stranger is critical');
+	$make_own->($validators[0], 'operator');
+	is($numbers->(), '3 2 2 20 60', 'and is made an operator: the criticism stands');
+	ok(validation($critical->{request_hash})->{json}{is_self}, 'marked');
+	is_deeply([map { $_->{is_self} } @{ list($uuid)->{validations} }], [(JSON::PP::true) x 3], 'in the list too');
+	$areg->psql("UPDATE erc8004_agent_addresses SET until = now() WHERE agent_uuid = '$uuid' AND role = 'operator'");
+	$says->($validators[1], 50);
+	is($numbers->(), '4 3 2 35 56', 'beside others it counts, though it ended, and praise does not');
+	$says->($owner, 34);
+	is($numbers->(), '5 4 3 34 51', 'each own one counts as long as it lowers what is below it');
+	$says->($owner, 40);
+	is($numbers->(), '6 5 4 34 48', 'and one that is lower than others, but not than the average, does not');
+	is($numbers->("validator=$owner->{wallet}"), '4 3 3 34 58', 'the same within a filter');
+	is($numbers->("validator=$validators[1]{wallet}"), '1 1 0 50 50', 'of strangers alone');
 };
 
 is_deeply([grep { /"status":5/ } split /\n/, $areg->log_text('areg')], [], 'no answer was a 5xx');
