@@ -27,7 +27,7 @@ sub commands
 	my ($title) = @_;
 	open my $in, '<', root() . '/docs/runbook-backup.md' or die "runbook-backup.md: $!\n";
 	my $page = do { local $/; <$in> };
-	my ($section) = $title eq '' ? $page =~ /\A(.*?)^## /ms : $page =~ /^## \Q$title\E\n(.*?)(?=^## |\z)/ms;
+	my ($section) = $page =~ /^## \Q$title\E\n(.*?)(?=^## |\z)/ms;
 	my @blocks = ($section // '') =~ /^```sh\n(.*?)^```/gms;
 
 	die "the page has no commands under \"$title\"\n" unless @blocks;
@@ -48,6 +48,7 @@ sub shims
 	my ($areg) = @_;
 	my $instance = root() . '/scripts/instance';
 	my $dir = $areg->dir;
+	my $socket = $areg->socket_path('pg');
 	my %shim = (
 		systemctl => <<~END,
 			service=\$(echo "\$2" | sed 's/^areg\$/aregd/')
@@ -56,10 +57,19 @@ sub shims
 			*) '$instance' "\$1-\$service" --dir '$dir' ;;
 			esac
 			END
+		# A user of the host is the role of that name.
+		runuser => <<~END,
+			[ "\$1" = -u ] && [ "\$3" = -- ] || exit 2
+			export PGUSER="\$2" AREG_DATABASE_URL="postgresql:///areg?host=$socket&user=\$2"
+			shift 3
+			exec "\$@"
+			END
 		# It takes AREG_… for settings.
-		aregctl => "unset AREG_BUILD\n" . 'case " $* " in *" migrate "*) set -- "$@" --dir "' . root() . '/sql"' . "\n"
-			. "export AREG_DATABASE_URL='" . ($areg->env('DATABASE_URL') =~ s/user=areg\b/user=postgres/r) . "' ;; esac\n"
+		aregctl => "unset AREG_BUILD\n" . 'case " $* " in *" migrate "*) set -- "$@" --dir "' . root() . '/sql" ;; esac' . "\n"
 			. 'exec "' . build_dir() . '/aregctl" "$@"',
+		'areg-backup' => "unset AREG_DATABASE_URL\nexec '" . root() . "/scripts/areg-backup' --dir '$backups' \"\$\@\"",
+		# For the folder of backups, which is there.
+		install => 'for folder; do :; done; test -d "$folder"',
 	);
 
 	for my $name (keys %shim) {
@@ -68,19 +78,24 @@ sub shims
 	}
 }
 
-# Runs commands of the page on a stack, with what is its own put in.
+# Runs commands of the page on a stack, as they stand there, but for the folder. The first that fails ends it.
 sub follow
 {
 	my ($areg, @titles) = @_;
-	my $script = join '', 'set -eu', "\n", map { commands($_) } '', @titles;
-	my %mine = (conf => $areg->conf, database => 'areg', backups => $backups);
+	my $script = join '', 'set -eu', "\n", map { commands($_) } @titles;
 
-	for my $name (keys %mine) {
-		$script =~ s/^$name=.*/$name='$mine{$name}'/m or die "the page does not set $name\n";
-	}
-	local @ENV{qw(PATH PGHOST PGUSER)} = (join(':', $bin, $ENV{PATH}, reverse glob '/usr/lib/postgresql/*/bin'),
-		$areg->socket_path('pg'), 'postgres');
+	$script =~ s{/var/backups/areg}{$backups}g or die "the page names no folder of backups\n";
+	local @ENV{qw(PATH PGHOST AREG_CONF)} = (join(':', $bin, $ENV{PATH}, reverse glob '/usr/lib/postgresql/*/bin'),
+		$areg->socket_path('pg'), $areg->conf);
 	return Areg::Test::_run(['bash', '-euo', 'pipefail', '-c', $script]);
+}
+
+# As PostgreSQL's superuser.
+sub drop_database
+{
+	my ($areg) = @_;
+	local $ENV{PATH} = join ':', $ENV{PATH}, reverse glob '/usr/lib/postgresql/*/bin';
+	return system 'dropdb', '-h', $areg->socket_path('pg'), '-U', 'postgres', 'areg';
 }
 
 # ---- writers ----
@@ -152,8 +167,8 @@ my @done = in_parallel($WRITERS + 1, sub {
 my $backup = pop @done;
 is($backup->{exit}, 0, 'the commands of the page make a backup, under load') or diag($backup->{stderr});
 my @files = map { basename($_) } sort glob "$backups/*";
-like("@files", qr/\Aareg-\d{8}T\d{6}Z\.dump areg-\d{8}T\d{6}Z\.dump\.head\z/, 'that is two files, and only for their owner');
-is((stat "$backups/$files[0]")[2] & 077, 0, 'whom nobody else can read it from');
+like("@files", qr/\Aareg-\d{8}T\d{6}Z\.dump areg-\d{8}T\d{6}Z\.dump\.head\z/, 'that is two files');
+is((stat "$backups/$files[0]")[2] & 027, 0, 'whom nobody else can read it from, and nobody else changes');
 my @acknowledged = map { @$_ } @done;
 my @before = grep { $_->[0] < $backup->{began} } @acknowledged;
 my @meanwhile = grep { $_->[0] >= $backup->{began} && $_->[0] <= $backup->{ended} } @acknowledged;
@@ -164,7 +179,7 @@ cmp_ok(scalar @meanwhile, '>', 0, 'and ' . @meanwhile . ' while it was made');
 
 my $new = Areg::Test->start(workers => 2, without => [qw(aregd nginx migrate)], durable => 1);
 $new->instance('start-nginx');
-is(system('dropdb', '-h', $new->socket_path('pg'), '-U', 'postgres', 'areg'), 0, 'an empty cluster');
+is(drop_database($new), 0, 'an empty cluster');
 shims($new);
 my $restored = follow($new, 'Restore');
 is($restored->{exit}, 0, 'the commands of the page restore it') or diag($restored->{stdout} . $restored->{stderr});
@@ -253,7 +268,7 @@ is($verified->{exit}, 0, 'the audit log verifies with what came since') or diag(
 is(follow($new, 'Restore')->{exit} != 0, 1, 'a restore over a database that is there is refused');
 write_file("$backups/$files[1]", '1:' . '0' x 64 . "\n");
 $new->stop_server('aregd') if eval { $new->pid('aregd') };
-is(system('dropdb', '-h', $new->socket_path('pg'), '-U', 'postgres', 'areg'), 0, 'once more from nothing');
+is(drop_database($new), 0, 'once more from nothing');
 $restored = follow($new, 'Restore');
 is($restored->{exit}, 3, 'a log that does not go with the head of then stops it');
 
