@@ -120,10 +120,11 @@ my @install = ('make', '-C', $build, "DESTDIR=$stage");
 
 run_ok('make install puts everything into a folder', @install, 'install');
 my @missing = grep { !-s "$stage$_" } (
-	(map { "$dir{sbindir}/$_" } qw(aregd aregctl)),
-	(map { "$dir{mandir}/$_" } qw(man5/areg.conf.5 man7/areg.7 man8/aregd.8 man8/aregctl.8)),
+	(map { "$dir{sbindir}/$_" } qw(aregd aregctl areg-backup verify-deployment)),
+	(map { "$dir{mandir}/$_" } qw(man5/areg.conf.5 man7/areg.7 man8/areg-backup.8 man8/aregd.8 man8/aregctl.8)),
 	"$dir{sysconfdir}/areg/areg.conf", "$dir{sysconfdir}/logrotate.d/areg",
-	(map { "$dir{systemdsystemunitdir}/$_" } qw(areg.service areg-sweep.service areg-sweep.timer)),
+	(map { "$dir{systemdsystemunitdir}/$_" } qw(areg.service areg-backup.service areg-backup.timer
+		areg-sweep.service areg-sweep.timer)),
 	"$dir{sysusersdir}/areg.conf", "$dir{tmpfilesdir}/areg.conf",
 	(map { "$dir{pkgdatadir}/$_" } qw(areg.conf nginx/areg.conf docs/index.html postgresql/areg.conf spawn-fcgi/aregd.init
 		sql/0001_types.up.sql)));
@@ -138,12 +139,13 @@ for my $file (grep { !/(?:aregd|aregctl)$/ } files_in($stage)) {
 is("@unfilled", '', 'no name of a folder was left out of them');
 
 my $init = "$stage$dir{pkgdatadir}/spawn-fcgi/aregd.init";
-run_ok("$_ is a shell script", 'sh', '-n', $_) for $init, map { "$root/debian/areg.$_" } qw(postinst postrm);
+run_ok("$_ is a shell script", 'sh', '-n', $_) for $init, map { "$root/debian/areg.$_" } qw(postinst postrm prerm);
 
 my $unit_file = "$stage$dir{systemdsystemunitdir}/areg.service";
 my $unit = text_of($unit_file);
 my $aregd = "$dir{sbindir}/aregd";
 my ($sweep_file, $timer_file) = map { "$stage$dir{systemdsystemunitdir}/areg-sweep.$_" } qw(service timer);
+my ($backup_file, $nightly_file) = map { "$stage$dir{systemdsystemunitdir}/areg-backup.$_" } qw(service timer);
 my $sweep = text_of($sweep_file);
 my @start = split ' ', (unit_values($unit, 'ExecStart'))[0];
 my @reload = split ' ', (unit_values($unit, 'ExecReload'))[0];
@@ -152,17 +154,20 @@ my ($socket) = "@start" =~ /-s (\S+)/;
 is($socket, "$dir{runstatedir}/areg/aregd.sock", 'the unit listens where nginx looks');
 like(text_of("$stage$dir{pkgdatadir}/nginx/http.conf"), qr/unix:\Q$socket\E /, 'as its configuration says');
 like(text_of($timer_file), qr/^OnCalendar=hourly$/m, 'the timer sweeps every hour');
+like(text_of($nightly_file), qr/^OnCalendar=\*-\*-\* /m, 'another backs up every day');
+is(join(' ', map { unit_values(text_of($_), 'LimitCORE') } $unit_file, $sweep_file, $backup_file), '0 0 0',
+	'none of them leaves a core, which would hold keys');
 SKIP: {
-	skip 'systemd-analyze is not installed', 3 if (run('systemd-analyze', '--version'))[0] != 0;
+	skip 'systemd-analyze is not installed', 4 if (run('systemd-analyze', '--version'))[0] != 0;
 	# It looks for the programs, too.
 	mkdir "$work/units";
 	my @units = map { my $name = basename($_);
 		write_file("$work/units/$name", text_of($_) =~ s{=\Q$dir{sbindir}/\E}{=$stage$dir{sbindir}/}gr);
-		"$work/units/$name" } $unit_file, $sweep_file, $timer_file;
+		"$work/units/$name" } $unit_file, $sweep_file, $timer_file, $backup_file, $nightly_file;
 	is((run('systemd-analyze', 'verify', '--man=no', @units))[1], '',
 		'systemd finds no fault with the units');
 	run_ok('and little exposed: ' . basename($_), 'systemd-analyze', 'security', '--offline=yes',
-		'--threshold=20', '--no-pager', $_) for $unit_file, $sweep_file;
+		'--threshold=20', '--no-pager', $_) for $unit_file, $sweep_file, $backup_file;
 }
 SKIP: {
 	skip 'logrotate is not installed', 1 if (run('logrotate', '--version'))[0] != 0;
@@ -357,14 +362,38 @@ SKIP: {
 # ---- make uninstall ----
 
 my $again = "$work/again";
+my ($etc, $share) = ("$again$dir{sysconfdir}", "$again$dir{pkgdatadir}");
+# Files that somebody made, as make uninstall leaves them: with their places from /etc and the like on.
+sub left { return join ' ', map { "/$_" } files_in($again) }
 run('make', '-C', $build, "DESTDIR=$again", 'install');
 run_ok('make uninstall succeeds', 'make', '-C', $build, "DESTDIR=$again", 'uninstall');
-is(join(' ', files_in($again)), '', 'and leaves no file behind');
+is(left(), '', 'and leaves no file behind');
+
+# As README says: a copy of the site, edited and enabled; and a configuration that was edited.
 run('make', '-C', $build, "DESTDIR=$again", 'install');
-write_file("$again$dir{sysconfdir}/areg/areg.conf", "# mine\n");
-run('make', '-C', $build, "DESTDIR=$again", 'uninstall');
-is(join(' ', files_in($again)), substr("$dir{sysconfdir}/areg/areg.conf", 1),
-	'but a configuration that was changed');
+run('mkdir', '-p', map { "$again/etc/nginx/$_" } qw(sites-available sites-enabled conf.d));
+my $site = text_of("$share/nginx/areg.conf") =~ s/areg\.example\.org/mine.example.org/gr;
+write_file("$again/etc/nginx/$_", $site) for 'sites-available/areg', 'conf.d/another.conf';
+write_file("$again/etc/nginx/conf.d/other.conf", "# include $dir{pkgdatadir}/nginx/app.conf;\nserver { }\n");
+symlink '../sites-available/areg', "$again/etc/nginx/sites-enabled/areg" or die "symlink: $!\n";
+write_file("$etc/areg/areg.conf", "# mine\n");
+# What another version had installed.
+write_file("$share/nginx/areg.conf", "# a site of before\n");
+write_file("$share/areg.conf", "# a configuration of before\n");
+my $said = run_ok('make install over another version', @install[0 .. 2], "DESTDIR=$again", 'install');
+is(text_of("$etc/areg/areg.conf"), "# mine\n", 'the configuration is as it was edited');
+is(text_of("$again/etc/nginx/sites-enabled/areg"), $site, 'and so is the site');
+for my $name ('areg.conf', 'nginx/areg.conf') {
+	like($said, qr{^ +diff -u \Q$dir{pkgdatadir}/$name.before $dir{pkgdatadir}/$name\E$}m, "how to see what is new in $name is said");
+	like(text_of("$share/$name.before"), qr/of before/, 'and can be done');
+}
+$said = run_ok('make install over the same version', @install[0 .. 2], "DESTDIR=$again", 'install');
+unlike($said, qr/diff -u/, 'says nothing of it');
+$said = run_ok('make uninstall, with a site that is enabled', 'make', '-C', $build, "DESTDIR=$again", 'uninstall');
+is(left(), join(' ', sort "$dir{sysconfdir}/areg/areg.conf", '/etc/nginx/another.conf.uninstalled',
+	'/etc/nginx/conf.d/other.conf', '/etc/nginx/sites-available/areg'),
+	'leaves what was edited, and nothing that nginx would read files of areg for');
+like($said, qr{sites-enabled/areg\b.*another\.conf}s, 'and says what it took away');
 
 # ---- packaging agrees with the build ----
 
@@ -372,9 +401,8 @@ my $native = "$work/native";
 run('make', '-C', $build, "DESTDIR=$native", 'prefix=/usr', 'sysconfdir=/etc', 'localstatedir=/var',
 	'systemdsystemunitdir=/lib/systemd/system', 'install');
 my @listed = grep { /\S/ } split /\n/, text_of("$root/debian/areg.install");
-# debian/rules moves it.
-my @made = map { $_ eq 'usr/share/areg/nginx/areg.conf' ? 'etc/nginx/sites-available/areg' : $_ }
-	files_in($native);
+# debian/rules copies it.
+my @made = ('etc/nginx/sites-available/areg', files_in($native));
 my $covers = sub { my ($entry, $file) = @_; $file eq $entry || index($file, "$entry/") == 0 };
 is(join(' ', grep { my $file = $_; !grep { $covers->($_, $file) } @listed } @made), '',
 	'every file that is installed is in the package');

@@ -7,7 +7,7 @@ package Areg::CleanRoot;
 #
 # Needs root. Its network is a loopback interface of its own, but for commands that are `online`. apt uses
 # the mirrors that this machine uses. AREG_CLEAN_ROOTS may name a folder of roots made before, one for each
-# suite, which are copied instead.
+# suite, which are copied instead. MAKEFLAGS and CFLAGS of the environment hold there, too.
 use strict;
 use warnings;
 
@@ -122,7 +122,8 @@ sub inside
 	my ($self, $command, %option) = @_;
 	return _run('nsenter', '-t', $self->{holder}, '-m', '-p', $option{online} ? () : '-n', 'chroot',
 		$self->{dir}, 'env', '-i', 'PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin', 'LC_ALL=C.UTF-8', 'HOME=/root',
-		'DEBIAN_FRONTEND=noninteractive', 'bash', '-c', $command);
+		'DEBIAN_FRONTEND=noninteractive', (map { "$_=$ENV{$_}" } grep { defined $ENV{$_} } qw(MAKEFLAGS CFLAGS)),
+		'bash', '-c', $command);
 }
 
 # Ends everything that runs there, and deletes it.
