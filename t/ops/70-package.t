@@ -735,14 +735,11 @@ SKIP: {
 	my $verify = 'runuser -u areg -- verify-deployment https://areg.example.org --conf /etc/areg/areg.conf'
 		. ' --backups /var/backups/areg --cacert /etc/areg/tls/cert.pem --connect 127.0.0.1';
 	my $owner = '0x9ce7082814bDA389F3ba548BDf2626006279569c';
-	inside('install -d -o areg -m 700 /var/backups/areg');
 	inside("runuser -u areg -- aregctl user add --name load --tier enterprise --wallet $owner");
 	my $key = said_inside("runuser -u areg -- aregctl key create --quiet --user $owner");
 	start_load($key, $owner);
 	load_goes_on();
-	inside_ok('the runbook makes a backup', join("\n", 'runuser -u areg -- sh -eu <<"AS_AREG"',
-		'conf=/etc/areg/areg.conf database=areg backups=/var/backups/areg', (runbook('runbook-backup', 'Back up'))[0],
-		'AS_AREG'));
+	inside_ok('the runbook makes a backup', join "\n", runbook('runbook-backup', 'Back up'));
 	like(inside_ok('verify-deployment, as it is installed, finds nothing wrong', $verify),
 		qr/^ok version: \Q$version\E, as installed$/m, 'with the version that was installed');
 	my %there = (package => "/srv/packages/$package{$later}", before => "/srv/packages/$package{$version}");
@@ -799,6 +796,11 @@ SKIP: {
 	is(said_inside('find /etc/areg /etc/nginx /etc/logrotate.d -name "*.dpkg-*"'), '', 'and nobody was asked about it');
 	inside_ok('the init script stops it', "$init stop");
 	is(said_inside("$init status; echo \$?"), "aregd does not run\n3", 'and it says so');
+	inside_ok('started once more without systemd', "$init start");
+	$pid = said_inside('cat /run/areg/aregd.pid');
+	inside_ok('the package is removed there', 'dpkg --remove areg');
+	is(said_inside("kill -0 $pid 2>/dev/null; echo \$?"), 1, 'which stops aregd, too');
+	inside_ok('and installed again', "dpkg -i /srv/packages/$package{$version}");
 
 	inside('mkdir -p /run/systemd/system; mv /tmp/systemctl /usr/sbin/systemctl; systemctl start areg');
 	is(said_inside('systemctl is-active areg; echo $?'), 0, 'once more by the unit');
