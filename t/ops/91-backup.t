@@ -114,7 +114,7 @@ sub writes
 	my ($i) = @_;
 	my ($owner, $client) = @users[2 * $i, 2 * $i + 1];
 	my (@acknowledged, $agent, $feedback, $left);
-	my $until = time + 120;
+	my $until = time + 600; # a hang, not a slow machine
 	my $send = sub {
 		my ($kind, $who, $status, $path, $body, $id) = @_;
 		my $answer = $areg->post("$V1$path", $body, { key => $who->{key} });
@@ -157,7 +157,7 @@ my @done = in_parallel($WRITERS + 1, sub {
 	my ($i) = @_;
 
 	return writes($i) if $i < $WRITERS;
-	wait_until(100, sub { $WRITERS == grep { -e "$scratch/ready-$_" } 0 .. $WRITERS - 1 });
+	wait_until(500, sub { $WRITERS == grep { -e "$scratch/ready-$_" } 0 .. $WRITERS - 1 });
 	my $began = time;
 	my $run = follow($areg, 'Back up');
 	my $ended = time;
