@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "app/callers.h"
 #include "app/table.h"
 #include "lib/db_reach.h"
 #include "lib/json_in.h"
@@ -561,6 +562,7 @@ bool ctl_parse_wallet(const char *text, char canonical[ETH_ADDRESS_LEN + 1])
 const char *ctl_parse_scopes(struct ctl *ctl, const struct ctl_list *scopes)
 {
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyz_";
+	size_t bytes = 0;
 
 	if (scopes->count == 1 && strcmp(scopes->texts[0], "none") == 0)
 		return "{}";
@@ -575,6 +577,13 @@ const char *ctl_parse_scopes(struct ctl *ctl, const struct ctl_list *scopes)
 				scope);
 			return NULL;
 		}
+		bytes += strlen(scope) + 1;
+	}
+	/* As the domain scope_list in the database has it. */
+	if (bytes > CALLER_SCOPES_BYTES) {
+		ctl_error("the scopes are longer than %d bytes with a blank between them",
+			CALLER_SCOPES_BYTES - 1);
+		return NULL;
 	}
 	return db_array(ctl->arena, scopes->texts, scopes->count);
 }

@@ -10,6 +10,7 @@
 #include "app/metering.h"
 #include "lib/clock.h"
 #include "lib/decimal.h"
+#include "lib/log.h"
 #include "lib/sha256.h"
 
 /* Scopes of a key count only while its user has them, too. */
@@ -201,7 +202,12 @@ static enum db_status look_up(
 	copy_text(caller->key_id, sizeof caller->key_id, db_text(&rows, 0, 1));
 	copy_text(caller->wallet, sizeof caller->wallet, db_text(&rows, 0, 2));
 	copy_text(caller->key_prefix, sizeof caller->key_prefix, db_text(&rows, 0, 3));
-	copy_text(caller->scopes, sizeof caller->scopes, db_text(&rows, 0, 5));
+	/* Half of a longer scope may be another one: rather none at all. */
+	if (strlen(db_text(&rows, 0, 5)) < sizeof caller->scopes)
+		copy_text(caller->scopes, sizeof caller->scopes, db_text(&rows, 0, 5));
+	else
+		log_error("the scopes of key %s are longer than %zu bytes: it has none",
+			caller->key_prefix, sizeof caller->scopes - 1);
 	return DB_OK;
 }
 

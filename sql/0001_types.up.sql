@@ -21,7 +21,7 @@ COMMENT ON DOMAIN chain_name IS 'Name of a chain as configured: base-sepolia';
 CREATE DOMAIN scope_list AS text[] CHECK (
 	array_to_string(VALUE, ' ', '?') ~ '^([a-z_]+:[a-z_]+( [a-z_]+:[a-z_]+)*)?$'
 	AND cardinality(VALUE) = cardinality(string_to_array(array_to_string(VALUE, ' '), ' '))
-	AND cardinality(VALUE) <= 64);
+	AND octet_length(array_to_string(VALUE, ' ')) < 256);
 COMMENT ON DOMAIN scope_list IS 'What a user or key may do: payments:write';
 
 -- What columns of feedback may hold. As domains, because PostgreSQL reads a CHECK of a table out of its
