@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -942,13 +943,65 @@ static const char *read_number(const struct reading *reading, const struct json_
 	}
 }
 
+static void put_zeros(struct buf *buf, long long count)
+{
+	const long long most = 64; /* no bound of a field has as many digits */
+
+	for (long long i = 0; i < count && i < most; i++)
+		buf_putc(buf, '0');
+}
+
+/*
+ * A JSON number in plain digits, without zeros at the end of its fraction: 1e-05 becomes 0.00001.
+ * Exact but for exponents that put the number far outside the bounds of every field: then the
+ * result has fewer zeros and is outside them, too.
+ */
+static const char *plain_number(struct arena *arena, const char *text)
+{
+	const bool negative = text[0] == '-';
+	const size_t len = strlen(text);
+	struct buf digits, plain;
+	long long exponent = 0, whole;
+	const char *rest, *significant;
+
+	buf_init(&digits, arena, len);
+	rest = gather_digits(text + negative, &digits, &exponent);
+	significant = digits.data + strspn(digits.data, "0");
+	if (*significant == '\0')
+		return "0";
+	for (; digits.data[digits.len - 1] == '0'; exponent++)
+		digits.data[--digits.len] = '\0';
+	if (*rest != '\0') {
+		long long given = strtoll(rest + 1, NULL, 10); /* or the nearest that it can say */
+
+		exponent += given > INT_MAX ? INT_MAX : given < -INT_MAX ? -INT_MAX : given;
+	}
+	whole = (long long)strlen(significant) + exponent; /* digits before the point */
+	buf_init(&plain, arena, len);
+	buf_puts(&plain, negative ? "-" : "");
+	if (exponent >= 0) {
+		buf_puts(&plain, significant);
+		put_zeros(&plain, exponent);
+	} else if (whole > 0) {
+		buf_put(&plain, significant, (size_t)whole);
+		buf_printf(&plain, ".%s", significant + whole);
+	} else {
+		buf_puts(&plain, "0.");
+		put_zeros(&plain, -whole);
+		buf_puts(&plain, significant);
+	}
+	return plain.data;
+}
+
 static const char *read_amount(const struct reading *reading, const struct json_text *value)
 {
-	const char *text = value->text;
+	const char *text;
 
 	if (json_object_is_type(value->object, json_type_string)) {
 		text = string_of(reading, value);
-	} else if (!is_number(value)) {
+	} else if (is_number(value)) {
+		text = plain_number(reading->arena, value->text);
+	} else {
 		complain(reading, "is not a decimal number, as a string or a number");
 		return NULL;
 	}

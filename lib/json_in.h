@@ -84,8 +84,9 @@ enum json_kind {
 	JSON_VALUE, /* const char *: integer of feedback_value_parse() */
 	JSON_DECIMAL, /* const char *: decimal text, no exponent, at most 2 fraction digits, within
 			 min..max */
-	JSON_AMOUNT, /* const char *: decimal text from a JSON string or number, at most 6 fraction
-			 digits, within min..max */
+	JSON_AMOUNT, /* const char *: decimal text without exponent, at most 6 fraction digits,
+			within min..max; from a string of that form, or from a JSON number in any
+			notation (1e-05), exactly */
 	JSON_BOOL, /* const char *: "true" or "false" */
 	JSON_TIME, /* const char *: RFC 3339 time, as rfc3339_check() allows */
 	JSON_OBJECT, /* struct json_text */

@@ -470,6 +470,16 @@ static void each_fault_is_named_with_its_pointer(void **state)
 		{ "\"amount\":\"1.2.3\"", "/amount", "is not a decimal number in plain digits" },
 		{ "\"amount\":1000000.000001", "/amount", "is not within 0..1000000" },
 		{ "\"amount\":-0.000001", "/amount", "is not within 0..1000000" },
+		{ "\"amount\":1e-7", "/amount", "has more than 6 digits behind the point" },
+		{ "\"amount\":1234567e-7", "/amount", "has more than 6 digits behind the point" },
+		{ "\"amount\":1e-99999999999999999999", "/amount",
+			"has more than 6 digits behind the point" },
+		{ "\"amount\":1e99999999999999999999", "/amount", "is not within 0..1000000" },
+		{ "\"amount\":99999999999999999e-11", "/amount", /* a double would round it */
+			"has more than 6 digits behind the point" },
+		{ "\"amount\":10000001e-1", "/amount", "is not within 0..1000000" },
+		{ "\"amount\":-1e-6", "/amount", "is not within 0..1000000" },
+		{ "\"amount\":\"1e-5\"", "/amount", "is not a decimal number in plain digits" },
 		{ "\"amount\":[]", "/amount", "is not a decimal number, as a string or a number" },
 		{ "\"flag\":\"true\"", "/flag", "is not true or false" },
 		{ "\"word\":\"Verified\"", "/word", "is not one of pending, verified" },
@@ -523,6 +533,26 @@ static void an_empty_list_of_words_differs_from_none(void **state)
 	assert_null(body.time);
 	assert_true(read_body("{\"name\":\"x\",\"scopes\":null}", &body, &faults));
 	assert_null(body.scopes.texts);
+}
+
+static void an_amount_is_a_number_in_any_notation(void **state)
+{
+	static const char *const amounts[][2] = { { "1e-05", "0.00001" }, { "1E-6", "0.000001" },
+		{ "0.1e-5", "0.000001" }, { "1.0000000", "1" }, { "12.50", "12.5" },
+		{ "1e5", "100000" }, { "1.234567E+1", "12.34567" },
+		{ "1000000000000e-6", "1000000" }, { "123456.789012", "123456.789012" },
+		{ "0e99", "0" }, { "-0.0e-9", "0" }, { "100", "100" } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof amounts / sizeof *amounts; i++) {
+		struct body body;
+		struct faults faults;
+
+		if (!read_body(arena_printf(arena, "{\"name\":\"x\",\"amount\":%s}", amounts[i][0]),
+			    &body, &faults))
+			fail_msg("%s: %s", amounts[i][0], faults.first->detail);
+		assert_string_equal(body.amount, amounts[i][1]);
+	}
 }
 
 static void the_bounds_themselves_are_allowed(void **state)
@@ -620,6 +650,7 @@ int main(void)
 		TEST(what_a_body_leaves_out_is_empty),
 		TEST(each_fault_is_named_with_its_pointer),
 		TEST(an_empty_list_of_words_differs_from_none),
+		TEST(an_amount_is_a_number_in_any_notation),
 		TEST(the_bounds_themselves_are_allowed),
 		TEST(all_faults_come_in_one_answer_with_their_codes),
 		TEST(faults_past_the_hundredth_are_counted_but_not_kept),
