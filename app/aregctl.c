@@ -28,6 +28,7 @@ static const struct group groups[] = {
 	{ "user", "add, list and change users", ctl_user_commands },
 	{ "key", "create, list and revoke API keys", ctl_key_commands },
 	{ "agent", "show, suspend and reactivate agents", ctl_agent_commands },
+	{ "payment", "list and unlink payments, and distrust facilitators", ctl_payment_commands },
 	{ "import", "load agents, feedback and payments from JSON Lines", ctl_import_commands },
 	{ "audit", "show, export and verify the log of changes", ctl_audit_commands },
 	{ "cache", "fill the cache of answers, and empty it", ctl_cache_commands },

@@ -68,6 +68,7 @@ extern const struct ctl_command ctl_migrate_commands[];
 extern const struct ctl_command ctl_user_commands[];
 extern const struct ctl_command ctl_key_commands[];
 extern const struct ctl_command ctl_agent_commands[];
+extern const struct ctl_command ctl_payment_commands[];
 extern const struct ctl_command ctl_import_commands[];
 extern const struct ctl_command ctl_audit_commands[];
 extern const struct ctl_command ctl_cache_commands[];

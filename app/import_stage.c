@@ -5,6 +5,7 @@
  */
 #include "app/import.h"
 
+#include <limits.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -326,7 +327,7 @@ static bool stage_feedback(struct reading *reading)
 
 struct payment {
 	const char *record, *tx_hash, *chain, *amount_usdc, *payer, *payee, *status, *endpoint;
-	const char *failure_reason, *created_at, *agent_id;
+	const char *failure_reason, *created_at, *agent_id, *nonce, *log_index;
 };
 
 static const struct json_field payment_fields[] = {
@@ -341,6 +342,8 @@ static const struct json_field payment_fields[] = {
 	FIELD(payment, failure_reason, JSON_STRING, false, 0, 2000, NULL),
 	FIELD(payment, created_at, JSON_STRING, false, 0, 0, NULL),
 	FIELD(payment, agent_id, JSON_INTEGER, false, 0, 0, NULL),
+	FIELD(payment, nonce, JSON_HASH, false, 0, 0, NULL),
+	FIELD(payment, log_index, JSON_INTEGER, false, 0, LLONG_MAX, NULL),
 };
 
 static bool stage_payment(struct reading *reading)
@@ -368,6 +371,9 @@ static bool stage_payment(struct reading *reading)
 	put_column(row, payment.created_at);
 	put_column(row, chain->identity_registry);
 	put_column(row, payment.agent_id);
+	put_column(row, payment.nonce);
+	put_column(row, payment.log_index);
+	put_column(row, reading->settings->min_payment);
 	return end_row(reading, row);
 }
 

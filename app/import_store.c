@@ -33,7 +33,7 @@ static const char make_staging[] =
 	" line bigint NOT NULL, tx_hash text COLLATE \"C\", chain text COLLATE \"C\","
 	" amount_usdc numeric, payer text, payee text, status text, endpoint text,"
 	" failure_reason text, created_at timestamptz, registry_address text COLLATE \"C\","
-	" agent_id numeric"
+	" agent_id numeric, nonce text COLLATE \"C\", log_index bigint, min_payment numeric"
 	") ON COMMIT DELETE ROWS";
 
 /* Of a staged row s: its agent is a, by the key erc8004_agents_identity. */
@@ -166,31 +166,38 @@ static const struct db_statement examine_feedback = {
 
 static const char copy_payments[] =
 	"COPY import_payments (line, tx_hash, chain, amount_usdc, payer, payee, status, endpoint,"
-	" failure_reason, created_at, registry_address, agent_id) FROM STDIN";
+	" failure_reason, created_at, registry_address, agent_id, nonce, log_index, min_payment)"
+	" FROM STDIN";
+
+/* Of a staged row s: the payment t is the same one, by the index x402_payments_identity. */
+#define IS_PAYMENT \
+	"t.tx_hash = s.tx_hash AND t.chain = s.chain AND t.payer = s.payer AND t.payee = s.payee" \
+	" AND t.nonce IS NOT DISTINCT FROM s.nonce AND t.log_index IS NOT DISTINCT FROM s.log_index"
 
 /* A payment is linked to its agent in the statement that stores it, or never: one that is there
  * already stays as it is. */
 static const struct db_statement insert_payments = {
 	.name = "import_payments",
 	.sql = "WITH first AS ("
-	       " SELECT DISTINCT ON (s.tx_hash, s.chain) s.*, a.agent_uuid"
+	       " SELECT DISTINCT ON (s.tx_hash, s.chain, s.payer, s.payee, s.nonce, s.log_index) s.*,"
+	       "  a.agent_uuid"
 	       " FROM import_payments s LEFT JOIN erc8004_agents a ON " NAMES_AGENT
 	       " WHERE s.agent_id IS NULL OR a.agent_uuid IS NOT NULL"
-	       " ORDER BY s.tx_hash, s.chain, s.line), "
+	       " ORDER BY s.tx_hash, s.chain, s.payer, s.payee, s.nonce, s.log_index, s.line), "
 	       "stored AS ("
-	       " INSERT INTO x402_payments (tx_hash, chain, amount_usdc, payer, payee, status,"
-	       "  endpoint, failure_reason, created_at, settled_at)"
-	       " SELECT tx_hash, chain, amount_usdc, payer, payee, status, endpoint,"
+	       " INSERT INTO x402_payments (tx_hash, chain, nonce, log_index, amount_usdc, payer,"
+	       "  payee, status, endpoint, failure_reason, created_at, settled_at, reaches_minimum)"
+	       " SELECT tx_hash, chain, nonce, log_index, amount_usdc, payer, payee, status, endpoint,"
 	       "  failure_reason, coalesce(created_at, now()),"
-	       "  CASE WHEN status <> 'pending' THEN coalesce(created_at, now()) END"
+	       "  CASE WHEN status <> 'pending' THEN coalesce(created_at, now()) END,"
+	       "  amount_usdc >= min_payment"
 	       " FROM first ORDER BY line"
-	       " ON CONFLICT (tx_hash, chain) DO NOTHING"
-	       " RETURNING id, tx_hash, chain, created_at), "
+	       " ON CONFLICT DO NOTHING"
+	       " RETURNING *), "
 	       "linked AS ("
 	       " INSERT INTO erc8004_agent_payments (payment_id, agent_uuid, linked_at)"
-	       " SELECT p.id, f.agent_uuid, p.created_at"
-	       " FROM stored p JOIN first f USING (tx_hash, chain)"
-	       " WHERE f.agent_uuid IS NOT NULL) "
+	       " SELECT t.id, s.agent_uuid, t.created_at"
+	       " FROM stored t JOIN first s ON " IS_PAYMENT " WHERE s.agent_uuid IS NOT NULL) "
 	       "SELECT FROM stored",
 	.effect = DB_CHANGES,
 };
@@ -200,13 +207,12 @@ static const struct db_statement examine_payments = {
 	/* clang-format off */
 	.sql = "SELECT line, unknown, differing FROM ("
 	       " SELECT s.line, s.agent_id IS NOT NULL AND a.agent_uuid IS NULL AS unknown,"
-	       "  concat_ws(', ', " DIFFERS("amount_usdc") ", " DIFFERS("payer") ", "
-	       DIFFERS("payee") ", " DIFFERS("status") ", " DIFFERS_IF_GIVEN("endpoint") ", "
+	       "  concat_ws(', ', " DIFFERS("amount_usdc") ", " DIFFERS("status") ", " DIFFERS_IF_GIVEN("endpoint") ", "
 	       DIFFERS_IF_GIVEN("failure_reason") ", " DIFFERS_IF_GIVEN("created_at") ", "
 	       "  CASE WHEN a.agent_uuid IS NOT NULL AND l.agent_uuid IS DISTINCT FROM a.agent_uuid"
 	       "   THEN 'agent_id' END) AS differing"
 	       " FROM import_payments s LEFT JOIN erc8004_agents a ON " NAMES_AGENT
-	       " LEFT JOIN x402_payments t ON t.tx_hash = s.tx_hash AND t.chain = s.chain"
+	       " LEFT JOIN x402_payments t ON " IS_PAYMENT
 	       " LEFT JOIN erc8004_agent_payments l ON l.payment_id = t.id) AS compared "
 	       "WHERE unknown OR differing <> '' ORDER BY line",
 	/* clang-format on */

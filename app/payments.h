@@ -1,4 +1,5 @@
-/* Payments by x402, and the agents they were for: POST /payments, POST /agents/link-payment,
+/* Payments by x402, and the agents they were for: POST /payments, POST and DELETE
+ * /agents/link-payment,
  * GET /agents/{id}/payments. */
 #ifndef AREG_PAYMENTS_H
 #define AREG_PAYMENTS_H
@@ -14,6 +15,7 @@ extern const struct route_input payments_record_input;
 void payments_record(struct call *call);
 extern const struct route_input payments_link_input;
 void payments_link(struct call *call);
+void payments_unlink(struct call *call); /* the input is that of linking */
 extern const struct route_input payments_list_input;
 void payments_list(struct call *call);
 

@@ -41,6 +41,7 @@ const struct route routes[] = {
 
 	{ { HTTP_POST,   V1 "/payments" },                 FOR_KEY,      RATE_PAYMENTS, ANY_TIER, PAYMENTS_SCOPE, "payment.record", &payments_record_input, NEVER_STORE, payments_record },
 	{ { HTTP_POST,   V1 "/agents/link-payment" },      FOR_KEY,      RATE_PAYMENTS, ANY_TIER, NULL, "payment.link",   &payments_link_input,    NEVER_STORE,  payments_link },
+	{ { HTTP_DELETE, V1 "/agents/link-payment" },      FOR_KEY,      RATE_PAYMENTS, ANY_TIER, PAYMENTS_SCOPE, "payment.unlink", &payments_link_input, NEVER_STORE, payments_unlink },
 	{ { HTTP_GET,    V1 "/agents/{id}/payments" },     FOR_ANYONE,   RATE_SEARCH,   ANY_TIER, NULL, NULL,             &payments_list_input,    BY_AGENT,     payments_list },
 
 	{ { HTTP_POST,   V1 "/agents/{id}/validations" },  FOR_KEY,      RATE_FEEDBACK, ANY_TIER, NULL, "validation.request", &validations_request_input, NEVER_STORE, validations_request },

@@ -290,6 +290,22 @@ static const char *check_rates(struct arena *arena, const char *text, const char
 	return rate_row_parse(text, row, &why) ? NULL : why;
 }
 
+/* As amounts of payments are written: that is how they are compared, without rounding. */
+static const char *check_min_payment(struct arena *arena, const char *text, const char **value)
+{
+	size_t whole = strspn(text, "0123456789"), fraction = 0;
+
+	(void)arena, (void)value;
+	if (text[whole] == '.')
+		fraction = strspn(text + whole + 1, "0123456789");
+	if (whole == 0 || whole > 18 || fraction > 6 ||
+		text[whole + (text[whole] == '.') + fraction] != '\0' ||
+		(text[whole] == '.' && fraction == 0))
+		return "is not an amount of USDC such as 0.01, with at most 6 digits behind the "
+		       "point";
+	return NULL;
+}
+
 static const char *check_socket(struct arena *arena, const char *text, const char **value)
 {
 	(void)arena;
@@ -410,6 +426,8 @@ static const struct conf_key top_keys[] = {
 		.help = "Where nginx asks for /health and /metrics: a path, or none." },
 	{ "auto_feedback", CONF_BOOL, AT(auto_feedback), "on",
 		.help = "Whether a payment that settles gives its agent feedback: on or off." },
+	{ "min_payment", CONF_TEXT, AT(min_payment), "0.01", .check = check_min_payment,
+		.help = "USDC that a payment must reach to count for trust." },
 	{ "log_file", CONF_TEXT, AT(log_file), "stderr", .check = check_log_file,
 		.help = "Where the log goes: a path, or stderr." },
 	{ "log_format", CONF_WORD, AT(log_format), "json", .words = log_formats,

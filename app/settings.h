@@ -54,6 +54,7 @@ struct settings {
 
 	int feedback_writers; /* at most, 0..WRITERS_MOST; see writers_for() */
 	int feedback_per_client_per_day; /* on one agent, 0..1000000; 0: no limit */
+	const char *min_payment; /* USDC, plain digits: smaller payments count for no trust */
 	bool auto_feedback; /* settled payments that are linked to an agent give it feedback */
 
 	const char *log_file; /* path, or "stderr" */

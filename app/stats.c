@@ -13,8 +13,8 @@ const struct column stats_columns[STATS_COLUMN_COUNT] = { { "agent_uuid", COLUMN
 	{ "last_feedback_at", COLUMN_TEXT }, { "total_payments", COLUMN_JSON },
 	{ "successful_payments", COLUMN_JSON }, { "failed_payments", COLUMN_JSON },
 	{ "total_amount_usdc", COLUMN_TEXT }, { "payment_success_rate", COLUMN_JSON },
-	{ "last_payment_at", COLUMN_TEXT }, { "trust_level", COLUMN_TEXT },
-	{ "trust_score", COLUMN_JSON } };
+	{ "last_payment_at", COLUMN_TEXT }, { "counted_payers", COLUMN_JSON },
+	{ "trust_level", COLUMN_TEXT }, { "trust_score", COLUMN_JSON } };
 
 static const struct db_statement get_stats = {
 	.name = "get_stats",

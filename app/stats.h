@@ -19,8 +19,8 @@ void agents_reputation(struct call *call);
 	", v.positive_feedback, v.negative_feedback, v.revoked_feedback," \
 	" v.unique_clients, rfc3339(v.last_feedback_at), v.total_payments, v.successful_payments," \
 	" v.failed_payments, v.total_amount_usdc, v.payment_success_rate," \
-	" rfc3339(v.last_payment_at), v.trust_level, v.trust_score"
-enum { STATS_COLUMN_COUNT = 24 };
+	" rfc3339(v.last_payment_at), v.counted_payers, v.trust_level, v.trust_score"
+enum { STATS_COLUMN_COUNT = 25 };
 extern const struct column stats_columns[STATS_COLUMN_COUNT];
 
 #endif

@@ -17,10 +17,11 @@ FROM (SELECT 1 AS part, row_number() OVER (ORDER BY created_at, chain, agent_id)
 	UNION ALL
 	SELECT 2, id, 'feedback.given', agent_uuid, id::text FROM erc8004_reputation
 	UNION ALL
-	SELECT 3, p.id, 'payment.recorded', l.agent_uuid, p.chain || ':' || p.tx_hash
+	SELECT 3, p.id, 'payment.recorded', l.agent_uuid,
+		CASE WHEN l.agent_uuid IS NOT NULL THEN areg_payment_name(p.chain, p.tx_hash, p.id) END
 	FROM x402_payments p LEFT JOIN erc8004_agent_payments l ON l.payment_id = p.id
 	UNION ALL
-	SELECT 4, p.id, 'payment.linked', l.agent_uuid, p.chain || ':' || p.tx_hash
+	SELECT 4, p.id, 'payment.linked', l.agent_uuid, areg_payment_name(p.chain, p.tx_hash, p.id)
 	FROM x402_payments p JOIN erc8004_agent_payments l ON l.payment_id = p.id) AS event
 ORDER BY part, number;
 

@@ -122,8 +122,10 @@ CREATE INDEX erc8004_validations_validator ON erc8004_validations (validator_add
 
 CREATE TABLE x402_payments (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	tx_hash eth_hash NOT NULL,
+	tx_hash eth_hash,
 	chain chain_name NOT NULL,
+	nonce eth_hash,
+	log_index bigint CONSTRAINT x402_payments_log_index_range CHECK (log_index >= 0),
 	amount_usdc numeric(30, 6) NOT NULL
 		CONSTRAINT x402_payments_amount_range CHECK (amount_usdc >= 0 AND amount_usdc < 'Infinity'),
 	payer eth_address NOT NULL,
@@ -136,11 +138,30 @@ CREATE TABLE x402_payments (
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now(),
 	settled_at timestamptz,
-	CONSTRAINT x402_payments_identity UNIQUE (tx_hash, chain),
+	recorded_by uuid,
+	reaches_minimum boolean NOT NULL DEFAULT true,
+	CONSTRAINT x402_payments_only_failures_without_transaction CHECK (tx_hash IS NOT NULL
+		OR (status IN ('failed', 'rejected') AND log_index IS NULL)),
 	CONSTRAINT x402_payments_settled_has_time CHECK ((status = 'pending') = (settled_at IS NULL))
 );
 COMMENT ON TABLE x402_payments IS 'Payments as facilitators report them';
+COMMENT ON COLUMN x402_payments.nonce IS 'Of the payer''s authorization (EIP-3009), where the facilitator said it';
+COMMENT ON COLUMN x402_payments.log_index IS 'Of the transfer in its block, where the facilitator said it';
+COMMENT ON COLUMN x402_payments.created_at IS
+	'When the payment was first recorded: the moment that counts as paid, by the clock of the database';
 COMMENT ON COLUMN x402_payments.settled_at IS 'When the payment stopped being pending';
+COMMENT ON COLUMN x402_payments.recorded_by IS
+	'The user that recorded it, without a foreign key as in audit_log; null: an import';
+COMMENT ON COLUMN x402_payments.reaches_minimum IS
+	'The amount was at least min_payment of the configuration when the payment was recorded';
+-- One transaction may settle several payments. Without a transaction, only the nonce can tell that two
+-- reports are about the same attempt: without both, each report is a payment of its own.
+CREATE UNIQUE INDEX x402_payments_identity
+	ON x402_payments (tx_hash, chain, payer, payee, nonce, log_index) NULLS NOT DISTINCT
+	WHERE tx_hash IS NOT NULL;
+CREATE UNIQUE INDEX x402_payments_attempt ON x402_payments (nonce, chain, payer, payee)
+	WHERE tx_hash IS NULL AND nonce IS NOT NULL;
+CREATE INDEX x402_payments_recorder ON x402_payments (recorded_by, id DESC);
 CREATE INDEX x402_payments_payer ON x402_payments (payer, id DESC);
 CREATE INDEX x402_payments_payee ON x402_payments (payee, id DESC);
 CREATE TRIGGER x402_payments_touch BEFORE UPDATE ON x402_payments
@@ -149,12 +170,16 @@ CREATE TRIGGER x402_payments_touch BEFORE UPDATE ON x402_payments
 CREATE TABLE erc8004_agent_payments (
 	payment_id bigint PRIMARY KEY REFERENCES x402_payments,
 	agent_uuid uuid NOT NULL REFERENCES erc8004_agents ON DELETE CASCADE,
-	linked_at timestamptz NOT NULL DEFAULT now()
+	linked_at timestamptz NOT NULL DEFAULT now(),
+	feedback_id bigint
 );
 COMMENT ON TABLE erc8004_agent_payments IS 'Which agent a payment was for; one at most';
+COMMENT ON COLUMN erc8004_agent_payments.feedback_id IS
+	'The automatic feedback that came of it, to be taken back with the link';
 CREATE INDEX erc8004_agent_payments_agent ON erc8004_agent_payments (agent_uuid, payment_id DESC);
 CREATE INDEX erc8004_agent_payments_time ON erc8004_agent_payments (agent_uuid, linked_at);
-CREATE TRIGGER erc8004_agent_payments_fixed BEFORE UPDATE ON erc8004_agent_payments
+CREATE TRIGGER erc8004_agent_payments_fixed
+	BEFORE UPDATE OF payment_id, agent_uuid, linked_at ON erc8004_agent_payments
 	FOR EACH STATEMENT EXECUTE FUNCTION areg_refuse_change('delete the link and make another');
 CREATE TRIGGER erc8004_agent_payments_truncate BEFORE TRUNCATE ON erc8004_agent_payments
 	FOR EACH STATEMENT EXECUTE FUNCTION areg_refuse_change('DELETE keeps the statistics right');

@@ -24,7 +24,15 @@ RETURN CASE count WHEN 0 THEN 0 WHEN 1 THEN round(sum, 8)
 COMMENT ON FUNCTION areg_opinion(numeric, bigint) IS
 	'What one client thinks: the mean of the client''s values with 8 decimals; 0 of none';
 
--- This table and the next two reference no agent: nearly every feedback adds a row to them, and would pay
+-- The automatic feedback of an agent speaks with one voice, and it says what the payers say that count:
+-- otherwise payments that count for nothing could praise or spoil an agent by the feedback that they give.
+CREATE FUNCTION areg_payments_opinion(payers bigint, rate_sum numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN round(30 + 65 * rate_sum / nullif(payers, 0), 8);
+COMMENT ON FUNCTION areg_payments_opinion(bigint, numeric) IS
+	'A score between that of a failed payment, 30, and of a verified one, 95; null without a payer that counts';
+
+-- This table and those behind it reference no agent: nearly every feedback adds a row to them, and would pay
 -- for each check. Triggers write them, which hold the agent's row of erc8004_agent_stats, and the
 -- agent's deletion takes its rows away. Only who writes here by hand can leave rows of no agent, which
 -- count for nothing until areg_rebuild_stats() deletes them.
@@ -112,6 +120,21 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION areg_average_with_own(numeric, bigint, numeric[]) IS 'areg_average() of what areg_take_own() takes';
 
+CREATE TABLE erc8004_agent_payers (
+	agent_uuid uuid NOT NULL,
+	payer eth_address NOT NULL,
+	recorded_by uuid NOT NULL,
+	verified record_count NOT NULL,
+	failed record_count NOT NULL,
+	is_self boolean NOT NULL,
+	PRIMARY KEY (agent_uuid, payer, recorded_by)
+);
+COMMENT ON TABLE erc8004_agent_payers IS
+	'Linked payments that reach the minimum, by payer and by who recorded them; rows may say 0';
+COMMENT ON COLUMN erc8004_agent_payers.recorded_by IS 'As in x402_payments; of an import: all zeros';
+COMMENT ON COLUMN erc8004_agent_payers.is_self IS
+	'The payer is or was an owner, wallet or operator of the agent: such a payer never counts';
+
 CREATE TABLE erc8004_agent_stats (
 	agent_uuid uuid PRIMARY KEY REFERENCES erc8004_agents ON DELETE CASCADE,
 	chain chain_name NOT NULL,
@@ -135,6 +158,8 @@ CREATE TABLE erc8004_agent_stats (
 	failed_payments bigint NOT NULL DEFAULT 0,
 	total_amount_usdc numeric(36, 6) NOT NULL DEFAULT 0,
 	last_payment_at timestamptz,
+	counted_payers bigint NOT NULL DEFAULT 0,
+	payer_rate_sum numeric NOT NULL DEFAULT 0,
 	reputation_score numeric,
 	payment_success_rate numeric,
 	trust_level text COLLATE "C" NOT NULL,
@@ -161,6 +186,11 @@ COMMENT ON COLUMN erc8004_agent_stats.last_feedback_at IS 'Newest created_at of 
 COMMENT ON COLUMN erc8004_agent_stats.total_payments IS 'Linked payments in any status';
 COMMENT ON COLUMN erc8004_agent_stats.total_amount_usdc IS 'Of verified payments';
 COMMENT ON COLUMN erc8004_agent_stats.last_payment_at IS 'Newest linked_at';
+COMMENT ON COLUMN erc8004_agent_stats.counted_payers IS
+	'Payers with a verified payment that reaches the minimum, none of them the agent itself';
+COMMENT ON COLUMN erc8004_agent_stats.payer_rate_sum IS
+	'Over counted_payers: the sum of their success rates, 0..1 each; see areg_payer_rates()';
+COMMENT ON COLUMN erc8004_agent_stats.payment_success_rate IS 'The mean of those rates, in per cent';
 COMMENT ON COLUMN erc8004_agent_stats.reputation_sort IS 'reputation_score with -1 for none, to sort and page by';
 COMMENT ON COLUMN erc8004_agent_stats.direct_score IS 'reputation_score without automatic feedback';
 COMMENT ON COLUMN erc8004_agent_stats.direct_sort IS 'direct_score with -1 for none';
@@ -187,36 +217,37 @@ BEGIN
 			NEW.scored_feedback - NEW.automatic_scored,
 			NEW.unique_clients, NEW.total_feedback - NEW.unique_clients, NEW.opinions,
 			NEW.scored_feedback - NEW.automatic_scored - NEW.opinions, NEW.successful_payments, NEW.failed_payments,
-			NEW.total_payments - NEW.successful_payments - NEW.failed_payments) < 0
+			NEW.total_payments - NEW.successful_payments - NEW.failed_payments,
+			NEW.counted_payers, NEW.payer_rate_sum, NEW.counted_payers - NEW.payer_rate_sum) < 0
 		OR NEW.total_amount_usdc < 0
 		OR (NEW.last_feedback_at IS NULL) <> (NEW.total_feedback = 0)
 		OR (NEW.last_payment_at IS NULL) <> (NEW.total_payments = 0) THEN
 		RAISE EXCEPTION 'statistics that cannot be: %', NEW
 			USING ERRCODE = 'check_violation', CONSTRAINT = 'erc8004_agent_stats_range';
 	END IF;
-	IF NEW.automatic_scored > 0 THEN
+	IF NEW.automatic_scored > 0 AND NEW.counted_payers > 0 THEN
 		score := areg_average(NEW.opinion_sum
-			+ areg_opinion(NEW.automatic_score_sum, NEW.automatic_scored), NEW.opinions + 1);
+			+ areg_payments_opinion(NEW.counted_payers, NEW.payer_rate_sum), NEW.opinions + 1);
 	END IF;
 	IF has_own THEN
 		direct := areg_average_with_own(NEW.opinion_sum, NEW.opinions, NEW.own_opinions);
 		score := direct;
-		IF NEW.automatic_scored > 0 THEN
+		IF NEW.automatic_scored > 0 AND NEW.counted_payers > 0 THEN
 			score := areg_average_with_own(NEW.opinion_sum
-				+ areg_opinion(NEW.automatic_score_sum, NEW.automatic_scored),
+				+ areg_payments_opinion(NEW.counted_payers, NEW.payer_rate_sum),
 				NEW.opinions + 1, NEW.own_opinions);
 		END IF;
 	END IF;
-	IF NEW.total_payments > 0 THEN
-		success := round(100.0 * NEW.successful_payments
-			/ nullif(NEW.successful_payments + NEW.failed_payments, 0), 2);
+	IF NEW.counted_payers > 0 THEN
+		success := round(100 * NEW.payer_rate_sum / NEW.counted_payers, 2);
 	END IF;
 	NEW.reputation_score := trim_scale(score);
 	NEW.reputation_sort := coalesce(score, -1);
 	NEW.direct_score := trim_scale(direct);
 	NEW.direct_sort := coalesce(direct, -1);
 	NEW.payment_success_rate := trim_scale(success);
-	NEW.trust_level := areg_trust_level(score, success, NEW.total_payments, NEW.total_feedback);
+	NEW.trust_level := areg_trust_level(score, success, NEW.counted_payers,
+		NEW.total_feedback - NEW.automatic_scored);
 	NEW.trust_score := areg_trust_score(score, success);
 	NEW.last_activity_at := greatest(NEW.registered_at, NEW.last_feedback_at, NEW.last_payment_at);
 	RETURN NEW;
@@ -270,6 +301,7 @@ BEGIN
 	DELETE FROM erc8004_agent_clients WHERE agent_uuid = OLD.agent_uuid;
 	DELETE FROM erc8004_agent_client_tags WHERE agent_uuid = OLD.agent_uuid;
 	DELETE FROM erc8004_agent_tags WHERE agent_uuid = OLD.agent_uuid;
+	DELETE FROM erc8004_agent_payers WHERE agent_uuid = OLD.agent_uuid;
 	RETURN OLD;
 END $$;
 CREATE TRIGGER erc8004_agents_stats_deleting BEFORE DELETE ON erc8004_agents
@@ -420,6 +452,61 @@ CREATE TRIGGER erc8004_agent_addresses_stats_deleted AFTER DELETE ON erc8004_age
 CREATE TRIGGER erc8004_agent_addresses_fixed BEFORE UPDATE OF agent_uuid, address ON erc8004_agent_addresses
 	FOR EACH STATEMENT EXECUTE FUNCTION areg_refuse_change('add a row, and end the old one');
 
+-- A payer counts once, however often he pays, and only if he is not the agent itself and has a verified
+-- payment that reaches the minimum. His rate is the share of his payments that succeeded. A failure
+-- costs nothing to claim and names no transaction: so the failures that a facilitator reports count only
+-- beside verified payments of the same payer that the same facilitator reported, one for each at most.
+-- Rounded here, so that adding and taking away again leaves nothing.
+CREATE FUNCTION areg_payer_rate(verified numeric, failed numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN round(verified / nullif(verified + failed, 0), 18);
+COMMENT ON FUNCTION areg_payer_rate(numeric, numeric) IS
+	'The success rate of one payer, 0..1, of payments that count; 18 decimals';
+
+-- Changes the payments of payers by as many as are given, and the statistics by what that does to the
+-- rates. For triggers that hold the agents' rows of erc8004_agent_stats.
+CREATE FUNCTION areg_count_payers(of_agents uuid[], of_payers text[], recorders uuid[],
+	verified_changes bigint[], failed_changes bigint[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+	WITH change AS MATERIALIZED (
+		SELECT agent_uuid, payer, recorded_by, sum(verified) AS verified, sum(failed) AS failed
+		FROM unnest(of_agents, of_payers, recorders, verified_changes, failed_changes)
+			AS c (agent_uuid, payer, recorded_by, verified, failed)
+		GROUP BY agent_uuid, payer, recorded_by
+	), before AS MATERIALIZED (
+		SELECT p.* FROM erc8004_agent_payers p
+			JOIN (SELECT DISTINCT agent_uuid, payer FROM change) AS c USING (agent_uuid, payer)
+	), after AS MATERIALIZED (
+		SELECT agent_uuid, payer, recorded_by,
+			coalesce(b.verified, 0) + coalesce(c.verified, 0) AS verified,
+			coalesce(b.failed, 0) + coalesce(c.failed, 0) AS failed,
+			coalesce(b.is_self, EXISTS (SELECT FROM erc8004_agent_addresses d
+				WHERE d.agent_uuid = c.agent_uuid AND d.address = c.payer)) AS is_self
+		FROM before b FULL JOIN change c USING (agent_uuid, payer, recorded_by)
+	), put AS (
+		INSERT INTO erc8004_agent_payers AS p (agent_uuid, payer, recorded_by, verified, failed, is_self)
+		SELECT a.* FROM after a JOIN change USING (agent_uuid, payer, recorded_by)
+		ON CONFLICT (agent_uuid, payer, recorded_by) DO UPDATE SET
+			verified = EXCLUDED.verified, failed = EXCLUDED.failed
+	)
+	UPDATE erc8004_agent_stats s SET
+		counted_payers = s.counted_payers + d.payers,
+		payer_rate_sum = s.payer_rate_sum + d.rates
+	FROM (SELECT agent_uuid, sum(sign) AS payers, sum(sign * rate) AS rates
+		FROM (SELECT agent_uuid, sign,
+				areg_payer_rate(sum(verified), sum(least(failed, verified))) AS rate
+			FROM (SELECT 1 AS sign, agent_uuid, payer, verified, failed, is_self FROM after
+				UNION ALL
+				SELECT -1, agent_uuid, payer, verified, failed, is_self FROM before) AS both_times
+			WHERE NOT is_self
+			GROUP BY sign, agent_uuid, payer HAVING sum(verified) > 0) AS each
+		GROUP BY agent_uuid) AS d
+	WHERE s.agent_uuid = d.agent_uuid AND (d.payers <> 0 OR d.rates <> 0);
+END $$;
+COMMENT ON FUNCTION areg_count_payers(uuid[], text[], uuid[], bigint[], bigint[]) IS
+	'Adds to the payments of payers, and to the statistics what follows; one row of arguments for each change';
+
 -- For linking (INSERT) and unlinking (DELETE) alike. The lock on the payments keeps their status
 -- still: whoever is changing one is waited for, and whoever changes one later sees the link.
 CREATE FUNCTION areg_stats_payments_linked() RETURNS trigger
@@ -444,6 +531,13 @@ BEGIN
 			coalesce(sum(p.amount_usdc) FILTER (WHERE p.status = 'verified'), 0) AS amount
 		FROM links l JOIN x402_payments p ON p.id = l.payment_id GROUP BY l.agent_uuid) AS d
 	WHERE s.agent_uuid = d.agent_uuid;
+
+	PERFORM areg_count_payers(array_agg(l.agent_uuid), array_agg(p.payer::text),
+		array_agg(coalesce(p.recorded_by, '00000000-0000-0000-0000-000000000000')),
+		array_agg((change * (p.status = 'verified')::integer)::bigint),
+		array_agg((change * (p.status = 'failed')::integer)::bigint))
+	FROM links l JOIN x402_payments p ON p.id = l.payment_id
+	WHERE p.reaches_minimum AND p.status IN ('verified', 'failed') HAVING count(*) > 0;
 	RETURN NULL;
 END $$;
 CREATE TRIGGER erc8004_agent_payments_stats_inserted AFTER INSERT ON erc8004_agent_payments
@@ -473,11 +567,51 @@ BEGIN
 		JOIN erc8004_agent_payments l ON l.payment_id = id
 		WHERE (o.status, o.amount_usdc) <> (n.status, n.amount_usdc) GROUP BY l.agent_uuid) AS d
 	WHERE s.agent_uuid = d.agent_uuid;
+
+	PERFORM areg_count_payers(array_agg(l.agent_uuid), array_agg(c.payer::text),
+		array_agg(coalesce(c.recorded_by, '00000000-0000-0000-0000-000000000000')),
+		array_agg((c.sign * (c.status = 'verified')::integer)::bigint),
+		array_agg((c.sign * (c.status = 'failed')::integer)::bigint))
+	FROM (SELECT -1 AS sign, * FROM old_rows UNION ALL SELECT 1, * FROM new_rows) AS c
+		JOIN erc8004_agent_payments l ON l.payment_id = c.id
+	WHERE c.reaches_minimum AND c.status IN ('verified', 'failed') HAVING count(*) > 0;
 	RETURN NULL;
 END $$;
 CREATE TRIGGER x402_payments_stats_updated AFTER UPDATE ON x402_payments
 	REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
 	FOR EACH STATEMENT EXECUTE FUNCTION areg_stats_payments_updated();
+
+-- A payer who becomes an owner, wallet or operator counts no more. An agent that has statistics is
+-- locked even if the address has paid nothing: a payment that is linked meanwhile comes before or
+-- after, and sees the address in the second case.
+CREATE FUNCTION areg_payers_addresses_inserted() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM FROM erc8004_agent_stats WHERE agent_uuid IN (SELECT agent_uuid FROM new_rows)
+	ORDER BY agent_uuid FOR UPDATE;
+	IF NOT FOUND THEN
+		RETURN NULL; -- agents that are being registered
+	END IF;
+
+	WITH self AS (
+		UPDATE erc8004_agent_payers p SET is_self = true
+		FROM (SELECT DISTINCT agent_uuid, address FROM new_rows) AS n
+		WHERE p.agent_uuid = n.agent_uuid AND p.payer = n.address AND NOT p.is_self
+		RETURNING p.agent_uuid, p.payer, p.verified, p.failed
+	)
+	UPDATE erc8004_agent_stats s SET
+		counted_payers = s.counted_payers - d.payers,
+		payer_rate_sum = s.payer_rate_sum - d.rates
+	FROM (SELECT agent_uuid, count(*) AS payers, sum(rate) AS rates
+		FROM (SELECT agent_uuid, areg_payer_rate(sum(verified), sum(least(failed, verified))) AS rate
+			FROM self GROUP BY agent_uuid, payer HAVING sum(verified) > 0) AS each
+		GROUP BY agent_uuid) AS d
+	WHERE s.agent_uuid = d.agent_uuid;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER erc8004_agent_addresses_payers_inserted AFTER INSERT ON erc8004_agent_addresses
+	REFERENCING NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION areg_payers_addresses_inserted();
 
 CREATE FUNCTION areg_rebuild_stats() RETURNS void
 LANGUAGE plpgsql AS $$
@@ -533,18 +667,28 @@ BEGIN
 		FROM erc8004_reputation GROUP BY agent_uuid, client_address, tag_key) AS of_client
 	GROUP BY agent_uuid, tag_key;
 
+	DELETE FROM erc8004_agent_payers;
+	INSERT INTO erc8004_agent_payers (agent_uuid, payer, recorded_by, verified, failed, is_self)
+	SELECT agent_uuid, payer, coalesce(recorded_by, '00000000-0000-0000-0000-000000000000'),
+		count(*) FILTER (WHERE status = 'verified'), count(*) FILTER (WHERE status = 'failed'),
+		EXISTS (SELECT FROM erc8004_agent_addresses d
+			WHERE d.agent_uuid = l.agent_uuid AND d.address = p.payer)
+	FROM erc8004_agent_payments l JOIN x402_payments p ON p.id = l.payment_id
+	WHERE reaches_minimum AND status IN ('verified', 'failed')
+	GROUP BY l.agent_uuid, p.payer, 3;
+
 	DELETE FROM erc8004_agent_stats;
 	INSERT INTO erc8004_agent_stats (agent_uuid, chain, status, registered_at, total_feedback,
 		scored_feedback, score_sum, automatic_scored, automatic_score_sum, opinions,
 		opinion_sum, own_opinions, positive_feedback, negative_feedback, revoked_feedback, unique_clients, last_feedback_at, total_payments, successful_payments,
-		failed_payments, total_amount_usdc, last_payment_at)
+		failed_payments, total_amount_usdc, last_payment_at, counted_payers, payer_rate_sum)
 	SELECT a.agent_uuid, a.chain, a.status, a.created_at, coalesce(f.total, 0), coalesce(f.scored, 0),
 		coalesce(f.score_sum, 0), coalesce(f.automatic_scored, 0),
 		coalesce(f.automatic_score_sum, 0), coalesce(c.opinions, 0), coalesce(c.opinion_sum, 0),
 		areg_own_opinions(a.agent_uuid), coalesce(f.positive, 0), coalesce(f.negative, 0), coalesce(f.revoked, 0),
 		coalesce(c.clients, 0), f.last_at,
 		coalesce(p.total, 0), coalesce(p.successful, 0), coalesce(p.failed, 0),
-		coalesce(p.amount, 0), p.last_at
+		coalesce(p.amount, 0), p.last_at, coalesce(paid.payers, 0), coalesce(paid.rates, 0)
 	FROM erc8004_agents a
 	LEFT JOIN (SELECT agent_uuid,
 			count(*) FILTER (WHERE NOT is_revoked) AS total,
@@ -568,7 +712,12 @@ BEGIN
 			sum(amount_usdc) FILTER (WHERE status = 'verified') AS amount,
 			max(linked_at) AS last_at
 		FROM erc8004_agent_payments JOIN x402_payments ON id = payment_id
-		GROUP BY agent_uuid) AS p USING (agent_uuid);
+		GROUP BY agent_uuid) AS p USING (agent_uuid)
+	LEFT JOIN (SELECT agent_uuid, count(*) AS payers, sum(rate) AS rates
+		FROM (SELECT agent_uuid, areg_payer_rate(sum(verified), sum(least(failed, verified))) AS rate
+			FROM erc8004_agent_payers WHERE NOT is_self
+			GROUP BY agent_uuid, payer HAVING sum(verified) > 0) AS each
+		GROUP BY agent_uuid) AS paid USING (agent_uuid);
 END $$;
 COMMENT ON FUNCTION areg_rebuild_stats() IS
 	'Recounts every derived table from the records, and has erc8004_agent_addresses say who owns each agent now; writers wait meanwhile. For repair and after a load with triggers off';

@@ -16,7 +16,7 @@ SELECT agent_uuid, a.agent_id, a.chain, a.registry_address, a.owner_address, a.n
 	s.positive_feedback, s.negative_feedback, s.revoked_feedback, s.unique_clients,
 	s.last_feedback_at, s.total_payments, s.successful_payments, s.failed_payments,
 	s.total_amount_usdc, s.payment_success_rate, s.last_payment_at, s.trust_level, s.trust_score,
-	s.direct_score, a.description, a.image, a.shown_services, a.x402_support
+	s.direct_score, s.counted_payers, a.description, a.image, a.shown_services, a.x402_support
 FROM erc8004_agents a JOIN erc8004_agent_stats s USING (agent_uuid);
 
 CREATE FUNCTION areg_shown_score(score numeric) RETURNS numeric

@@ -18,6 +18,7 @@ DROP TRIGGER erc8004_agents_events_inserted ON erc8004_agents;
 DROP FUNCTION areg_validations_changed();
 DROP FUNCTION areg_links_changed();
 DROP FUNCTION areg_payments_changed();
+DROP FUNCTION areg_payment_name(text, text, bigint);
 DROP FUNCTION areg_feedback_responses_changed();
 DROP FUNCTION areg_feedback_changed();
 DROP FUNCTION areg_metadata_changed();

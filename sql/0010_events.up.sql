@@ -46,9 +46,9 @@ CREATE TABLE erc8004_events (
 	PRIMARY KEY (place, id)
 );
 COMMENT ON TABLE erc8004_events IS 'What changed; written by triggers, whoever changes it';
-COMMENT ON COLUMN erc8004_events.agent_uuid IS 'Null for a payment that no agent is linked to';
+COMMENT ON COLUMN erc8004_events.agent_uuid IS 'Null for a payment that no agent is linked to, as is its subject';
 COMMENT ON COLUMN erc8004_events.subject IS
-	'The record, where it is not the agent: id of the feedback, chain:tx_hash of the payment, request_hash of the validation';
+	'The record, where it is not the agent: id of the feedback, chain:tx_hash of a linked payment (payment_id:N of one without), request_hash of the validation';
 
 -- The last place is at an end of the primary key. Every change pays for this: STABLE, and asked in a FROM,
 -- it becomes a part of its caller's plan. The caller's statement must begin after whatever its transaction
@@ -165,12 +165,20 @@ CREATE TRIGGER erc8004_feedback_responses_events AFTER INSERT ON erc8004_feedbac
 	REFERENCING NEW TABLE AS new_rows
 	FOR EACH STATEMENT EXECUTE FUNCTION areg_feedback_responses_changed();
 
+-- Everybody reads events. A payment that no agent is linked to is nobody's business but its payee's and
+-- its facilitator's: its event says that something happened, and not to which payment.
+CREATE FUNCTION areg_payment_name(chain text, tx_hash text, id bigint) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce(chain || ':' || tx_hash, 'payment_id:' || id);
+COMMENT ON FUNCTION areg_payment_name(text, text, bigint) IS 'How events and the audit log name a payment';
+
 CREATE FUNCTION areg_payments_changed() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO erc8004_events (place, type, agent_uuid, subject)
 	SELECT (SELECT place FROM areg_event_place()), CASE TG_OP WHEN 'INSERT' THEN 'payment.recorded'
-		ELSE 'payment.updated' END, l.agent_uuid, p.chain || ':' || p.tx_hash
+		ELSE 'payment.updated' END, l.agent_uuid,
+		CASE WHEN l.agent_uuid IS NOT NULL THEN areg_payment_name(p.chain, p.tx_hash, p.id) END
 	FROM new_rows p LEFT JOIN erc8004_agent_payments l ON l.payment_id = p.id ORDER BY p.id;
 	RETURN NULL;
 END $$;
@@ -186,7 +194,8 @@ LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO erc8004_events (place, type, agent_uuid, subject)
 	SELECT (SELECT place FROM areg_event_place()), CASE TG_OP WHEN 'INSERT' THEN 'payment.linked'
-		ELSE 'payment.unlinked' END, l.agent_uuid, p.chain || ':' || p.tx_hash
+		ELSE 'payment.unlinked' END, l.agent_uuid,
+		CASE TG_OP WHEN 'INSERT' THEN areg_payment_name(p.chain, p.tx_hash, p.id) END
 	FROM links l JOIN x402_payments p ON p.id = l.payment_id ORDER BY p.id;
 	RETURN NULL;
 END $$;

@@ -35,12 +35,13 @@ BEGIN
 		['erc8004_feedback_responses', 'SELECT, INSERT'],
 		['erc8004_validations', 'SELECT, INSERT, UPDATE'],
 		['x402_payments', 'SELECT, INSERT, UPDATE'],
-		['erc8004_agent_payments', 'SELECT, INSERT'],
+		['erc8004_agent_payments', 'SELECT, INSERT, UPDATE, DELETE'],
 
 		-- Derived by triggers from the rows above.
 		['erc8004_agent_clients', 'SELECT, INSERT, UPDATE'],
 		['erc8004_agent_tags', 'SELECT, INSERT, UPDATE'],
 		['erc8004_agent_client_tags', 'SELECT, INSERT, UPDATE'],
+		['erc8004_agent_payers', 'SELECT, INSERT, UPDATE'],
 		['erc8004_agent_stats', 'SELECT, INSERT, UPDATE'],
 		['erc8004_agent_words', 'SELECT, INSERT, DELETE'],
 		['erc8004_agent_services', 'SELECT, INSERT, DELETE'],

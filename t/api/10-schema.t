@@ -295,8 +295,8 @@ is psql("SELECT count(*) FROM erc8004_agent_addresses a JOIN erc8004_agent_addre
 psql("UPDATE erc8004_agent_addresses SET since = now() + interval '1 day' WHERE agent_uuid = '$sold' AND until IS NULL;"
 	. "UPDATE erc8004_agents SET owner_address = '" . address(74) . "' WHERE agent_uuid = '$sold'");
 like whose($sold), qr/owner 74 now/, 'a clock that went back ends no period before it began';
-psql("SET session_replication_role = replica; UPDATE erc8004_agents SET owner_address = '" . address(75)
-	. "', agent_wallet = '" . address(76) . "' WHERE agent_uuid = '$sold'; RESET session_replication_role;"
+psql("ALTER TABLE erc8004_agents DISABLE TRIGGER USER; UPDATE erc8004_agents SET owner_address = '" . address(75)
+	. "', agent_wallet = '" . address(76) . "' WHERE agent_uuid = '$sold'; ALTER TABLE erc8004_agents ENABLE TRIGGER USER;"
 	. 'SELECT areg_rebuild_stats()');
 like whose($sold), qr/owner 75 now\n(?:.*\n)*wallet 76 now/, 'a recount mends what was changed with triggers off';
 psql("DELETE FROM erc8004_agents WHERE agent_uuid = '$sold'");
@@ -349,8 +349,10 @@ sub random_step {
 	return "DELETE FROM erc8004_reputation WHERE id = $row;" if $kind < 58;
 	if ($kind < 74) {
 		my $hash = hash(100_000 * $worker + ++$tx);
-		return "INSERT INTO x402_payments (tx_hash, chain, amount_usdc, payer, payee, status, settled_at)"
-			. " VALUES ('$hash', 'base', $amount, '$client', '$own', '$status', $settled);"
+		my ($by, $enough) = ("'00000000-0000-4000-8000-00000000000" . int(rand 2) . "'", $value % 5 ? 'true' : 'false');
+		return "INSERT INTO x402_payments (tx_hash, chain, amount_usdc, payer, payee, status, settled_at, recorded_by,"
+			. " reaches_minimum) VALUES ('$hash', 'base', $amount, '$client', '$own', '$status', $settled,"
+			. ($value % 7 ? $by : 'NULL') . ", $enough);"
 			. "INSERT INTO erc8004_agent_payments (payment_id, agent_uuid) SELECT p.id, a.agent_uuid FROM x402_payments p,"
 			. " erc8004_agents a WHERE p.tx_hash = '$hash' AND a.agent_uuid = $one ON CONFLICT DO NOTHING;";
 	}
@@ -387,10 +389,10 @@ is_deeply \@errors, [], '3,600 random changes by 6 clients: no deadlock, no othe
 cmp_ok psql('SELECT count(*) FROM erc8004_reputation'), '>', 500, 'and they did leave records';
 
 is psql("SELECT count(*) FROM (SELECT agent_uuid FROM erc8004_agent_clients UNION ALL SELECT agent_uuid"
-	. " FROM erc8004_agent_tags) AS of LEFT JOIN erc8004_agents a USING (agent_uuid) WHERE a.agent_uuid IS NULL"),
+	. " FROM erc8004_agent_tags UNION ALL SELECT agent_uuid FROM erc8004_agent_payers) AS of LEFT JOIN erc8004_agents a USING (agent_uuid) WHERE a.agent_uuid IS NULL"),
 	0, 'a deleted agent leaves nothing behind';
 
-my @derived = map { "erc8004_agent_$_" } qw(stats clients tags client_tags counts counters words services);
+my @derived = map { "erc8004_agent_$_" } qw(stats clients tags client_tags payers counts counters words services);
 psql(join "", "CREATE SCHEMA kept;", map { "CREATE TABLE kept.$_ AS SELECT * FROM $_;" } @derived);
 # No statement of theirs changes two payments.
 cmp_ok psql('SELECT count(*) FROM erc8004_total_changes WHERE payments > 1'), '>', 0, 'totals were folded meanwhile';
@@ -401,7 +403,7 @@ psql('SELECT areg_rebuild_stats()');
 is psql('SELECT * FROM v_erc8004_totals'), $totals, 'a recount gives the same totals';
 for my $table (@derived) {
 	# Rows that say 0 are as good as none.
-	my $where = $table =~ /tags$/ ? 'WHERE feedback_count > 0' : $table =~ /counts$/ ? 'WHERE agents > 0' : '';
+	my $where = $table =~ /tags$/ ? 'WHERE feedback_count > 0' : $table =~ /payers$/ ? 'WHERE verified + failed > 0' : $table =~ /counts$/ ? 'WHERE agents > 0' : '';
 	cmp_ok psql("SELECT count(*) FROM $table $where"), '>', 0, "$table has rows";
 	is psql("SELECT count(*) FROM ((SELECT * FROM kept.$table $where EXCEPT SELECT * FROM $table) UNION ALL"
 		. " (SELECT * FROM $table $where EXCEPT SELECT * FROM kept.$table $where)) AS d"), 0, "$table is what a recount gives";
@@ -421,10 +423,20 @@ is psql(q{SELECT count(*) FROM erc8004_agents a JOIN erc8004_agent_stats s USING
 	(SELECT count(*) FROM erc8004_agent_payments l WHERE l.agent_uuid = a.agent_uuid),
 	(SELECT coalesce(sum(amount_usdc), 0) FROM erc8004_agent_payments l JOIN x402_payments p ON p.id = l.payment_id
 		WHERE l.agent_uuid = a.agent_uuid AND p.status = 'verified'))
+	AND (s.counted_payers, s.payer_rate_sum) = (SELECT count(*), coalesce(sum(round(verified / (verified + failed), 18)), 0)
+		FROM (SELECT payer, sum(verified) AS verified, sum(least(verified, failed)) AS failed
+			FROM (SELECT payer, recorded_by, count(*) FILTER (WHERE status = 'verified') AS verified,
+					count(*) FILTER (WHERE status = 'failed') AS failed
+				FROM erc8004_agent_payments l JOIN x402_payments p ON p.id = l.payment_id
+				WHERE l.agent_uuid = a.agent_uuid AND reaches_minimum GROUP BY payer, recorded_by) AS of_facilitator
+			WHERE payer NOT IN (SELECT address FROM erc8004_agent_addresses d WHERE d.agent_uuid = a.agent_uuid)
+			GROUP BY payer HAVING sum(verified) > 0) AS of_payer)
+	AND s.payment_success_rate IS NOT DISTINCT FROM trim_scale(round(100 * s.payer_rate_sum / nullif(s.counted_payers, 0), 2))
 	AND s.reputation_score IS NOT DISTINCT FROM (SELECT trim_scale(areg_average_with_own(
 			coalesce(sum(mean) FILTER (WHERE NOT is_own), 0), count(mean) FILTER (WHERE NOT is_own),
 			coalesce(array_agg(mean ORDER BY mean) FILTER (WHERE is_own), '{}'))) FROM (
-		SELECT round(avg(score), 8) AS mean, NOT bool_or(is_automatic) AND EXISTS (SELECT FROM erc8004_agent_addresses d
+		SELECT CASE WHEN bool_or(is_automatic) THEN round(30 + 65 * s.payer_rate_sum / nullif(s.counted_payers, 0), 8)
+			ELSE round(avg(score), 8) END AS mean, NOT bool_or(is_automatic) AND EXISTS (SELECT FROM erc8004_agent_addresses d
 			WHERE d.agent_uuid = a.agent_uuid AND d.address = r.client_address) AS is_own
 		FROM erc8004_reputation r WHERE r.agent_uuid = a.agent_uuid AND NOT is_revoked AND score IS NOT NULL
 		GROUP BY client_address) AS of_client)
@@ -509,6 +521,10 @@ cmp_ok psql("SELECT count(*) FROM $listed"), '>', 1000, 'many of one kind of let
 is psql("SELECT count(*) FROM $listed AND (plainto_tsquery('simple', word)::text <> quote_literal(word)"
 	. " OR relevance <> areg_words_relevance(search, plainto_tsquery('simple', word)))"), 0, 'as a query finds them';
 
+for my $case ('counted_payers > 2', 'payer_rate_sum < counted_payers', 'counted_payers < successful_payments') {
+	cmp_ok psql("SELECT count(*) FROM erc8004_agent_stats WHERE $case"), '>', 0, "some have $case";
+}
+cmp_ok psql('SELECT count(*) FROM erc8004_agent_payers WHERE is_self AND verified > 0'), '>', 0, 'some paid themselves';
 cmp_ok psql('SELECT count(*) FROM erc8004_agent_stats WHERE direct_score <> reputation_score'), '>', 0,
 	'automatic feedback makes a difference';
 

@@ -17,22 +17,17 @@ my $owner = $areg->make_user;
 my $client = $areg->make_user;
 my $facilitator = $areg->make_user(scopes => ['payments:write']);
 my $tx = hash('paid');
-my $paid = $areg->post('/api/v1/payments', { tx_hash => $tx, chain => 'base', amount_usdc => '3.25',
-	payer => $client->{wallet}, payee => $owner->{wallet}, status => 'verified' },
-	{ key => $facilitator->{key} });
-
-is($paid->{status}, 201, 'a payment is there') or diag($paid->{body});
-local @ENV{qw(AREG_URL OWNER_KEY OWNER_WALLET CLIENT_KEY CLIENT_WALLET TX_HASH)} = ($areg->url,
-	$owner->{key}, $owner->{wallet}, $client->{key}, $client->{wallet}, $tx);
+local @ENV{qw(AREG_URL OWNER_KEY OWNER_WALLET CLIENT_KEY CLIENT_WALLET FACILITATOR_KEY TX_HASH)} = ($areg->url,
+	$owner->{key}, $owner->{wallet}, $client->{key}, $client->{wallet}, $facilitator->{key}, $tx);
 open my $out, '-|', $python, dirname(__FILE__) . '/client.py' or die "python3: $!\n";
 my %step = map { my $step = JSON::PP->new->utf8->decode($_); ($step->{step} => $step) } <$out>;
 close $out;
 is($?, 0, 'the client runs through');
 
 my $uuid = $step{register}{answer}{agent_uuid};
-my @status = map { "$_ " . ($step{$_}{status} // 'not done') } 'register', 'get', 'feedback', 'link',
+my @status = map { "$_ " . ($step{$_}{status} // 'not done') } 'register', 'get', 'feedback', 'pay', 'link',
 	'stats', 'reputation', 'search', 'search by trust', 'missing';
-is_deeply(\@status, ['register 201', 'get 200', 'feedback 201', 'link 200', 'stats 200', 'reputation 200',
+is_deeply(\@status, ['register 201', 'get 200', 'feedback 201', 'pay 201', 'link 200', 'stats 200', 'reputation 200',
 	'search 200', 'search by trust 200', 'missing 404'], 'every call answers as it did');
 is($step{get}{answer}{registration_file}{name}, 'Trader', 'the agent is read back');
 is($step{feedback}{answer}{score}, 95, 'the score is');

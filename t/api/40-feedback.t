@@ -305,7 +305,7 @@ subtest 'the numbers are right after each of a random series' => sub {
 
 my $payments = 0;
 
-# Links so many payments of a status to an agent.
+# Links so many payments of a status to an agent, each of another payer, the same ones every time.
 sub pay
 {
 	my ($uuid, $count, $status, $amount) = @_;
@@ -315,7 +315,7 @@ sub pay
 	$payments += $count;
 	$areg->psql("WITH p AS (INSERT INTO x402_payments (tx_hash, chain, amount_usdc, payer, payee,"
 		. " status, settled_at) SELECT '0x' || lpad(to_hex(n), 64, '0'), 'base', $amount,"
-		. " '$clients[0]{wallet}', '$owner->{wallet}', '$status', $settled"
+		. " '0x' || lpad(to_hex(n - $first + 4096), 40, '0'), '$owner->{wallet}', '$status', $settled"
 		. " FROM generate_series($first, $payments) n RETURNING id)"
 		. " INSERT INTO erc8004_agent_payments (payment_id, agent_uuid) SELECT id, '$uuid' FROM p");
 }
@@ -330,28 +330,30 @@ subtest 'the trust level follows score and payments' => sub {
 
 	$uuid = new_agent();
 	pay($uuid, 1, 'pending', 1);
-	is($level->($uuid), 'poor - -', 'a payment alone: poor, and no rate while it is pending');
+	is($level->($uuid), 'new - -', 'a payment that is pending changes nothing');
 	pay($uuid, 1, 'rejected', 1);
 	is(of($uuid, 'stats')->{payment_success_rate}, undef, 'a rejected one counts for no rate');
+	pay($uuid, 3, 'failed', 1);
+	is($level->($uuid), 'new - -', 'nor do failures of payers that never paid');
 	pay($uuid, 1, 'verified', '0.000001');
-	is($level->($uuid), 'poor 100 -', 'no score: poor');
+	is($level->($uuid), 'poor 50 -', 'no score: poor, and now the failure of that payer counts');
 
 	# score, successful, failed: level, rate, trust score
 	my @cases = (
-		[80, 19, 1, 'excellent', 95, 86],
+		[80, 10, 1, 'excellent', 95, 86],
 		[80, 10, 0, 'excellent', 100, 88],
 		[80, 9, 0, 'good', 100, 88],
 		[79.99, 10, 0, 'good', 100, 87.99],
-		[80, 18, 1, 'good', 94.74, 85.9],
-		[70, 17, 3, 'good', 85, 76],
+		[80, 49, 5, 'good', 94.9, 85.96],
+		[70, 10, 3, 'good', 85, 76],
 		[70, 5, 0, 'good', 100, 82],
 		[70, 4, 0, 'fair', 100, 82],
-		[69.99, 17, 3, 'fair', 85, 75.99],
-		[70, 16, 3, 'fair', 84.21, 75.68],
-		[60, 3, 1, 'fair', 75, 66],
-		[59.99, 3, 1, 'poor', 75, 65.99],
-		[60, 74, 26, 'poor', 74, 65.6],
-		[0, 0, 3, 'poor', 0, 0],
+		[69.99, 10, 3, 'fair', 85, 75.99],
+		[70, 16, 5, 'fair', 84.38, 75.75],
+		[60, 4, 2, 'fair', 75, 66],
+		[59.99, 4, 2, 'poor', 75, 65.99],
+		[60, 50, 26, 'poor', 74, 65.6],
+		[0, 0, 3, 'poor', undef, undef],
 	);
 	for my $case (@cases) {
 		my ($score, $verified, $failed, $level, $rate, $trust) = @$case;

@@ -206,7 +206,7 @@ sub payment
 
 sub link_payment
 {
-	send_ok(POST => '/agents/link-payment', { agent_uuid => $id, tx_hash => hash($_[0]), chain => 'base' }, $owner, 200);
+	send_ok(POST => '/agents/link-payment', { agent_uuid => $id, tx_hash => hash($_[0]), chain => 'base' }, $facilitator, 200);
 }
 
 # Name, what it does, and whether it comes from elsewhere, so that it may take a second to show. Each

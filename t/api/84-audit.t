@@ -119,7 +119,7 @@ sub report_payment
 {
 	my ($word) = @_;
 	return ask(POST => '/api/v1/payments', { tx_hash => hash($word), chain => 'base',
-		amount_usdc => '1', payer => $alice->{wallet}, payee => $carol->{wallet}, status => 'verified' },
+		amount_usdc => '1', payer => $bob->{wallet}, payee => $alice->{wallet}, status => 'verified' },
 		$carol);
 }
 
@@ -166,8 +166,15 @@ my %recipes = (
 		my $agent = register('Paid')->{json}{agent_uuid};
 		my $tx_hash = report_payment('linked')->{json}{tx_hash};
 		my $answer = ask(POST => '/api/v1/agents/link-payment',
-			{ agent_uuid => $agent, tx_hash => $tx_hash, chain => 'base' }, $alice);
-		return ($answer, $alice, payment => "base:$tx_hash");
+			{ agent_uuid => $agent, tx_hash => $tx_hash, chain => 'base' }, $carol);
+		return ($answer, $carol, payment => "base:$tx_hash");
+	},
+	'DELETE /api/v1/agents/link-payment' => sub {
+		my %link = (agent_uuid => register('Paid by mistake')->{json}{agent_uuid}, chain => 'base');
+		$link{tx_hash} = report_payment('unlinked')->{json}{tx_hash};
+		ask(POST => '/api/v1/agents/link-payment', \%link, $carol);
+		return (ask(DELETE => '/api/v1/agents/link-payment', \%link, $carol), $carol,
+			payment => "base:$link{tx_hash}");
 	},
 	'POST /api/v1/agents/{id}/validations' => sub {
 		my $answer = request_validation('requested');

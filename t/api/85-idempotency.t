@@ -102,7 +102,7 @@ sub payment
 {
 	my ($word) = @_;
 	return { tx_hash => hash($word), chain => 'base', amount_usdc => '1', status => 'pending',
-		payer => $alice->{wallet}, payee => $bob->{wallet} };
+		payer => $bob->{wallet}, payee => $alice->{wallet} };
 }
 
 sub validation

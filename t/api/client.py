@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What existing clients of the API do, call by call, with nothing but the standard library.
 
-Environment: AREG_URL, OWNER_KEY, OWNER_WALLET, CLIENT_KEY, CLIENT_WALLET, TX_HASH (a verified
-payment on base, not linked yet). Prints one line of JSON for each step: name, status, answer.
+Environment: AREG_URL, OWNER_KEY, OWNER_WALLET, CLIENT_KEY, CLIENT_WALLET, FACILITATOR_KEY,
+TX_HASH (of a payment on base that nobody has recorded yet). Prints one line of JSON for each step: name, status, answer.
 """
 import json
 import os
@@ -12,8 +12,8 @@ import urllib.request
 
 
 class Client:
-    def __init__(self, base_url, api_key):
-        self.base = base_url + "/api/v1/agents"
+    def __init__(self, base_url, api_key, base="/api/v1/agents"):
+        self.base = base_url + base
         self.key = api_key
 
     def call(self, method, path, body=None, params=None):
@@ -40,6 +40,7 @@ def step(name, result):
 
 owner = Client(os.environ["AREG_URL"], os.environ["OWNER_KEY"])
 client = Client(os.environ["AREG_URL"], os.environ["CLIENT_KEY"])
+facilitator = Client(os.environ["AREG_URL"], os.environ["FACILITATOR_KEY"], "/api/v1")
 
 agent = step("register", owner.call("POST", "/register", {
     "owner_address": os.environ["OWNER_WALLET"],
@@ -55,6 +56,9 @@ step("feedback", client.call("POST", "/feedback", {
     "tag1": "quality",
     "tag2": "speed",
 }))
+step("pay", facilitator.call("POST", "/payments", {
+    "tx_hash": os.environ["TX_HASH"], "chain": "base", "amount_usdc": "3.25",
+    "payer": os.environ["CLIENT_WALLET"], "payee": os.environ["OWNER_WALLET"], "status": "verified"}))
 step("link", owner.call("POST", "/link-payment", {
     "agent_uuid": uuid, "tx_hash": os.environ["TX_HASH"], "chain": "base"}))
 step("stats", owner.call("GET", f"/{uuid}/stats"))

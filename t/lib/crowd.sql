@@ -49,11 +49,12 @@ FROM (SELECT n, random() < 0.6 AS has_file,
 		ON pick = CASE WHEN n % 10 < 6 THEN 0 WHEN n % 10 < 9 THEN 1 WHEN n % 200 = 9 THEN 3 ELSE 2 END) AS each;
 INSERT INTO erc8004_agent_stats (agent_uuid, chain, status, registered_at, total_feedback, scored_feedback, score_sum,
 	automatic_scored, automatic_score_sum, opinions, opinion_sum, unique_clients, last_feedback_at, total_payments,
-	successful_payments, failed_payments, total_amount_usdc, last_payment_at)
+	successful_payments, failed_payments, total_amount_usdc, last_payment_at, counted_payers, payer_rate_sum)
 SELECT agent_uuid, chain, status, created_at, f, f, f * score, f / 3, f / 3 * 95, least(f - f / 3, 5),
 	least(f - f / 3, 5) * score, least(f, 5),
 	CASE WHEN f > 0 THEN created_at + random() * interval '200 days' END,
-	p, p - p / 30, p / 30, p * 1.25, CASE WHEN p > 0 THEN created_at + random() * interval '200 days' END
+	p, p - p / 30, p / 30, p * 1.25, CASE WHEN p > 0 THEN created_at + random() * interval '200 days' END,
+	p - p / 30, (p - p / 30) * (1 - p / 30 / greatest(p, 1)::numeric)
 FROM (SELECT agent_uuid, chain, status, created_at, (60 + 40 * random())::numeric(5, 2) AS score,
 		CASE WHEN random() < 0.6 THEN 0 ELSE floor(exp(6 * random()))::bigint END AS f,
 		CASE WHEN random() < 0.9 THEN 0 ELSE floor(exp(4 * random()))::bigint END AS p

@@ -134,7 +134,8 @@ sub writes
 			$send->(payment => $facilitator, 201, '/payments', { tx_hash => $tx, chain => 'base',
 				amount_usdc => '1.250000', payer => $client->{wallet}, payee => $owner->{wallet},
 				status => 'verified' }, $tx);
-			$send->(link => $owner, 200, '/agents/link-payment',
+			# The owner has several agents: only the facilitator can say which was paid.
+			$send->(link => $facilitator, 200, '/agents/link-payment',
 				{ agent_uuid => $agent, tx_hash => $tx, chain => 'base' }, $tx);
 		} elsif ($n % 10 == 7) {
 			$send->(validation => $owner, 201, "/agents/$agent/validations", { validator_address => $client->{wallet},

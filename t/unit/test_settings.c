@@ -155,6 +155,7 @@ static void test_database_alone_is_enough_and_the_rest_has_defaults(void **state
 	assert_memory_equal(settings->rates, rate_defaults, sizeof rate_defaults);
 	assert_int_equal(settings->hot_cache_bytes, 64 * 1024 * 1024);
 	assert_true(settings->auto_feedback);
+	assert_string_equal(settings->min_payment, "0.01");
 	assert_string_equal(settings->log_file, "stderr");
 	assert_int_equal(settings->log_format, LOG_FORMAT_JSON);
 	assert_int_equal(settings->log_level, LOG_LEVEL_INFO);
@@ -186,7 +187,7 @@ static void test_every_key_is_read_from_the_file(void **state)
 			"limit_register = 1 2 3 4\nlimit_feedback = - - - -\n"
 			"limit_payments = 5 6 7 8\nlimit_search = 9  10\t11 12\n"
 			"limit_read = 0 0 0 250000\nlimit_sign_in = 13 14 15 16\n"
-			"hot_cache_size = 1g\nauto_feedback = off\n"
+			"hot_cache_size = 1g\nauto_feedback = off\nmin_payment = 12.000001\n"
 			"control_socket = none\nhealth_socket = \"/run/a reg/h\"\n"
 			"log_file = \"/var/log/areg log\"\nlog_format = text\n"
 			"log_level = debug\npublic_url = https://[::1]:8443/registry\n"
@@ -224,6 +225,7 @@ static void test_every_key_is_read_from_the_file(void **state)
 	assert_string_equal(settings->control_socket, "");
 	assert_string_equal(settings->health_socket, "/run/a reg/h");
 	assert_false(settings->auto_feedback);
+	assert_string_equal(settings->min_payment, "12.000001");
 	assert_string_equal(settings->log_file, "/var/log/areg log");
 	assert_int_equal(settings->log_format, LOG_FORMAT_TEXT);
 	assert_int_equal(settings->log_level, LOG_LEVEL_DEBUG);
@@ -255,6 +257,8 @@ static void test_empty_server_list_means_no_memcached(void **state)
 }
 
 /* ---- What is refused ---- */
+
+#define NO_AMOUNT "is not an amount of USDC such as 0.01, with at most 6 digits behind the point\n"
 
 static const struct {
 	const char *text; /* behind a first line that is right, unless it says otherwise */
@@ -293,6 +297,12 @@ static const struct {
 	{ "log_level = loud\n",
 		"areg.conf:2: log_level: \"loud\" is not one of debug, info, warn, error\n" },
 	{ "auto_feedback = yes\n", "areg.conf:2: auto_feedback: \"yes\" is neither on nor off\n" },
+	{ "min_payment = 0.0000001\n", "areg.conf:2: min_payment: \"0.0000001\" " NO_AMOUNT },
+	{ "min_payment = -1\n", "areg.conf:2: min_payment: \"-1\" " NO_AMOUNT },
+	{ "min_payment = 1e-2\n", "areg.conf:2: min_payment: \"1e-2\" " NO_AMOUNT },
+	{ "min_payment = .5\n", "areg.conf:2: min_payment: \".5\" " NO_AMOUNT },
+	{ "min_payment = 5.\n", "areg.conf:2: min_payment: \"5.\" " NO_AMOUNT },
+	{ "min_payment = 1 USDC\n", "areg.conf:2: min_payment: \"1 USDC\" " NO_AMOUNT },
 	{ "log_file = areg.log\n", "areg.conf:2: log_file: \"areg.log\" is neither stderr nor a "
 				   "path that begins with a slash\n" },
 	{ "public_url = https://registry.example/\n",
@@ -812,7 +822,7 @@ static void test_sample_and_manual_name_every_key_with_its_default(void **state)
 									   "\n.It Ic %s\n", name)),
 				arena_printf(loading->arena, "The default is\n.Li %s .\n", value)));
 	}
-	assert_int_equal(keys, 33 + 7);
+	assert_int_equal(keys, 35 + 7);
 }
 
 static void test_manual_names_every_variable_of_the_replaced_service(void **state)

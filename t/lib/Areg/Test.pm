@@ -610,7 +610,7 @@ sub aregctl
 	my ($self, @arguments) = @_;
 	my $stdin = ref $arguments[-1] ? ${ pop @arguments } : '';
 
-	$self->{unsettled} = 1 if grep { /^(?:agent|import)$/ } @arguments;
+	$self->{unsettled} = 1 if grep { /^(?:agent|import|payment)$/ } @arguments;
 	return _run([root() . '/scripts/instance', 'aregctl', '--dir', $self->{dir}, '--', @arguments],
 		$stdin);
 }
