@@ -7,11 +7,13 @@
 #include <string.h>
 
 #include "app/apikey.h"
+#include "app/authenticate.h"
 #include "app/callers.h"
 #include "app/columns.h"
 #include "app/hot.h"
 #include "app/limits.h"
 #include "app/page.h"
+#include "app/payments.h"
 #include "app/query.h"
 #include "lib/clock.h"
 
@@ -42,7 +44,7 @@ enum { MY_KEY_COLUMN_COUNT = sizeof my_key_columns / sizeof my_key_columns[0] };
 static void write_limits(const struct call *call, struct json_out *out)
 {
 	const struct limiter *limiter = call->worker->hot->limiter;
-	const uint64_t now_ms = clock_unix_ms();
+	const uint64_t now_ms = limiter_clock_ms(limiter, clock_unix_ms());
 
 	json_key(out, "limits");
 	json_open_object(out);
@@ -50,8 +52,7 @@ static void write_limits(const struct call *call, struct json_out *out)
 		uint32_t limit = call->worker->settings->rates[i][call->caller->tier];
 		struct limit_share share;
 
-		limiter_share(
-			limiter, limiter_tag(limiter, i, call->caller->key_id), now_ms, &share);
+		limiter_share(limiter, authenticate_tag(call, i), now_ms, &share);
 		json_key(out, rate_class_name(i));
 		json_open_object(out);
 		json_integer(out, "limit", limit);
@@ -190,25 +191,29 @@ void keys_list(struct call *call)
 
 /*
  * The lock on the user makes the count of keys exact, and that on the calling key lets no key be
- * made by one that is being revoked.
+ * made by one that is being revoked. A key never outlives the key that made it: whoever took a key
+ * that ends soon must not keep access by making another one.
  */
 static const struct db_statement create_key = {
 	.name = "create_key",
 	.effect = DB_CHANGES,
 	.sql = "WITH owner AS ("
-	       "    SELECT u.id, areg_common_scopes(k.scopes, u.scopes) AS scopes"
+	       "    SELECT u.id, areg_common_scopes(k.scopes, u.scopes) AS scopes,"
+	       "           k.expires_at AS ends_at"
 	       "      FROM api_keys k JOIN users u ON u.id = k.user_id"
 	       "     WHERE k.id = $1::uuid AND k.is_active AND u.is_active"
 	       "       FOR NO KEY UPDATE OF u FOR SHARE OF k"
 	       "), verdict AS ("
 	       "    SELECT CASE WHEN $4::timestamptz <= now() THEN 'past'"
+	       "                WHEN $4::timestamptz > ends_at THEN 'outlives'"
 	       "                WHEN NOT $3::text[] <@ scopes THEN 'scope'"
 	       "                WHEN areg_active_keys(id) >= " KEYS_MOST " THEN 'too_many'"
 	       "                ELSE 'good' END AS word"
 	       "      FROM owner"
 	       "), made AS ("
 	       "    INSERT INTO api_keys (user_id, name, scopes, expires_at, key_hash, key_prefix)"
-	       "    SELECT id, $2, coalesce($3::text[], scopes), $4::timestamptz,"
+	       "    SELECT id, $2, coalesce($3::text[], scopes),"
+	       "           coalesce($4::timestamptz, ends_at),"
 	       "           decode($5, 'hex'), $6"
 	       "      FROM owner, verdict WHERE word = 'good'"
 	       "    RETURNING *"
@@ -228,7 +233,7 @@ struct wanted {
 	struct json_words scopes;
 };
 
-static const char *const known_scopes[] = { "payments:write", NULL };
+static const char *const known_scopes[] = { KEYS_SCOPE, PAYMENTS_SCOPE, NULL };
 
 static const struct json_field wanted_fields[] = {
 	{ .name = "name",
@@ -306,6 +311,10 @@ void keys_create(struct call *call)
 	if (strcmp(verdict, "past") == 0) {
 		fault_add(&faults, "validation_failed", "/expires_at", "is not in the future");
 		call_refuse(call, &faults);
+	} else if (strcmp(verdict, "outlives") == 0) {
+		fault_add(&faults, "validation_failed", "/expires_at",
+			"is later than the end of the key that makes it");
+		call_refuse(call, &faults);
 	} else if (strcmp(verdict, "scope") == 0) {
 		call_problem(call, 403, "forbidden",
 			"A key can have no scope that the key which makes it has not.");
@@ -313,6 +322,7 @@ void keys_create(struct call *call)
 		call_problem(call, 409, "too_many_keys",
 			"There are " KEYS_MOST " active keys already: revoke one first.");
 	} else {
+		authenticate_new_key(call, key);
 		answer_key(call, key, &rows);
 	}
 }

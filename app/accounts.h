@@ -4,6 +4,8 @@
 
 #include "app/call.h"
 
+#define KEYS_SCOPE "keys:write" /* to make and revoke keys; every user may have keys with it */
+
 void me_get(struct call *call);
 extern const struct route_input keys_list_input;
 void keys_list(struct call *call);

@@ -18,26 +18,33 @@ static const struct db_statement find_caller = {
 	.name = "find_caller",
 	.effect = DB_READS,
 	.sql = "SELECT u.id, k.id, coalesce(u.wallet_address, ''), k.key_prefix, u.tier,"
-	       "       array_to_string(ARRAY(SELECT unnest(k.scopes::text[]) INTERSECT"
-	       "                             SELECT unnest(u.scopes::text[])), ' '),"
+	       "       array_to_string(areg_common_scopes(k.scopes, u.scopes), ' '),"
 	       "       coalesce(ceil(extract(epoch FROM k.expires_at)), 0)::bigint"
 	       "  FROM api_keys k JOIN users u ON u.id = k.user_id"
 	       " WHERE k.key_hash = decode($1, 'hex') AND k.is_active AND u.is_active"
 	       "   AND (k.expires_at IS NULL OR k.expires_at > now())",
 };
 
-/* The key that the request carries, NULL for none; "" for credentials of another kind. */
+/* The key that the request carries, NULL for none. Credentials of another kind, which programs add by
+ * themselves (curl does from .netrc), do not matter beside a key in the header of its own; without one
+ * they are returned whole, which is no key. */
 static const char *key_of(const struct http_request *request)
 {
 	static const char scheme[] = "Bearer ";
 	const char *authorization = http_header(request, "HTTP_AUTHORIZATION");
+	const char *own = http_header(request, "HTTP_X_API_KEY");
 
 	if (authorization == NULL || *authorization == '\0')
-		return http_header(request, "HTTP_X_API_KEY");
+		return own;
 	if (strncasecmp(authorization, scheme, sizeof scheme - 1) != 0)
-		return "";
+		return own != NULL && *own != '\0' ? own : authorization;
 	authorization += sizeof scheme - 1;
 	return authorization + strspn(authorization, " ");
+}
+
+bool authenticate_has_key(const struct call *call)
+{
+	return key_of(call->request) != NULL;
 }
 
 static void add_number(struct call *call, const char *name, uint64_t number)
@@ -101,12 +108,12 @@ static enum limit_verdict take(struct call *call, uint64_t tag, uint32_t limit, 
 	return verdict;
 }
 
+/* Classes of their own, counted by address: who sends keys that are none, or reads without a key, from
+ * an address that others share, uses up nothing of theirs. */
+enum { WRONG_KEYS = RATE_CLASSES, MALFORMED_KEYS };
+
 /* Requests a minute that a client without a key is counted against as a reader: at least 1, also
  * where reading takes a key, so that asking without one and with wrong ones is limited, too. */
-/* Wrong keys have a count of their own, as large as that of anonymous reads: who reads without a key
- * from a shared address does not keep the keys of others there from being looked up. */
-enum { WRONG_KEYS = RATE_CLASSES };
-
 static uint32_t anonymous_reads(const struct call *call)
 {
 	uint32_t limit = call->worker->settings->rates[RATE_READ][TIER_ANONYMOUS];
@@ -122,6 +129,15 @@ static uint64_t address_tag(const struct call *call, unsigned class)
 	return limiter_tag(call->worker->hot->limiter, class, subject);
 }
 
+/* A user has as many keys as they like, and an address as many users as there are wallets: so signing
+ * in counts by address for everybody. */
+uint64_t authenticate_tag(const struct call *call, enum rate_class class)
+{
+	return call->caller == NULL || class == RATE_SIGN_IN
+		       ? address_tag(call, class)
+		       : limiter_tag(call->worker->hot->limiter, class, call->caller->user_id);
+}
+
 /* Counts the request under a tag, and says in its headers how that stands. */
 static bool count_as(
 	struct call *call, enum rate_class class, uint64_t tag, uint32_t limit, uint64_t now_ms)
@@ -133,7 +149,7 @@ static bool count_as(
 	return verdict == LIMIT_PASSED || refuse_over_limit(call, class, &answer);
 }
 
-/* Counts the request of whom it is from: a key, or else a client's address. What is not for the
+/* Counts the request of whom it is from: a user, or else a client's address. What is not for the
  * caller's tier at all, and so will be refused, counts as a read. */
 static bool count(struct call *call, enum rate_class class, uint64_t now_ms)
 {
@@ -147,30 +163,63 @@ static bool count(struct call *call, enum rate_class class, uint64_t now_ms)
 		if (limit == 0)
 			limit = anonymous_reads(call);
 	}
-	return count_as(call, class,
-		caller == NULL ? address_tag(call, class)
-			       : limiter_tag(call->worker->hot->limiter, class, caller->key_id),
-		limit, now_ms);
+	return count_as(call, class, authenticate_tag(call, class), limit, now_ms);
 }
 
-static bool refuse_key(struct call *call, uint64_t now_ms)
+/* Answers for a key that does not count, which is counted as of `kind`. */
+static bool refuse_key(struct call *call, unsigned kind, const char *why, uint64_t now_ms)
 {
-	if (!count_as(
-		    call, RATE_READ, address_tag(call, WRONG_KEYS), anonymous_reads(call), now_ms))
+	if (!count_as(call, RATE_READ, address_tag(call, kind), anonymous_reads(call), now_ms))
 		return false;
 	http_header_add(call->response, "WWW-Authenticate", "Bearer error=\"invalid_token\"");
-	call_problem(call, 401, "unauthorized",
-		"The API key is not valid: it is mistyped, revoked or expired.");
+	call_problem(call, 401, "unauthorized", why);
 	return false;
 }
 
-/* Whether the client's address has sent so many wrong keys that no key of its is looked up. */
+static bool refuse_malformed(struct call *call, const char *key, uint64_t now_ms)
+{
+	static const char wrong[] =
+		"The API key is not valid: it is mistyped, cut short, or none at all.";
+	static const char other[] =
+		"The Authorization header carries credentials of another kind, such as Basic (curl "
+		"adds those from .netrc): send Authorization: Bearer areg_live_…, or X-API-Key.";
+
+	return refuse_key(call, MALFORMED_KEYS,
+		key == http_header(call->request, "HTTP_AUTHORIZATION") ? other : wrong, now_ms);
+}
+
+static bool refuse_wrong(struct call *call, uint64_t now_ms)
+{
+	return refuse_key(call, WRONG_KEYS,
+		"The API key is not valid: it is mistyped, revoked or expired.", now_ms);
+}
+
+/* Whether the client's address has sent so many wrong keys that the key ring is asked first. */
 static bool is_guessing(const struct call *call, uint64_t now_ms)
 {
 	struct limit_share share;
 
 	limiter_share(call->worker->hot->limiter, address_tag(call, WRONG_KEYS), now_ms, &share);
 	return limiter_left(anonymous_reads(call), share.used, share.used_before, now_ms) == 0;
+}
+
+/* Whether the database is to be asked about a key that is not in memory. */
+static bool is_worth_looking_up(const struct call *call, const uint8_t hash[32], uint64_t now_ms)
+{
+	const struct hot *hot = call->worker->hot;
+	const uint64_t limit_ms = limiter_clock_ms(hot->limiter, now_ms);
+
+	return !is_guessing(call, limit_ms) ||
+	       (keyring_may_hold(hot->keyring, hash) &&
+		       !keyring_was_wrong(hot->keyring, hash, now_ms / 1000));
+}
+
+void authenticate_new_key(const struct call *call, const char *key)
+{
+	uint8_t hash[SHA256_BYTES];
+
+	sha256(key, strlen(key), hash);
+	keyring_add(call->worker->hot->keyring, hash);
 }
 
 static void copy_text(char *to, size_t size, const char *from)
@@ -231,13 +280,15 @@ static enum db_status find(struct call *call, const char *key, uint64_t now_ms,
 		*is_known = true;
 		return DB_OK;
 	}
-	if (!is_hot && is_guessing(call, now_ms)) {
+	if (!is_hot && !is_worth_looking_up(call, hash, now_ms)) {
 		*is_known = false;
 		return DB_OK;
 	}
 	status = look_up(call, hash, caller, is_known);
 	if (*is_known && is_fresh)
 		callers_store(callers, caller, version);
+	if (status == DB_OK && !*is_known)
+		keyring_note_wrong(call->worker->hot->keyring, hash, now_ms / 1000);
 	if (status != DB_OK && is_hot) {
 		/* Nobody can have revoked it in a database that cannot be reached. */
 		*caller = cached;
@@ -250,26 +301,27 @@ static enum db_status find(struct call *call, const char *key, uint64_t now_ms,
 bool authenticate(struct call *call, enum rate_class class)
 {
 	const char *key = key_of(call->request);
-	uint64_t now_ms = clock_unix_ms();
+	const uint64_t now_ms = clock_unix_ms();
+	const uint64_t limit_ms = limiter_clock_ms(call->worker->hot->limiter, now_ms);
 	struct caller_record *caller;
 	enum db_status status;
 	bool is_known;
 
 	if (key == NULL) /* nginx has counted what is shared */
-		return call->is_shared || count(call, class, now_ms);
+		return call->is_shared || count(call, class, limit_ms);
 	call->is_shared = false;
 	if (!apikey_well_formed(key))
-		return refuse_key(call, now_ms);
+		return refuse_malformed(call, key, limit_ms);
 	caller = arena_alloc(call->arena, sizeof *caller);
 	status = find(call, key, now_ms, caller, &is_known);
 	if (status != DB_OK) {
-		if (count(call, class, now_ms))
+		if (count(call, class, limit_ms))
 			call_db_failed(call, status);
 		return false;
 	}
 	if (!is_known ||
 		(caller->expires_at_s != 0 && caller->expires_at_s <= (int64_t)(now_ms / 1000)))
-		return refuse_key(call, now_ms);
+		return refuse_wrong(call, limit_ms);
 	call->caller = caller;
-	return count(call, class, now_ms);
+	return count(call, class, limit_ms);
 }

@@ -11,9 +11,23 @@
  * tier, with the headers that say so. False when the call is answered already: 401 for a key that
  * is wrong, revoked or expired, 429 over the limit, 503 when a key could not be looked up.
  *
- * A hot key costs no round trip. Wrong keys are counted by the client's address, and past the limit
- * of anonymous reads none that is not in memory is looked up for it.
+ * What a user's keys ask for is counted together, on all hosts; without a key, and for signing in,
+ * what a client's address (of IPv6 its /64) asks for. A hot key costs no round trip.
+ *
+ * Keys that cannot be one are refused by their form and count by the client's address for themselves,
+ * and so do well-formed keys that nobody was given. An address that has sent as many of those as
+ * anonymous reads in a minute has only such keys looked up further on that the key ring holds: so the
+ * database is not asked for each wrong key, and right keys behind the address go on working.
  */
 MUST_CHECK bool authenticate(struct call *call, enum rate_class class);
+
+/* Whether the request carries credentials of any kind, right or wrong. */
+MUST_CHECK bool authenticate_has_key(const struct call *call);
+
+/* The tag under which a request of that class counts (see lib/limiter.h). Needs call->caller. */
+MUST_CHECK uint64_t authenticate_tag(const struct call *call, enum rate_class class);
+
+/* Makes known on this host that a key was made just now. Of a well-formed one. */
+void authenticate_new_key(const struct call *call, const char *key);
 
 #endif

@@ -42,21 +42,21 @@ static const size_t column_count = sizeof(columns) / sizeof(columns[0]);
 static const struct db_statement insert_key = {
 	.name = "ctl_key_create",
 	.sql = "WITH owner AS ("
-	       " SELECT id, scopes, is_active FROM users"
+	       " SELECT id, areg_scopes_for_keys(scopes) AS most, is_active FROM users"
 	       " WHERE id = $1::uuid OR wallet_address = $2 FOR SHARE), "
 	       "made AS ("
 	       " INSERT INTO api_keys (user_id, name, key_hash, key_prefix, scopes, expires_at)"
-	       " SELECT id, $3, decode($4, 'hex'), $5, coalesce($6::text[], scopes),"
+	       " SELECT id, $3, decode($4, 'hex'), $5, coalesce($6::text[], most),"
 	       "  $7::timestamptz"
 	       " FROM owner"
-	       " WHERE is_active AND coalesce($6::text[], '{}') <@ scopes"
+	       " WHERE is_active AND coalesce($6::text[], '{}') <@ most"
 	       "  AND coalesce($7::timestamptz > now(), true)"
 	       " RETURNING *), "
 	       "audited AS ("
 	       " INSERT INTO audit_log (actor, action, subject_type, subject_id, after)"
 	       " SELECT $8, 'key.create', 'api_key', id::text, to_jsonb(made) - 'key_hash'"
 	       " FROM made) "
-	       "SELECT owner.is_active, array_to_string(owner.scopes, ', '), made.id, owner.id,"
+	       "SELECT owner.is_active, array_to_string(owner.most, ', '), made.id, owner.id,"
 	       " made.name, array_to_json(made.scopes), rfc3339(made.expires_at),"
 	       " rfc3339(made.created_at), $7::timestamptz <= now() "
 	       "FROM owner LEFT JOIN made ON true",
@@ -202,7 +202,7 @@ static enum ctl_exit key_create(struct ctl *ctl, const void *arg)
 	if (db_text(&rows, 0, 2) == NULL) {
 		ctl_error("a key can have no scope that its user has not (%s): see aregctl user "
 			  "set --help",
-			db_text(&rows, 0, 1)[0] != '\0' ? db_text(&rows, 0, 1) : "none");
+			db_text(&rows, 0, 1));
 		return CTL_REFUSED;
 	}
 	print_new_key(ctl, values, &rows, key);
@@ -271,7 +271,7 @@ static const struct ctl_option create_options[] = {
 	{ "user", CTL_TEXT, offsetof(struct values, user), "ID|WALLET", "whose key it will be" },
 	{ "name", CTL_TEXT, offsetof(struct values, name), "NAME", "what the key is for" },
 	{ "scope", CTL_LIST, offsetof(struct values, scopes), "SCOPE",
-		"a right of the user's; repeatable; none for no right; default all" },
+		"a right of the user's, or keys:write; repeatable; none for no right; default all" },
 	{ "expires", CTL_TEXT, offsetof(struct values, expires), "WHEN",
 		"RFC 3339 time, or 12h, 90d, 4w from now; default never" },
 	{ "quiet", CTL_FLAG, offsetof(struct values, quiet), NULL,

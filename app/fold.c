@@ -201,7 +201,7 @@ struct folder {
 	bool lost; /* memcached has forgotten this host, and so the ledger */
 	uint64_t view, new_view; /* of memcached servers, in the last round and in this one */
 
-	uint64_t now_ms; /* Unix time of the round */
+	uint64_t now_ms; /* of the round, by the clock of limits */
 	struct limit_share *needy;
 	size_t needy_count;
 	size_t skip, met; /* so many needy ones were tended to in earlier rounds; met in this one */
@@ -414,7 +414,7 @@ static void make_round(struct folder *folder)
 	unsigned hosts;
 
 	arena_reset(folder->arena);
-	folder->now_ms = clock_unix_ms();
+	folder->now_ms = limiter_clock_ms(folder->limiter, clock_unix_ms());
 	hosts = count_hosts(folder);
 	if (hosts == 0) {
 		/* Until the last count is void, workers owe to the ledger what they let through. */

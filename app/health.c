@@ -1,4 +1,5 @@
-/* A worker asks the backends itself; the process that answers nothing else has a thread for that. */
+/* A thread of the process that answers nothing else asks the backends (app/watch.h): a request only
+ * gets told what was found. */
 #include "app/health.h"
 
 #include <stdio.h>
@@ -69,14 +70,7 @@ void health_look_at_replicas(
 
 static void look(struct call *call, struct health_report *report)
 {
-	struct worker *worker = call->worker;
-
-	if (worker->watch != NULL)
-		watch_ask(worker->watch, call->arena, report);
-	else {
-		health_look(worker->db, worker->cache, call->arena, report);
-		health_look_at_replicas(worker->replicas, call->arena, report);
-	}
+	watch_ask(call->worker->watch, call->arena, report);
 	if (report->cache == UNHEALTHY)
 		report->cache = DEGRADED; /* at worst: everything works without */
 }
@@ -247,7 +241,8 @@ static void print_limiter(
 	print_gauge(out, "areg_limiter_hosts",
 		"Hosts that share rate limits, this one included; 1 when it counts by itself.");
 	buf_printf(out, "areg_limiter_hosts %u\n",
-		limiter_hosts(call->worker->hot->limiter, clock_unix_ms()));
+		limiter_hosts(call->worker->hot->limiter,
+			limiter_clock_ms(call->worker->hot->limiter, clock_unix_ms())));
 	print_gauge(out, "areg_limiter_shared",
 		"Whether rate limits count over all hosts: 0 without memcached.");
 	buf_printf(out, "areg_limiter_shared %d\n", limits_are_shared(report));

@@ -1,4 +1,4 @@
-/* Lays out the host's shared memory: progress, view, callers, limits and answers. */
+/* Lays out the host's shared memory: progress, view, callers, key ring, limits and answers. */
 #include "app/hot.h"
 
 #include <errno.h>
@@ -27,6 +27,12 @@ static size_t fitting(size_t bytes, size_t (*bytes_for)(size_t items))
 	return fits;
 }
 
+/* Of what callers have, a quarter says which keys exist. */
+static size_t keyring_part(size_t part)
+{
+	return part / 4 / CACHE_LINE * CACHE_LINE;
+}
+
 /* Where everything is, in memory that is there. Returns the bytes of each part but the last. */
 static size_t lay_out(struct hot *hot)
 {
@@ -36,6 +42,7 @@ static size_t lay_out(struct hot *hot)
 	hot->progress = hot->memory;
 	hot->view = (struct cache_view *)((char *)hot->memory + PROGRESS_BYTES);
 	hot->callers = (struct callers *)at;
+	hot->keyring = (struct keyring *)(at + part - keyring_part(part));
 	hot->limiter = (struct limiter *)(at + part);
 	hot->answers = (struct answers *)(at + 2 * part);
 	return part;
@@ -55,7 +62,8 @@ int hot_new(struct hot *hot, size_t bytes)
 		return -1;
 	part = lay_out(hot);
 	progress_init(hot->memory);
-	callers_init(hot->callers, fitting(part, callers_bytes));
+	callers_init(hot->callers, fitting(part - keyring_part(part), callers_bytes));
+	keyring_init(hot->keyring, keyring_part(part));
 	limiter_init(hot->limiter, fitting(part, limiter_bytes));
 	if (answers_init(hot->answers, bytes - HEAD_BYTES - 2 * part) != NULL)
 		return 0;

@@ -20,7 +20,9 @@
 #include "lib/buf.h"
 #include "lib/clock.h"
 #include "lib/db.h"
+#include "lib/eth.h"
 #include "lib/log.h"
+#include "lib/sha256.h"
 
 enum {
 	TURN_MS = 250,
@@ -32,6 +34,7 @@ enum {
 	NUMBER_BYTES = 21,
 	MISSED_MAX = 5000, /* changes that are caught up with; more are as good as all */
 	HOTTEST = 1000,
+	KEYS_A_STATEMENT = 10000, /* as the statement says */
 	LOOKS = 200000, /* at places of answers, for the hottest, in one turn */
 };
 
@@ -90,6 +93,16 @@ static const struct db_statement missed_changes = {
 	       "                      WHERE place >= $1::bigint LIMIT 5001) AS missed ON true",
 };
 
+/* The first eight bytes of each hash, in hex, in order of the hashes. */
+static const struct db_statement read_keys = {
+	.name = "listener_read_keys",
+	.effect = DB_READS,
+	.sql = "SELECT string_agg(encode(substr(key_hash, 1, 8), 'hex'), '' ORDER BY key_hash)"
+	       "  FROM (SELECT key_hash FROM api_keys"
+	       "         WHERE key_hash > decode($1, 'hex') AND is_active"
+	       "         ORDER BY key_hash LIMIT 10000) AS next",
+};
+
 /* What was heard since the last time that it was passed on. */
 struct heard {
 	const char *agents[LEVEL2_CHANGES];
@@ -106,6 +119,8 @@ struct listener {
 	struct db *db;
 	struct level2 level2;
 	struct heard heard;
+	uint64_t filling; /* number of the filling of the key ring that is under way; 0: none */
+	char filled_to[2 * SHA256_BYTES + 1]; /* hash up to which keys were read for it, in hex */
 	char *snapshot; /* up to which changes were heard; NULL at first. From malloc() */
 	char horizon[NUMBER_BYTES]; /* of events, in that snapshot */
 	struct arena *arena; /* of a turn */
@@ -153,6 +168,18 @@ static void tell_success(const char *chore, bool *fails)
 }
 
 /* ---- Chores ---- */
+
+enum { START_DIGITS = 2 * KEYRING_START };
+
+/* Passes on the start of a key's hash that stands there in hex; what is none is left out. */
+static void key_is_there(const struct listener *listener, const char *digits,
+	void (*add)(struct keyring *keyring, const uint8_t start[KEYRING_START]))
+{
+	uint8_t start[KEYRING_START];
+
+	if (hex_decode(digits, KEYRING_START, start))
+		add(listener->hot->keyring, start);
+}
 
 /* Uses of keys on their way into one statement. */
 struct uses {
@@ -252,6 +279,39 @@ static enum db_status seal(struct listener *listener, bool *more)
 
 	*more = false;
 	return status == DB_OK && db_int(&rows, 0, 0) > 0 ? log_head(listener, more) : status;
+}
+
+/* Which keys exist, a piece at a time. */
+static enum db_status fill_keyring(struct listener *listener, bool *more)
+{
+	const char *after = listener->filled_to;
+	struct db_rows rows;
+	enum db_status status;
+	const char *starts;
+	size_t count;
+
+	*more = false;
+	if (listener->filling == 0) {
+		listener->filling = keyring_fill_begin(listener->hot->keyring);
+		*listener->filled_to = '\0';
+	}
+	status = db_run(listener->db, &read_keys, &after, 1, listener->arena, &rows);
+	if (status != DB_OK)
+		return status;
+	starts = db_text(&rows, 0, 0) == NULL ? "" : db_text(&rows, 0, 0);
+	count = strlen(starts) / START_DIGITS;
+	for (size_t i = 0; i < count; i++)
+		key_is_there(listener, starts + i * START_DIGITS, keyring_fill);
+	*more = count == KEYS_A_STATEMENT;
+	if (*more) {
+		/* Another hash that begins so sets the same bits. */
+		memset(listener->filled_to, 'f', sizeof listener->filled_to - 1);
+		memcpy(listener->filled_to, starts + (count - 1) * START_DIGITS, START_DIGITS);
+	} else {
+		keyring_fill_end(listener->hot->keyring, listener->filling);
+		listener->filling = 0;
+	}
+	return DB_OK;
 }
 
 /* In memcached, for whoever begins to listen later: all before it was heard of. */
@@ -454,6 +514,7 @@ static void begin_to_listen(struct listener *listener)
 	listener->snapshot = NULL;
 	if (db_listen(listener->db, channels) != DB_OK || !hear_changes(listener))
 		return;
+	listener->filling = 0;
 	require(listener);
 	/* Afterwards, not before: what changed until now was never heard of. */
 	if (!catch_up(listener))
@@ -472,10 +533,13 @@ static void begin_to_listen(struct listener *listener)
 
 static void heard(struct listener *listener, const char *payload)
 {
-	static const char user[] = "user:";
+	static const char user[] = "user:", key[] = "key:";
 
 	if (strncmp(payload, user, sizeof user - 1) == 0)
 		callers_drop_user(listener->hot->callers, payload + sizeof user - 1);
+	else if (strncmp(payload, key, sizeof key - 1) == 0 &&
+		 strlen(payload) == sizeof key - 1 + START_DIGITS)
+		key_is_there(listener, payload + sizeof key - 1, keyring_add);
 	else if (strcmp(payload, "all") == 0)
 		listener->heard.all = true;
 	else
@@ -557,6 +621,9 @@ int listener_run(
 		{ .name = "sweeping sign-in challenges",
 			.every_ms = 60000,
 			.run = sweep_challenges },
+		{ .name = "reading which keys there are",
+			.every_ms = 3600 * 1000,
+			.run = fill_keyring },
 	};
 	const struct cache_options cache_options = { settings->memcached_servers,
 		settings->cache_timeout_ms, settings->cache_retry_ms, hot->view };

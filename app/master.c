@@ -745,8 +745,27 @@ static void print_status(const struct master *master, struct json_out *out)
 	json_close_object(out);
 }
 
+/* Whether this installation is one that tests have made for themselves. */
+static bool is_test(const struct master *master)
+{
+	return strcmp(master->settings->environment, "test") == 0;
+}
+
+/* Sets how many seconds the clock of limits is ahead, so that tests need not wait for minutes. */
+static int master_turn_clock(struct master *master, const char *seconds)
+{
+	const unsigned long ahead_s = strtoul(seconds, NULL, 10);
+	const unsigned long most_s = LIMIT_TURN_MOST_MS / 1000;
+	const uint64_t set_s = ahead_s < most_s ? ahead_s : most_s;
+
+	limiter_turn_clock(master->hot.limiter, 1000 * set_s);
+	log_warn("the clock of limits is %d s ahead, as a test wants it", (int)set_s);
+	return (int)set_s;
+}
+
 static void answer_control(void *arg, const char *request, struct buf *text)
 {
+	static const char turn[] = "turn-limit-clock ";
 	struct master *master = arg;
 	struct json_out out;
 
@@ -758,6 +777,9 @@ static void answer_control(void *arg, const char *request, struct buf *text)
 	json_open_object(&out);
 	if (strcmp(request, "reload") == 0 && !master->is_draining)
 		json_integer(&out, "reload", ask_for_reload(master));
+	else if (is_test(master) && strncmp(request, turn, sizeof turn - 1) == 0)
+		json_integer(&out, "limit_clock_ahead_s",
+			master_turn_clock(master, request + sizeof turn - 1));
 	else
 		json_string(&out, "error",
 			master->is_draining ? "areg is being stopped" : "there is no such request");
@@ -836,15 +858,21 @@ static bool make_hot(struct master *master, const struct handover *from)
 	size_t bytes = master->settings->hot_cache_bytes;
 	struct hot before = { .fd = -1 };
 
-	if (from != NULL && from->hot_layout == HOT_LAYOUT && from->hot_bytes == bytes)
-		return hot_adopt(&master->hot, from->hot_fd, bytes) == 0;
+	if (from != NULL && from->hot_layout == HOT_LAYOUT && from->hot_bytes == bytes) {
+		if (hot_adopt(&master->hot, from->hot_fd, bytes) != 0)
+			return false;
+		if (!is_test(master))
+			limiter_turn_clock(master->hot.limiter, 0);
+		return true;
+	}
 	if (hot_new(&master->hot, bytes) != 0)
 		return false;
 	if (from == NULL)
 		return true;
 	if (from->hot_layout == HOT_LAYOUT &&
 		hot_adopt(&before, from->hot_fd, from->hot_bytes) == 0)
-		limiter_carry(master->hot.limiter, before.limiter, clock_unix_ms());
+		limiter_carry(master->hot.limiter, before.limiter,
+			limiter_clock_ms(before.limiter, clock_unix_ms()));
 	else
 		close(from->hot_fd);
 	hot_free(&before);

@@ -53,8 +53,8 @@ const struct route routes[] = {
 	{ { HTTP_POST,   V1 "/auth/verify" },              FOR_ANYONE,   RATE_SIGN_IN,  ANY_TIER, NULL, "user.sign_in",   &auth_verify_input,      HOLDS_SECRET, auth_verify },
 	{ { HTTP_GET,    V1 "/me" },                       FOR_KEY,      RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    NEVER_STORE,  me_get },
 	{ { HTTP_GET,    V1 "/keys" },                     FOR_KEY,      RATE_SEARCH,   ANY_TIER, NULL, NULL,             &keys_list_input,        NEVER_STORE,  keys_list },
-	{ { HTTP_POST,   V1 "/keys" },                     FOR_KEY,      RATE_REGISTER, ANY_TIER, NULL, "key.create",     &keys_create_input,      HOLDS_SECRET, keys_create },
-	{ { HTTP_DELETE, V1 "/keys/{key_id}" },            FOR_KEY,      RATE_REGISTER, ANY_TIER, NULL, "key.revoke",     NULL,                    NEVER_STORE,  keys_revoke },
+	{ { HTTP_POST,   V1 "/keys" },                     FOR_KEY,      RATE_REGISTER, ANY_TIER, KEYS_SCOPE, "key.create",     &keys_create_input,      HOLDS_SECRET, keys_create },
+	{ { HTTP_DELETE, V1 "/keys/{key_id}" },            FOR_KEY,      RATE_REGISTER, ANY_TIER, KEYS_SCOPE, "key.revoke",     NULL,                    NEVER_STORE,  keys_revoke },
 
 	{ { HTTP_GET,    V1 "/accounts/{address}" },       FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    BY_REGISTRY,  wallets_get },
 	{ { HTTP_GET,    V1 "/chains" },                   FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    BY_REGISTRY,  registry_chains },

@@ -9,7 +9,7 @@
 enum route_access {
 	FOR_ANYONE, /* a key is optional, but if there is one it must be right */
 	FOR_KEY, /* any valid API key */
-	FOR_OPERATOR, /* kept from the public by nginx; no key is looked at, nothing is limited */
+	FOR_OPERATOR, /* on the private socket only; no key is looked at, nothing is limited */
 };
 
 enum route_caching {

@@ -40,7 +40,8 @@ static void answer_options(struct call *call, const char *allow)
 	http_header_add(call->response, "Allow", allow);
 	http_header_add(call->response, "Access-Control-Allow-Methods", allow);
 	http_header_add(call->response, "Access-Control-Allow-Headers",
-		"Authorization, Content-Type, Idempotency-Key, If-None-Match, X-API-Key, "
+		"Authorization, baggage, Cache-Control, Content-Type, Idempotency-Key, "
+		"If-None-Match, Pragma, sentry-trace, traceparent, tracestate, X-API-Key, "
 		"X-Request-ID");
 	http_header_add(call->response, "Access-Control-Max-Age", "86400");
 }
@@ -100,10 +101,6 @@ static void run(struct call *call)
 	const char *idempotency_key = http_header(call->request, "HTTP_IDEMPOTENCY_KEY");
 	struct http_response before;
 
-	if (call->route->access == FOR_OPERATOR) {
-		call->route->serve(call);
-		return;
-	}
 	if (!authenticate(call, call->route->rate) || !is_allowed(call) ||
 		!has_no_stray_param(call))
 		return;
@@ -138,6 +135,21 @@ static void answer_operator(struct call *call)
 	call_problem(call, 404, "not_found", "There is nothing at this address.");
 }
 
+/* A browser asks OPTIONS, without credentials, before each request of a page (Fetch standard, section
+ * 4.8). That costs the caller nothing: the request that follows is what counts. */
+static bool is_preflight(const struct call *call)
+{
+	return call->request->method == HTTP_OPTIONS && !authenticate_has_key(call);
+}
+
+/* Counted like a read: what asks for nothing that exists is limited, too. Also for operators' routes,
+ * which are served on the private socket only. */
+static void answer_nothing_here(struct call *call)
+{
+	if (is_preflight(call) || authenticate(call, RATE_READ))
+		call_problem(call, 404, "not_found", "There is nothing at this address.");
+}
+
 static void answer(struct call *call)
 {
 	const struct http_request *request = call->request;
@@ -157,6 +169,10 @@ static void answer(struct call *call)
 	}
 	switch (router_match(call->worker->router, request, &routed)) {
 	case ROUTE_FOUND:
+		if (routes[routed.index].access == FOR_OPERATOR) {
+			answer_nothing_here(call);
+			break;
+		}
 		call->route = &routes[routed.index];
 		call->path_values = routed.values;
 		board_serving(call->worker->board, call->worker->place,
@@ -164,9 +180,7 @@ static void answer(struct call *call)
 		run(call);
 		break;
 	case ROUTE_NO_PATH:
-		/* Counted like a read: what asks for nothing that exists is limited, too. */
-		if (authenticate(call, RATE_READ))
-			call_problem(call, 404, "not_found", "There is nothing at this address.");
+		answer_nothing_here(call);
 		break;
 	case ROUTE_NO_METHOD:
 		if (!authenticate(call, RATE_READ))
@@ -176,7 +190,7 @@ static void answer(struct call *call)
 			arena_printf(call->arena, "This address takes %s only.", routed.allow));
 		break;
 	case ROUTE_OPTIONS:
-		if (authenticate(call, RATE_READ))
+		if (is_preflight(call) || authenticate(call, RATE_READ))
 			answer_options(call, routed.allow);
 		break;
 	}

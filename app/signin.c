@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "app/apikey.h"
+#include "app/authenticate.h"
 #include "app/callers.h"
 #include "app/hot.h"
 #include "lib/eth_signature.h"
@@ -17,6 +18,7 @@ enum {
 	NONCE_LEN = 22, /* 131 bits */
 	VALID_S = 5 * 60,
 	MESSAGE_MAX = 4096, /* as siwe_read() */
+	SIGNATURE_MAX = 8192, /* of a contract wallet, which brings the contract's code along */
 	CHAIN_ID_DIGITS = 20,
 	TRIES = 3,
 };
@@ -182,7 +184,8 @@ static const struct db_statement sign_in = {
 	       "    UPDATE auth_nonces SET used_at = now() FROM who WHERE nonce = $1"
 	       "), made AS ("
 	       "    INSERT INTO api_keys (user_id, name, key_hash, key_prefix, scopes)"
-	       "    SELECT id, " KEY_NAME ", decode($4, 'hex'), $5, scopes FROM who"
+	       "    SELECT id, " KEY_NAME ", decode($4, 'hex'), $5,"
+	       "           areg_scopes_for_keys(scopes) FROM who"
 	       "    RETURNING *"
 	       "), outdated AS ("
 	       "    SELECT k.* FROM api_keys k JOIN who ON who.id = k.user_id"
@@ -229,10 +232,19 @@ static const struct json_field proof_fields[] = {
 		.required = true,
 		.offset = offsetof(struct proof, signature),
 		.min = 1,
-		.max = MESSAGE_MAX },
+		.max = SIGNATURE_MAX },
 };
 const struct route_input auth_verify_input = { .fields = proof_fields,
 	.field_count = sizeof proof_fields / sizeof proof_fields[0] };
+
+/* Whether a signature can only be that of a contract: hex of more bytes than a private key gives. */
+static bool is_of_contract(const char *signature)
+{
+	const size_t len = strlen(signature);
+
+	return len > 2 + 2 * 65 && len % 2 == 0 && strncmp(signature, "0x", 2) == 0 &&
+	       strspn(signature + 2, "0123456789abcdefABCDEF") == len - 2;
+}
 
 static bool read_proof(
 	struct call *call, struct proof *proof, struct siwe *siwe, uint8_t signature[65])
@@ -246,7 +258,13 @@ static bool read_proof(
 	if (proof->message != NULL && !siwe_read(call->arena, proof->message, siwe, &why))
 		fault_add(&faults, "validation_failed", "/message",
 			"is no sign-in text (EIP-4361): %s", why);
-	if (proof->signature != NULL && !eth_signature_parse(proof->signature, signature, &why))
+	if (proof->signature != NULL && is_of_contract(proof->signature))
+		fault_add(&faults, "validation_failed", "/signature",
+			"is longer than the 65 bytes of a private key's signature: it comes from a "
+			"contract wallet (ERC-1271, ERC-6492), and contract wallets cannot sign in "
+			"yet, because this registry asks no chain whether the contract takes it");
+	else if (proof->signature != NULL &&
+		 !eth_signature_parse(proof->signature, signature, &why))
 		fault_add(&faults, "validation_failed", "/signature", "%s", why);
 	if (faults.count > 0)
 		call_refuse(call, &faults);
@@ -315,6 +333,7 @@ static void answer_verdict(struct call *call, const char *key, const struct db_r
 		return;
 	}
 	callers_drop_user(call->worker->hot->callers, db_text(rows, 0, 1));
+	authenticate_new_key(call, key);
 	answer_key(call, key, rows);
 }
 

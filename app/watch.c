@@ -153,17 +153,26 @@ struct watch *watch_start(const struct settings *settings, struct cache_view *vi
 	return NULL; /* and ends, with whichever was started */
 }
 
+/* Whether the last look is recent enough for everybody: so however often anybody asks for health, the
+ * backends are asked once or twice a second. */
+static bool is_fresh(const struct watch *watch)
+{
+	return watch->found_ms != 0 && clock_ms() - watch->found_ms < WATCH_FRESH_MS;
+}
+
 void watch_ask(struct watch *watch, struct arena *arena, struct health_report *report)
 {
 	struct timespec until = in_ms(WATCH_WAIT_MS);
-	uint64_t mine;
 
 	pthread_mutex_lock(&watch->lock);
-	mine = ++watch->wanted;
-	pthread_cond_signal(&watch->asked);
-	while (watch->done < mine &&
-		pthread_cond_timedwait(&watch->found, &watch->lock, &until) != ETIMEDOUT)
-		;
+	if (!is_fresh(watch)) {
+		const uint64_t mine = ++watch->wanted;
+
+		pthread_cond_signal(&watch->asked);
+		while (watch->done < mine &&
+			pthread_cond_timedwait(&watch->found, &watch->lock, &until) != ETIMEDOUT)
+			;
+	}
 	if (watch->found_ms != 0 && clock_ms() - watch->found_ms < WATCH_VALID_MS) {
 		*report = watch->report;
 		report->agents =

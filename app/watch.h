@@ -11,6 +11,7 @@
 enum {
 	WATCH_WAIT_MS = 60, /* longest that an answer waits for a fresh look */
 	WATCH_EVERY_MS = 1000, /* the thread looks by itself */
+	WATCH_FRESH_MS = 1000, /* a look that is younger is told as it is */
 	WATCH_VALID_MS = 3000, /* a look that is older says nothing */
 };
 
@@ -19,8 +20,9 @@ struct watch;
 /* Starts the thread, which has the host's view of memcached servers. NULL with the reason logged when there is none to be had. */
 MUST_CHECK struct watch *watch_start(const struct settings *settings, struct cache_view *view);
 
-/* What a look that began now found; or, if it takes too long, the last one; or, if that is too old,
- * that the database is away. Texts are the arena's. */
+/* What the last look found, if it ended within WATCH_FRESH_MS; else what one found that begins now; or,
+ * if that takes too long, the last one; or, if that is too old, that the database is away. Texts are
+ * the arena's. */
 void watch_ask(struct watch *watch, struct arena *arena, struct health_report *report);
 
 #endif

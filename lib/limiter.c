@@ -50,6 +50,7 @@ struct bucket {
 /* Holds no pointers: the memory may be mapped elsewhere after an exec. */
 struct limiter {
 	uint8_t key[16]; /* of where a tag is put */
+	uint64_t ahead_ms; /* of the clock; 0 but in tests */
 	uint64_t hosts; /* until_ms << HOSTS_BITS | hosts */
 	uint64_t bucket_count;
 	pthread_mutex_t locks[LOCKS]; /* of the buckets with that number modulo LOCKS */
@@ -165,6 +166,16 @@ struct limiter *limiter_init(void *memory, size_t subjects)
 	for (size_t i = 0; i < LOCKS; i++)
 		shm_mutex_init(&limiter->locks[i]);
 	return limiter;
+}
+
+uint64_t limiter_clock_ms(const struct limiter *limiter, uint64_t unix_ms)
+{
+	return unix_ms + get(&limiter->ahead_ms);
+}
+
+void limiter_turn_clock(struct limiter *limiter, uint64_t ahead_ms)
+{
+	put(&limiter->ahead_ms, ahead_ms < LIMIT_TURN_MOST_MS ? ahead_ms : LIMIT_TURN_MOST_MS);
 }
 
 uint64_t limiter_tag(const struct limiter *limiter, unsigned class, const char *subject)

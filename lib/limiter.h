@@ -42,6 +42,15 @@ void limiter_address_subject(const char *address, char subject[64]);
  * minute and `before` in the minute before. 0 when none. */
 uint32_t limiter_left(uint32_t limit, uint32_t used, uint32_t before, uint64_t now_ms);
 
+/*
+ * The clock of limits: Unix time in milliseconds, plus what a test has turned it by, for both of the
+ * processes that count. Nothing but counting goes by it. limiter_turn_clock() sets how far it is ahead
+ * (0..LIMIT_TURN_MOST_MS); only for installations whose environment is called "test".
+ */
+enum { LIMIT_TURN_MOST_MS = 24 * 3600 * 1000 };
+uint64_t limiter_clock_ms(const struct limiter *limiter, uint64_t unix_ms);
+void limiter_turn_clock(struct limiter *limiter, uint64_t ahead_ms);
+
 enum limit_verdict {
 	LIMIT_PASSED, /* counted */
 	LIMIT_REFUSED, /* over the limit; not counted */

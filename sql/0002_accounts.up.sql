@@ -13,7 +13,7 @@ CREATE TABLE users (
 	updated_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE users IS 'Who may call with an API key';
-COMMENT ON COLUMN users.scopes IS 'The most that a key of this user may have';
+COMMENT ON COLUMN users.scopes IS 'The most that a key of this user may have, beside keys:write';
 CREATE TRIGGER users_touch BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION areg_touch();
 
 CREATE TABLE api_keys (

@@ -40,12 +40,20 @@ COMMENT ON TABLE auth_nonces IS 'Sign-in challenges (EIP-4361); each works once'
 COMMENT ON COLUMN auth_nonces.message IS 'The text to be signed, byte for byte';
 CREATE INDEX auth_nonces_expires ON auth_nonces (expires_at);
 
+-- Every user may have keys that make and revoke keys; which of them may, is said key by key.
+CREATE FUNCTION areg_scopes_for_keys(of_user scope_list) RETURNS text[]
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN ARRAY(SELECT scope FROM unnest(of_user::text[] || '{keys:write}') AS scope
+	GROUP BY scope ORDER BY scope);
+COMMENT ON FUNCTION areg_scopes_for_keys(scope_list) IS
+	'The most that a key of a user with these scopes may have';
+
 CREATE FUNCTION areg_common_scopes(of_key scope_list, of_user scope_list) RETURNS text[]
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN ARRAY(SELECT scope FROM unnest(of_key::text[]) AS scope
-	WHERE scope = ANY (of_user::text[]) ORDER BY scope);
+	WHERE scope = ANY (areg_scopes_for_keys(of_user)) ORDER BY scope);
 COMMENT ON FUNCTION areg_common_scopes(scope_list, scope_list) IS
-	'What a key may do: its scopes that its user has, too';
+	'What a key may do: its scopes that its user may give to keys';
 
 -- nginx says "unix:" of a client behind a local socket. Null of null; but STRICT would keep the planner
 -- from putting it in its caller's place, and every write pays for it.
@@ -83,5 +91,15 @@ CREATE TRIGGER api_keys_notify_update AFTER UPDATE ON api_keys FOR EACH ROW
 		IS DISTINCT FROM
 		(NEW.user_id, NEW.key_hash, NEW.key_prefix, NEW.scopes, NEW.is_active, NEW.expires_at))
 	EXECUTE FUNCTION areg_notify_callers('user_id');
+-- Eight bytes of the hash tell every host that the key exists; see app/keyring.h.
+CREATE FUNCTION areg_notify_new_key() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_notify('areg_callers', 'key:' || encode(substr(NEW.key_hash, 1, 8), 'hex'));
+	RETURN NULL;
+END $$;
+COMMENT ON FUNCTION areg_notify_new_key() IS 'Tells every host that there is another key';
+CREATE TRIGGER api_keys_notify_insert AFTER INSERT ON api_keys FOR EACH ROW
+	EXECUTE FUNCTION areg_notify_new_key();
 CREATE TRIGGER api_keys_notify_delete AFTER DELETE ON api_keys FOR EACH ROW
 	EXECUTE FUNCTION areg_notify_callers('user_id');

@@ -144,6 +144,27 @@ subtest 'a key is taken from either header, and a wrong one is refused everywher
 		[POST => '/api/v1/auth/challenge', {}, { key => $wrong }];
 };
 
+subtest 'credentials of another kind do not matter beside a key' => sub {
+	my $basic = 'Basic YWxpY2U6c2VjcmV0'; # as curl adds them from .netrc
+
+	is($areg->get($nowhere, { Authorization => $basic, 'X-API-Key' => $alice->{key} })->{status}, 404, 'the key counts');
+	is_invalid_token($areg->get($nowhere, { Authorization => $basic, 'X-API-Key' => unknown_key() }), 'a wrong key');
+	my $answer = $areg->get($nowhere, { Authorization => $basic });
+	is_invalid_token($answer, 'Basic alone');
+	like($answer->{json}{detail}, qr/Basic.*\.netrc.*X-API-Key/, 'what is wrong is said');
+	unlike($answer->{json}{detail}, qr/mistyped/, 'and not what is not');
+};
+
+subtest 'a page may send what browsers and tracing add' => sub {
+	my $answer = $areg->api(OPTIONS => '/api/v1/agents', undef, { Origin => 'https://page.example',
+		'Access-Control-Request-Method' => 'GET' });
+	my %allowed = map { (lc $_ => 1) } split /,\s*/, $answer->{headers}{'access-control-allow-headers'};
+
+	is($answer->{status}, 204, 'the preflight is answered');
+	ok($allowed{$_}, $_) for qw(authorization baggage cache-control content-type idempotency-key if-none-match
+		pragma sentry-trace traceparent tracestate x-api-key x-request-id);
+};
+
 subtest 'a key that cannot be one is refused without asking the database' => sub {
 	my $key = $alice->{key};
 	my @mistyped = map { my $copy = $key; substr($copy, $_, 1) =~ tr/0-9A-Za-z/1-9A-Za-z0/; $copy }

@@ -188,7 +188,9 @@ subtest 'malformed signatures and texts are bad input' => sub {
 		'v 255' => [substr($good, 0, 130) . 'ff', qr/\bv\b/],
 		'short' => [substr($good, 0, 130), qr/130 hex digits/],
 		'odd' => [substr($good, 0, 131), qr/130 hex digits/],
-		'long' => ["${good}00", qr/130 hex digits/]);
+		'no hex' => ["${good}xy", qr/130 hex digits/],
+		'of a contract wallet' => ["${good}00", qr/contract wallets cannot sign in yet, because/],
+		'of one that is not there yet (ERC-6492)' => ['0x' . 'ab' x 1500 . '6492' x 16, qr/contract wallets cannot sign in/]);
 
 	for my $name (sort keys %bad) {
 		my $answer = verify($message, $bad{$name}[0]);

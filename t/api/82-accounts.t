@@ -34,7 +34,7 @@ subtest '/me says who calls and what is left of each limit' => sub {
 	is($answer->{json}{user}{wallet_address}, $alice->{wallet}, 'wallet');
 	is($answer->{json}{user}{tier}, 'pro', 'tier');
 	is_deeply($answer->{json}{user}{scopes}, ['payments:write'], "user's scopes");
-	is_deeply($answer->{json}{key}{scopes}, ['payments:write'], "key's scopes");
+	is_deeply($answer->{json}{key}{scopes}, ['keys:write', 'payments:write'], "key's scopes");
 	is($answer->{json}{key}{key_prefix}, substr($alice->{key}, 0, 18), 'prefix');
 	is_deeply([sort keys %{ $answer->{json}{limits} }],
 		[qw(feedback payments read register search sign_in)], 'every class');
@@ -55,7 +55,7 @@ subtest 'a key is made, shown once and works at once' => sub {
 		last_used_at name revoked_at scopes)], 'members');
 	is($made->{name}, 'build server', 'name');
 	is($made->{expires_at}, '2999-12-31T22:59:59.000000Z', 'expiry in UTC');
-	is_deeply($made->{scopes}, ['payments:write'], 'scopes of the calling key');
+	is_deeply($made->{scopes}, ['keys:write', 'payments:write'], 'scopes of the calling key');
 	is(me($made->{api_key})->{status}, 200, 'works');
 	delete $made->{api_key};
 	is_deeply($listed, $made, 'listed first, without the key');
@@ -69,20 +69,55 @@ subtest 'a key cannot have more than the one that makes it' => sub {
 	my $none = make($alice->{key}, scopes => [])->{json};
 
 	is_deeply($none->{scopes}, [], 'none asked, none given');
-	problem_ok(make($none->{api_key}, scopes => ['payments:write']), 403, 'forbidden');
-	is_deeply(make($none->{api_key})->{json}{scopes}, [], 'its own by default');
+	my $maker = make($alice->{key}, scopes => ['keys:write'])->{json};
+	problem_ok(make($maker->{api_key}, scopes => ['payments:write']), 403, 'forbidden');
+	is_deeply(make($maker->{api_key})->{json}{scopes}, ['keys:write'], 'its own by default');
 	problem_ok(make($bob->{key}, scopes => ['payments:write']), 403, 'forbidden');
 	is_deeply(make($alice->{key}, scopes => ['payments:write'])->{json}{scopes}, ['payments:write'],
 		'what it has it may pass on');
+};
+
+subtest 'a key without keys:write makes and revokes none' => sub {
+	my $plain = make($alice->{key}, scopes => [])->{json};
+	my $by_operator = $areg->aregctl(qw(key create --quiet --scope none --user), $alice->{id})->{stdout};
+
+	chomp $by_operator;
+	for my $key ($plain->{api_key}, $by_operator) {
+		problem_ok(make($key), 403, 'scope_required');
+		problem_ok(make($key, scopes => []), 403, 'scope_required');
+		problem_ok(revoke($key, $plain->{id}), 403, 'scope_required');
+		is(keys_of($key)->{status}, 200, 'it may look');
+	}
+	is(me($plain->{api_key})->{status}, 200, 'nothing was revoked');
+	is(revoke($alice->{key}, $plain->{id})->{status}, 204, 'a key with it revokes this one');
+	my $all = $areg->aregctl(qw(key create --quiet --user), $bob->{id})->{stdout};
+	chomp $all;
+	is_deeply(me($all)->{json}{key}{scopes}, ['keys:write'], 'an operator gives every right unless told');
+};
+
+subtest 'a key does not outlive the key that made it' => sub {
+	my $soon = make($alice->{key}, expires_at => '2900-01-01T00:00:00Z')->{json};
+	my $heir = make($soon->{api_key})->{json};
+
+	is($heir->{expires_at}, $soon->{expires_at}, 'it ends with its maker unless told');
+	is(make($soon->{api_key}, expires_at => '2899-12-31T00:00:00Z')->{json}{expires_at},
+		'2899-12-31T00:00:00.000000Z', 'it may end before');
+	my $answer = make($soon->{api_key}, expires_at => '2900-01-01T00:00:01Z');
+	problem_ok($answer, 400, 'validation_failed');
+	is($answer->{json}{errors}[0]{pointer}, '/expires_at', 'but not later');
+	problem_ok(make($heir->{api_key}, expires_at => '2900-01-01T00:00:01Z'), 400, 'validation_failed');
+	is($areg->psql_value("SELECT count(*) FROM api_keys WHERE user_id = '$alice->{id}'"
+		. " AND expires_at > '2900-01-01' AND created_at >= (SELECT created_at FROM api_keys"
+		. " WHERE id = '$soon->{id}')"), 0, 'none was made that does');
 };
 
 subtest 'a key loses the scopes that its user loses' => sub {
 	my $carol = $areg->make_user(scopes => ['payments:write']);
 
 	$areg->aregctl(qw(user set), $carol->{id}, qw(--scope none));
-	is_deeply(me($carol->{key})->{json}{key}{scopes}, [], 'in /me');
-	is_deeply(keys_of($carol->{key})->{json}{keys}[0]{scopes}, [], 'in the list');
-	is_deeply(make($carol->{key})->{json}{scopes}, [], 'and for new keys');
+	is_deeply(me($carol->{key})->{json}{key}{scopes}, ['keys:write'], 'in /me');
+	is_deeply(keys_of($carol->{key})->{json}{keys}[0]{scopes}, ['keys:write'], 'in the list');
+	is_deeply(make($carol->{key})->{json}{scopes}, ['keys:write'], 'and for new keys');
 };
 
 subtest 'bad input is refused with every fault' => sub {

@@ -5,7 +5,9 @@ use warnings;
 use File::Basename qw(dirname);
 use File::Temp qw(tempdir);
 use HTTP::Tiny;
+use IO::Socket::INET;
 use JSON::PP qw(decode_json);
+use POSIX ();
 use Test::More;
 
 use lib dirname(__FILE__) . '/../lib';
@@ -59,13 +61,18 @@ SKIP: {
 # The files as they are installed, filled in for a folder of ours, in an nginx that
 # serves another host and says for all of them what a distribution does.
 my $dir = tempdir(CLEANUP => 1);
-my %value = (socket => "$dir/aregd.sock", docsdir => build_dir() . '/docs', nginxdir => $dir, logdir => $dir, nginxlogdir => $dir,
+my ($major, $minor, $patch) = `PATH=\$PATH:/usr/sbin nginx -v 2>&1` =~ m{nginx/(\d+)\.(\d+)\.(\d+)};
+my $has_http2_on = $major * 1_000_000 + $minor * 1000 + $patch >= 1_025_001;
+my %value = (socket => "$dir/aregd.sock", docsdir => build_dir() . '/docs', openapidir => build_dir() . '/docs',
+	health_socket => "$dir/health.sock", microcache => "$dir/cache", nginxdir => $dir, logdir => $dir, nginxlogdir => $dir,
 	tlsdir => $areg->dir . '/tls');
 for my $from (glob root() . '/conf/nginx/*') {
 	my ($name) = $from =~ m{([^/]+?)(?:\.in)?$};
 	open my $in, '<', $from or die "$from: $!\n";
 	my $text = do { local $/; <$in> };
 	$text =~ s/\@(\w+)\@/$value{$1} \/\/ "\@$1\@"/ge;
+	# As the file itself says.
+	$text =~ s/ ssl http2;/ ssl;/, $text =~ s/^(\s*)#(?=http2 )/$1/ if $has_http2_on;
 	open my $out, '>', "$dir/$name" or die "$dir/$name: $!\n";
 	print $out $text;
 	close $out or die "$dir/$name: $!\n";
@@ -78,5 +85,32 @@ my $verdict = `PATH=\$PATH:/usr/sbin nginx -t -p '$dir' -c '$dir/nginx.conf' -e 
 like($verdict, qr/test is successful/, 'the configuration that is installed is right')
 	or diag($verdict);
 unlike($verdict, qr/\[warn\]/, 'and nginx has nothing to say about it');
+
+# Port 80, on a port of ours: it leads to the name that is configured, whatever the client calls it.
+my $plain = Areg::Test::reserve_port();
+my $site = do { open my $in, '<', "$dir/areg.conf" or die "$dir/areg.conf: $!\n"; local $/; <$in> };
+$site =~ s/listen\s+80;/listen 127.0.0.1:$plain;/ or die "no port 80\n";
+$site =~ s/listen\s+443 /listen 127.0.0.1:@{[$plain + 363]} / or die "no port 443\n";
+$site =~ s/^\s*listen\s+\[::\].*\n//mg;
+open my $out, '>', "$dir/areg.conf" or die "$dir/areg.conf: $!\n";
+print $out $site;
+close $out or die "$dir/areg.conf: $!\n";
+open $main, '>', "$dir/nginx.conf" or die "$dir/nginx.conf: $!\n";
+print $main "pid $dir/nginx.pid;\ndaemon off;\nevents {}\nhttp {\n\tinclude $dir/areg.conf;\n}\n";
+close $main or die "$dir/nginx.conf: $!\n";
+my $pid = fork // die "fork: $!\n";
+if ($pid == 0) {
+	$ENV{PATH} .= ':/usr/sbin';
+	exec 'nginx', '-p', $dir, '-c', "$dir/nginx.conf", '-e', "$dir/nginx-error.log" or POSIX::_exit(1);
+}
+my $socket;
+wait_until(20, sub { $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $plain) });
+my $redirect = $areg->raw("GET /api/v1/agents?q=a%20b HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n",
+	socket => $socket);
+is($redirect->{status}, 308, 'plain HTTP is redirected');
+is($redirect->{headers}{location}, 'https://areg.example.org/api/v1/agents?q=a%20b',
+	'to the name of the site, not to one that the client told');
+kill 'TERM', $pid;
+waitpid $pid, 0;
 
 done_testing();

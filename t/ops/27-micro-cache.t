@@ -9,7 +9,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(alive from_json in_parallel problem_ok wait_until);
+use Areg::Test qw(alive build_dir from_json in_parallel problem_ok wait_until);
 
 use constant { AGENTS => '/api/v1/agents', SEARCHES => 60, READS => 120 };
 
@@ -97,7 +97,8 @@ is_deeply([grep { /^x-(?:ratelimit|accel)/ } map { keys %{ $_->{headers} } } $fi
 is(anonymous($agent, headers => { Connection => 'close', 'If-None-Match' => $plain->{headers}{etag} })
 	->{status}, 304,
 	'who knows the answer is told so');
-for my $case (['a cookie', Cookie => 'a=b'], ['Cache-Control: no-cache', 'Cache-Control' => 'no-cache'],
+is(cache(anonymous($agent, headers => { Cookie => 'a=b' })), 'HIT', 'a cookie changes nothing');
+for my $case (['Cache-Control: no-cache', 'Cache-Control' => 'no-cache'],
 	['a key', Authorization => "Bearer $user->{key}"], ['a key of the other form', 'X-API-Key' => $user->{key}]) {
 	my ($name, %headers) = @$case;
 	my $answer = anonymous($agent, headers => \%headers);
@@ -176,6 +177,46 @@ for my $case ([AGENTS . '?limit=7', SEARCHES, 'searches'], [$agent, READS, 'read
 	is(anonymous($path, socket => from("127.0.3.$limit"), headers => { 'X-API-Key' => $user->{key} })->{status},
 		200, 'and so does who has a key at that address');
 }
+
+# Whatever is written differently, it is the same client with the same limit.
+sub passes
+{
+	my ($address, $path, $headers) = @_;
+	return anonymous($path, socket => from($address), headers => $headers)->{status} != 429;
+}
+for my $case ([$list, SEARCHES, '/api/v1/agent%73?limit=7', '/api/v1/agents/?limit=8', '//api/v1/agents'],
+	[$agent, READS, $agent =~ s/agents/agent%73/r, "$agent/"]) {
+	my ($path, $limit, @others) = @$case;
+	my $address = "127.0.4.$limit";
+	my $socket = from($address);
+
+	is((grep { anonymous($path, socket => $socket)->{status} == 429 } 1 .. $limit + 60) > 0, 1, "the limit of $path is used up");
+	my %passed = (path => [], headers => []);
+	for (1 .. 12) {
+		push @{ $passed{path} }, grep { passes($address, $_) } @others;
+		push @{ $passed{headers} }, grep { passes($address, $path, { $_ => 'x' }) } qw(Cookie Cache-Control Pragma);
+	}
+	# A few fit again meanwhile: one a second of searches, two of reads.
+	cmp_ok(@{ $passed{path} }, '<', 12, 'no other way to write it gives another limit');
+	cmp_ok(@{ $passed{headers} }, '<', 18, 'nor does a header');
+	ok((grep { $areg->raw("HEAD $path HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", socket => from($address))->{status} == 429 } 1 .. 10),
+		'nor does HEAD');
+}
+
+# Which reads are searches is said once, in the table of calls.
+my $described = from_json(scalar `@{[build_dir()]}/aregd -j`);
+my ($routes, $rules) = map { open my $in, '<', $areg->dir . "/nginx/$_" or die "$_: $!\n"; join '', <$in> }
+	qw(micro-cache-routes.conf micro-cache.conf);
+my @patterns = $routes =~ /^\s+"~\^1:(\S+)"\s+\$areg_client;$/mg;
+for my $route (grep { $_->{method} eq 'GET' && $_->{access} eq 'anyone' } @{ $described->{routes} }) {
+	my $path = $route->{template} =~ s/\{\w+\}/base:7/gr;
+	is((grep { $path =~ /^$_/ } @patterns) > 0 ? 'search' : 'read', $route->{rate}, "$route->{template} counts as areg counts it");
+}
+my %rate = $rules =~ /zone=areg_(\w+):\S+ rate=(\d+)r\/m/g;
+my %burst = $rules =~ /zone=areg_(\w+) burst=(\d+)/g;
+is_deeply([@rate{qw(searches reads)}], [map { $described->{rates}{$_}{anonymous} } qw(search read)],
+	'the limits are those of areg by default');
+is_deeply([map { $_ + 1 } @burst{qw(searches reads)}], [@rate{qw(searches reads)}], 'a minute of which may come at once');
 
 # ---- areg goes away ----
 

@@ -133,7 +133,7 @@ sub dump_to
 
 # ---- running it ----
 
-my @inside = ('--conf', $areg->conf, '--backups', $backups);
+my @inside = ('--conf', $areg->conf, '--backups', $backups, '--nginx', "$scratch/nginx/private.conf");
 my @outside = ('--cacert', "$scratch/right.pem", '--connect', "127.0.0.1:$port");
 # aregctl takes AREG_… for settings, and this one is of the tests.
 my @command = ('env', '-u', 'AREG_BUILD', root() . '/scripts/verify-deployment');
@@ -179,7 +179,7 @@ dump_to("$backups/areg-1.dump", 'areg');
 site();
 my $run = verify($URL, @outside, @inside);
 is($run->{exit}, 0, 'an installation that is as it should be passes') or diag($run->{text});
-my @all = qw(backups certificate clock docs headers health hsts limits live metrics migrations openapi
+my @all = qw(backups certificate clock docs headers health hsts limits live metrics migrations nginx openapi
 	protocols public-url version write);
 my $only_loopback = `hostname -I` !~ /\S/;
 @all = grep { $_ ne 'metrics' } @all if $only_loopback;
@@ -205,13 +205,13 @@ is_deeply([$report->{ok}, $report->{url}, join ' ', sort map { $_->{check} } gre
 my $user = $areg->make_user;
 $run = verify($URL, @outside, '--key', $user->{key});
 is($run->{exit}, 0, 'from another machine, with a key, it passes') or diag($run->{text});
-is(with_status($run, 'skipped'), 'backups migrations', 'but for what is only seen on the host');
+is(with_status($run, 'skipped'), 'backups migrations nginx', 'but for what is only seen on the host');
 is($areg->psql_value("SELECT count(*) FROM api_keys WHERE user_id = '$user->{id}' AND is_active"), 1,
 	'the key that was given lives on, alone');
 
 $run = verify($areg->url, '--conf', $areg->conf);
 is($run->{exit}, 0, 'a private stack on loopback passes, without TLS') or diag($run->{text});
-is(with_status($run, 'skipped'), 'backups certificate hsts protocols public-url' =~ s/hsts/$only_loopback ? 'hsts metrics' : 'hsts'/er,
+is(with_status($run, 'skipped'), 'backups certificate hsts nginx protocols public-url' =~ s/hsts/$only_loopback ? 'hsts metrics' : 'hsts'/er,
 	'and without what is for the public');
 
 # Starts aregd anew.
@@ -280,6 +280,20 @@ fails(openapi => 'the description is of another version', qr/describes version 0
 with_location('= /api/v1/me { default_type application/json; return 200 "{}"; }');
 fails(write => 'something in between keeps answers', qr/right after a write that was acknowledged/);
 is(live_keys(), 0, 'no key lives on after that');
+
+with('private.conf', sub { s/worker_connections \d+/worker_connections 768/ });
+fails(nginx => 'nginx has few connections', qr/worker_connections is 768/);
+with('private.conf', sub { s/worker_rlimit_nofile\s+\d+/worker_rlimit_nofile 8192/ });
+fails(nginx => 'nginx may open few files', qr/worker_rlimit_nofile is 8192, not twice/);
+with('app.conf', sub { s/limit_conn\s+areg_connections.*// });
+fails(nginx => 'one client may take all connections', qr/any number of requests/);
+with('app.conf', sub { s/client_body_timeout\s+\S+;/client_body_timeout 2m;/ });
+fails(nginx => 'slow bodies are waited for', qr/waits 120 s/);
+SKIP: {
+	skip 'this machine has only its loopback address', 1 if $only_loopback;
+	with_location('= /metrics/ { fastcgi_pass areg_health; include fastcgi.conf; }');
+	fails(metrics => 'metrics are public when they are written with a slash', qr/200 to \/metrics\/ from /);
+}
 
 # ---- broken: the host ----
 

@@ -165,6 +165,20 @@ static void addresses_count_by_subscriber(void **state)
 	}
 }
 
+/* ---- The clock ---- */
+
+static void the_clock_is_right_until_it_is_turned(void **state)
+{
+	(void)state;
+	assert_int_equal(limiter_clock_ms(limiter, start), start);
+	limiter_turn_clock(limiter, MINUTE);
+	assert_int_equal(limiter_clock_ms(limiter, start), start + MINUTE);
+	limiter_turn_clock(limiter, UINT64_MAX);
+	assert_int_equal(limiter_clock_ms(limiter, start), start + LIMIT_TURN_MOST_MS);
+	limiter_turn_clock(limiter, 0);
+	assert_int_equal(limiter_clock_ms(limiter, start), start);
+}
+
 /* ---- The window ---- */
 
 static void exactly_the_limit_passes_and_the_answer_counts_down(void **state)
@@ -586,6 +600,7 @@ int main(void)
 		TEST(siphash_is_that_of_its_paper_and_of_openssl, NULL, NULL),
 		TEST(a_subject_has_a_tag_per_class_and_the_same_on_every_host, set_up, tear_down),
 		TEST(addresses_count_by_subscriber, NULL, NULL),
+		TEST(the_clock_is_right_until_it_is_turned, set_up, tear_down),
 		TEST(exactly_the_limit_passes_and_the_answer_counts_down, set_up, tear_down),
 		TEST(the_end_of_a_minute_does_not_give_the_limit_twice, set_up, tear_down),
 		TEST(what_passes_is_what_the_rule_says_at_any_time, set_up, tear_down),

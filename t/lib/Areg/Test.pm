@@ -285,6 +285,19 @@ sub pid
 	return $pid;
 }
 
+# Sets how many seconds the clock of rate limits is ahead of the real one, for a test that would wait
+# for minutes. Takes environment = test.
+sub turn_limit_clock
+{
+	my ($self, $ahead) = @_;
+	my $socket = IO::Socket::UNIX->new(Peer => $self->socket_path('control')) or die "control: $!\n";
+
+	print $socket "turn-limit-clock $ahead\n";
+	my $said = from_json(scalar <$socket>);
+	return if defined $said->{limit_clock_ahead_s} && $said->{limit_clock_ahead_s} == $ahead;
+	die 'the clock of limits is not turned: ', $said->{error} // 'no answer', "\n";
+}
+
 # The pids of aregd's workers that are alive, in order: those children that have no other name.
 sub worker_pids
 {
@@ -626,7 +639,8 @@ sub make_user
 
 	$self->_aregctl_or_die('user', 'add', '--name', $option{name} || "user $number",
 		'--wallet', $wallet, '--tier', $option{tier} || 'free', @scopes);
-	my $key = $self->_aregctl_or_die('key', 'create', '--quiet', '--user', $wallet, @scopes);
+	my $key = $self->_aregctl_or_die('key', 'create', '--quiet', '--user', $wallet,
+		@scopes, @scopes ? qw(--scope keys:write) : ());
 	chomp $key;
 	my $id = $self->psql_value("SELECT id FROM users WHERE wallet_address = lower('$wallet')");
 	return { id => $id, wallet => lc $wallet, key => $key };
