@@ -37,7 +37,7 @@ sub table_of
 
 my ($exit, $output, $errors) = run('scripts/bench --help');
 is($exit, 0, 'scripts/bench says how it is used');
-like($output, qr/^  $_ /m, "$_ is explained") for @subjects, qw(hot memory keepalive kept micro audit);
+like($output, qr/^  $_ /m, "$_ is explained") for @subjects, qw(hot memory keepalive kept micro abuse audit);
 
 ($exit, $output, $errors) = run('scripts/bench stats speed');
 is($exit, 2, 'an unknown subject is refused');
@@ -72,6 +72,8 @@ END
 	is($rows->{'a connection for each, 8 workers, 4 search'}[5], '3.00',
 		'the longest is that of all rounds, and a name says how it was measured');
 	like($output, qr/^2 requests of “reads” failed\.$/m, 'and the table says that they failed');
+	($exit, $output) = run('t/bench/table', "1 search+slow - 10 0 1 7 8 9 9 - - - -\n");
+	like($output, qr/^\| search, from the database, beside 500 slow bodies \|/m, 'an abuser is named');
 	isnt((run('t/bench/table', "1 stats constant 5 5 1 1 1 1 1 - - - -\n"))[0], 0,
 		'a subject of which every request failed has no figures');
 	isnt((run('t/bench/table', "1 stats constant\n"))[0], 0, 'nor has half a line');
