@@ -49,19 +49,22 @@ static const struct db_statement get_registration = {
  * All or nothing, in one statement. The counter's row is taken before the agent is stored, so that
  * numbers are consecutive and two registrations at once both succeed; a duplicate takes none. Two
  * equal registrations at the same instant are told apart by the unique index
- * erc8004_agents_one_registration.
+ * erc8004_agents_one_registration, one at the instant at which its owner is suspended by a trigger.
  */
 static const struct db_statement register_agent = {
 	.name = "register_agent",
 	.effect = DB_CHANGES,
 	.sql = "WITH duplicate AS ("
-	       "    SELECT agent_uuid FROM erc8004_agents"
-	       "     WHERE owner_address = $5 AND chain = $2 AND status = 'active'"
+	       "    SELECT agent_uuid, status FROM erc8004_agents"
+	       "     WHERE owner_address = $5 AND chain = $2 AND status IN ('active', 'suspended')"
 	       "       AND registration_digest = decode($7, 'hex')"
-	       "     LIMIT 1"
+	       "     ORDER BY status DESC LIMIT 1"
+	       "), suspended AS ("
+	       "    SELECT true AS is FROM erc8004_suspended_owners WHERE owner_address = $5"
 	       "), number AS ("
 	       "    SELECT areg_take_agent_id($2, $4) AS agent_id"
 	       "     WHERE NOT EXISTS (SELECT FROM duplicate)"
+	       "       AND NOT EXISTS (SELECT FROM suspended)"
 	       "), a AS ("
 	       "    INSERT INTO erc8004_agents (agent_uuid, agent_id, chain, chain_id,"
 	       "        registry_address, owner_address, agent_wallet, token_uri, status, source,"
@@ -88,8 +91,16 @@ static const struct db_statement register_agent = {
 	       ")"
 	       "SELECT duplicate.agent_uuid, " AGENT_COLUMNS ","
 	       "       coalesce((SELECT json_object_agg(m.key, m.value ORDER BY m.key)"
-	       "                   FROM unnest($19::text[], $20::text[]) AS m (key, value)), '{}')"
-	       "  FROM (SELECT) AS one LEFT JOIN duplicate ON true LEFT JOIN a ON true",
+	       "                   FROM unnest($19::text[], $20::text[]) AS m (key, value)), '{}'),"
+	       "       duplicate.status, suspended.is"
+	       "  FROM (SELECT) AS one LEFT JOIN duplicate ON true LEFT JOIN a ON true"
+	       "       LEFT JOIN suspended ON true",
+};
+enum {
+	ROW_DUPLICATE,
+	ROW_AGENT,
+	ROW_DUPLICATE_STATUS = ROW_AGENT + AGENT_COLUMN_COUNT,
+	ROW_SUSPENDED
 };
 
 struct registration {
@@ -280,10 +291,32 @@ void agent_refuse_twin(struct call *call, const char *agent_uuid)
 	http_problem(call->response, call->request, &problem);
 }
 
+void agent_refuse_suspended_twin(struct call *call, const char *agent_uuid)
+{
+	const struct http_problem problem = { .status = 403,
+		.code = "agent_suspended",
+		.detail =
+			"An agent of this owner that has the same file on this chain is suspended.",
+		.member = "agent_uuid",
+		.value = agent_uuid };
+
+	http_problem(call->response, call->request, &problem);
+}
+
+void agent_refuse_suspended_owner(struct call *call)
+{
+	call_problem(call, 403, "owner_suspended",
+		"The operators of the registry have suspended this owner, who cannot register or "
+		"change agents.");
+}
+
 bool agent_has_twin(const struct call *call, enum db_status status)
 {
-	return status == DB_CALLER && strcmp(db_last_error(call->worker->db)->constraint,
-					      "erc8004_agents_one_registration") == 0;
+	const char *constraint = db_last_error(call->worker->db)->constraint;
+
+	return status == DB_CALLER &&
+	       (strcmp(constraint, "erc8004_agents_one_registration") == 0 ||
+		       strcmp(constraint, "erc8004_agents_owner_suspended") == 0);
 }
 
 static void register_one(struct call *call, const struct chain **chain)
@@ -321,12 +354,18 @@ static void register_one(struct call *call, const struct chain **chain)
 				 : store(call, &registration, *chain, &file, &metadata, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
-	} else if (db_text(&rows, 0, 0) != NULL) {
-		agent_refuse_twin(call, db_text(&rows, 0, 0));
+	} else if (db_bool(&rows, 0, ROW_SUSPENDED)) {
+		agent_refuse_suspended_owner(call);
+	} else if (db_text(&rows, 0, ROW_DUPLICATE) != NULL) {
+		if (strcmp(db_text(&rows, 0, ROW_DUPLICATE_STATUS), "suspended") == 0)
+			agent_refuse_suspended_twin(call, db_text(&rows, 0, ROW_DUPLICATE));
+		else
+			agent_refuse_twin(call, db_text(&rows, 0, ROW_DUPLICATE));
 	} else {
 		http_header_add(call->response, "Location",
-			arena_printf(call->arena, "/api/v1/agents/%s", db_text(&rows, 0, 1)));
-		agent_write(call, 201, &rows, 1);
+			arena_printf(
+				call->arena, "/api/v1/agents/%s", db_text(&rows, 0, ROW_AGENT)));
+		agent_write(call, 201, &rows, ROW_AGENT);
 	}
 }
 

@@ -39,10 +39,13 @@ void agent_not_found(struct call *call);
 void agent_write(struct call *call, int status, const struct db_rows *rows, int first);
 
 /* Whether a statement failed because an active agent of the same owner, chain and registration file
- * was stored at the same instant: run again, it finds that one. */
+ * was stored at the same instant, or because its owner was suspended then: run again, it finds that. */
 bool agent_has_twin(const struct call *call, enum db_status status);
 
 /* Refuses with 409 for an agent of the same owner, chain and registration file. */
 void agent_refuse_twin(struct call *call, const char *agent_uuid);
+/* Refuses with 403: that agent is suspended, or the owner who would register or change one is. */
+void agent_refuse_suspended_twin(struct call *call, const char *agent_uuid);
+void agent_refuse_suspended_owner(struct call *call);
 
 #endif

@@ -1,10 +1,12 @@
-/* aregctl agent: looks at one agent, takes it out of service and puts it back. */
+/* aregctl agent: looks at one agent, takes it or all that an owner registered out of service, and puts
+ * them back. */
 #include "app/ctl.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "app/agentid.h"
+#include "lib/eth.h"
 
 enum { TIMEOUT_MS = 30 * 1000 };
 
@@ -18,7 +20,9 @@ static const struct db_statement show_agent = {
 	       " a.owner_address, a.agent_wallet, a.token_uri, a.status, a.source, a.tx_hash,"
 	       " a.registered_block, rfc3339(a.created_at), rfc3339(a.updated_at), a.name,"
 	       " json_array_length(a.conformance), a.conformance, a.registration_file,"
-	       " s.total_feedback, s.reputation_score, s.total_payments, s.trust_level "
+	       " s.total_feedback, s.reputation_score, s.total_payments, s.trust_level,"
+	       " areg_registered_by(a.agent_uuid), CASE WHEN a.status = 'suspended' THEN"
+	       "  CASE WHEN a.suspended_with_owner THEN 'owner' ELSE 'agent' END END "
 	       "FROM erc8004_agents a JOIN erc8004_agent_stats s USING (agent_uuid) "
 	       "WHERE a.agent_uuid = " AGENT_NAMED,
 	.effect = DB_READS,
@@ -47,28 +51,73 @@ static const struct ctl_column columns[] = {
 	{ "reputation_score", "reputation score", CTL_RAW },
 	{ "total_payments", "payments", CTL_RAW },
 	{ "trust_level", "trust level", CTL_STRING },
+	{ "registered_by", "registered by", CTL_STRING },
+	{ "suspended_as", "suspended as", CTL_STRING },
 };
 
-/* $5 is the status to set, $6 the one it must have now, $7 the action, $8 the reason. */
-static const struct db_statement change_status = {
-	.name = "ctl_agent_status",
-	.sql = "WITH found AS ("
-	       " SELECT agent_uuid, status FROM erc8004_agents a WHERE a.agent_uuid = " AGENT_NAMED
-	       " FOR UPDATE), "
-	       "changed AS ("
-	       " UPDATE erc8004_agents a SET status = $5, updated_at = now()"
-	       " FROM found WHERE a.agent_uuid = found.agent_uuid AND found.status = $6"
-	       " RETURNING a.agent_uuid, a.status), "
-	       "audited AS ("
-	       " INSERT INTO audit_log (actor, action, subject_type, subject_id, before, after)"
-	       " SELECT $9, $7, 'agent', agent_uuid::text,"
-	       "  jsonb_build_object('status', found.status),"
-	       "  jsonb_strip_nulls(jsonb_build_object('status', changed.status,"
-	       "   'reason', $8::text))"
-	       " FROM found JOIN changed USING (agent_uuid)) "
-	       "SELECT agent_uuid, found.status, changed.status "
-	       "FROM found LEFT JOIN changed USING (agent_uuid)",
+/* $5 is the action, $6 the reason, $7 who does it. A macro of how the columns change and of which. */
+#define CHANGE_AGENT(changes, those) \
+	"WITH found AS (" \
+	" SELECT agent_uuid, status, suspended_from, suspended_with_owner FROM erc8004_agents a" \
+	" WHERE a.agent_uuid = " AGENT_NAMED " FOR UPDATE), " \
+	"changed AS (" \
+	" UPDATE erc8004_agents a SET suspended_with_owner = false, updated_at = now(), " changes \
+	" FROM found WHERE a.agent_uuid = found.agent_uuid AND (" those ")" \
+	" RETURNING a.agent_uuid, a.status), " \
+	"audited AS (" \
+	" INSERT INTO audit_log (actor, action, subject_type, subject_id, before, after)" \
+	" SELECT $7, $5, 'agent', agent_uuid::text," \
+	"  jsonb_build_object('status', found.status)," \
+	"  jsonb_strip_nulls(jsonb_build_object('status', changed.status," \
+	"   'reason', $6::text))" \
+	" FROM found JOIN changed USING (agent_uuid)) " \
+	"SELECT agent_uuid, found.status, changed.status " \
+	"FROM found LEFT JOIN changed USING (agent_uuid)"
+
+/* One that is suspended with its owner stays so when that owner comes back. */
+static const struct db_statement suspend_agent = {
+	.name = "ctl_agent_suspend",
+	.sql = CHANGE_AGENT("status = 'suspended', suspended_from = CASE found.status"
+			    " WHEN 'suspended' THEN found.suspended_from ELSE found.status END",
+		"found.status IN ('active', 'revoked') OR found.suspended_with_owner"),
 	.effect = DB_CHANGES,
+};
+
+static const struct db_statement reactivate_agent = {
+	.name = "ctl_agent_reactivate",
+	.sql = CHANGE_AGENT(
+		"status = coalesce(found.suspended_from, 'active'), suspended_from = NULL",
+		"found.status = 'suspended'"),
+	.effect = DB_CHANGES,
+};
+
+static const struct db_statement suspend_owner = {
+	.name = "ctl_owner_suspend",
+	.sql = "SELECT agents, outcome FROM areg_suspend_owner($1, $2, $3)",
+	.effect = DB_CHANGES,
+};
+
+static const struct db_statement reactivate_owner = {
+	.name = "ctl_owner_reactivate",
+	.sql = "SELECT agents, outcome FROM areg_reactivate_owner($1, $2, $3)",
+	.effect = DB_CHANGES,
+};
+
+static const struct db_statement list_suspended_owners = {
+	.name = "ctl_owners_suspended",
+	.sql = "SELECT o.owner_address, rfc3339(o.suspended_at), o.suspended_by, o.reason,"
+	       " (SELECT count(*) FROM erc8004_agents a WHERE a.suspended_with_owner"
+	       "   AND a.status = 'suspended' AND areg_registered_by(a.agent_uuid) = o.owner_address) "
+	       "FROM erc8004_suspended_owners o ORDER BY o.suspended_at, o.owner_address",
+	.effect = DB_READS,
+};
+
+static const struct ctl_column owner_columns[] = {
+	{ "owner_address", "owner", CTL_STRING },
+	{ "suspended_at", "since", CTL_STRING },
+	{ "suspended_by", "by", CTL_STRING },
+	{ "reason", "reason", CTL_STRING },
+	{ "agents", "agents", CTL_RAW },
 };
 
 /* Fills params[0..3] for AGENT_NAMED. */
@@ -119,30 +168,29 @@ static enum ctl_exit agent_show(struct ctl *ctl, const void *arg)
 struct change {
 	const char *verb; /* for people */
 	const char *action; /* in audit_log */
-	const char *from, *to; /* statuses */
+	const char *from; /* statuses, for people */
+	const struct db_statement *statement;
 };
 
 static enum ctl_exit change(
 	struct ctl *ctl, const struct values *values, const struct change *change)
 {
-	const char *params[9] = { NULL };
+	const char *params[7] = { NULL };
 	struct db_rows rows;
 	enum ctl_exit code = name_agent(ctl, params);
 
 	if (code != CTL_DONE)
 		return code;
-	params[4] = change->to;
-	params[5] = change->from;
-	params[6] = change->action;
-	params[7] = values->reason;
-	params[8] = ctl_actor(ctl);
+	params[4] = change->action;
+	params[5] = values->reason;
+	params[6] = ctl_actor(ctl);
 	ctl_open_db(ctl, TIMEOUT_MS);
-	if (db_run(ctl->db, &change_status, params, 9, ctl->arena, &rows) != DB_OK) {
+	if (db_run(ctl->db, change->statement, params, 7, ctl->arena, &rows) != DB_OK) {
 		if (strcmp(db_last_error(ctl->db)->sqlstate, "23505") != 0)
 			return ctl_db_failed(ctl, change->action);
-		ctl_error("agent %s cannot be active: another active agent of its owner has the "
-			  "same registration file",
-			ctl->operands[0]);
+		ctl_error("agent %s cannot be %s: another agent of its owner has the same "
+			  "registration file, and is active or suspended",
+			ctl->operands[0], change->verb);
 		return CTL_REFUSED;
 	}
 	if (rows.count == 0)
@@ -154,7 +202,7 @@ static enum ctl_exit change(
 	}
 	if (ctl->json)
 		printf("{\"agent_uuid\":\"%s\",\"status\":\"%s\"}\n", db_text(&rows, 0, 0),
-			change->to);
+			db_text(&rows, 0, 2));
 	else
 		printf("%s %s\n", change->verb, db_text(&rows, 0, 0));
 	return CTL_DONE;
@@ -162,8 +210,8 @@ static enum ctl_exit change(
 
 static enum ctl_exit agent_suspend(struct ctl *ctl, const void *values)
 {
-	static const struct change suspend = { "suspended", "agent.suspend", "active",
-		"suspended" };
+	static const struct change suspend = { "suspended", "agent.suspend", "active or revoked",
+		&suspend_agent };
 
 	return change(ctl, values, &suspend);
 }
@@ -171,9 +219,56 @@ static enum ctl_exit agent_suspend(struct ctl *ctl, const void *values)
 static enum ctl_exit agent_reactivate(struct ctl *ctl, const void *values)
 {
 	static const struct change reactivate = { "reactivated", "agent.reactivate", "suspended",
-		"active" };
+		&reactivate_agent };
 
 	return change(ctl, values, &reactivate);
+}
+
+static enum ctl_exit change_owner(struct ctl *ctl, const struct values *values,
+	const struct db_statement *statement, const char *done)
+{
+	char owner[ETH_ADDRESS_LEN + 1];
+	struct db_rows rows;
+
+	if (!ctl_parse_wallet(ctl->operands[0], owner))
+		return CTL_USAGE;
+	ctl_open_db(ctl, TIMEOUT_MS);
+	const char *params[] = { owner, values->reason, ctl_actor(ctl) };
+	if (db_run(ctl->db, statement, params, 3, ctl->arena, &rows) != DB_OK)
+		return ctl_db_failed(ctl, statement->name);
+	if (strcmp(db_text(&rows, 0, 1), done) != 0) {
+		ctl_error("owner %s: %s", owner, db_text(&rows, 0, 1));
+		return CTL_REFUSED;
+	}
+	if (ctl->json)
+		printf("{\"owner_address\":\"%s\",\"is_suspended\":%s,\"agents\":%s}\n", owner,
+			statement == &suspend_owner ? "true" : "false", db_text(&rows, 0, 0));
+	else
+		printf("%s %s and %s agents\n", done, owner, db_text(&rows, 0, 0));
+	return CTL_DONE;
+}
+
+static enum ctl_exit agent_suspend_owner(struct ctl *ctl, const void *values)
+{
+	return change_owner(ctl, values, &suspend_owner, "suspended");
+}
+
+static enum ctl_exit agent_reactivate_owner(struct ctl *ctl, const void *values)
+{
+	return change_owner(ctl, values, &reactivate_owner, "reactivated");
+}
+
+static enum ctl_exit agent_suspended_owners(struct ctl *ctl, const void *values)
+{
+	struct db_rows rows;
+
+	(void)values;
+	ctl_open_db_to_read(ctl, TIMEOUT_MS);
+	if (db_run(ctl->db, &list_suspended_owners, NULL, 0, ctl->arena, &rows) != DB_OK)
+		return ctl_db_failed(ctl, "agent suspended-owners");
+	ctl_print_rows(ctl, &rows, owner_columns, sizeof(owner_columns) / sizeof(owner_columns[0]),
+		"no owner is suspended");
+	return CTL_DONE;
 }
 
 static const struct ctl_option options[] = {
@@ -184,12 +279,24 @@ static const char forms[] =
 	"ID is any of: the agent_uuid; chain:agent_id (base:42); the global form\n"
 	"eip155:8453:0x8004A169FB4a3325136EB29fA0ceB6D2e539a432:42.\n";
 
+static const char owner_notes[] =
+	"ADDRESS is the wallet that registered the agents. Agents that were only transferred to it\n"
+	"stay in service; agents that it registered and gave away do not.\n";
+
 const struct ctl_command ctl_agent_commands[] = {
 	{ "agent show", "ID", 1, "show an agent, suspended or not", forms, NULL, 0,
 		sizeof(struct values), agent_show },
-	{ "agent suspend", "ID", 1, "take an active agent out of service", forms, options, 1,
+	{ "agent suspend", "ID", 1, "take an agent out of service", forms, options, 1,
 		sizeof(struct values), agent_suspend },
 	{ "agent reactivate", "ID", 1, "put a suspended agent back into service", forms, options, 1,
 		sizeof(struct values), agent_reactivate },
+	{ "agent suspend-owner", "ADDRESS", 1,
+		"take all that an owner registered out of service, and refuse more", owner_notes,
+		options, 1, sizeof(struct values), agent_suspend_owner },
+	{ "agent reactivate-owner", "ADDRESS", 1,
+		"lift that, for the owner and the agents suspended with them", NULL, options, 1,
+		sizeof(struct values), agent_reactivate_owner },
+	{ "agent suspended-owners", "", 0, "list the owners that are suspended", NULL, NULL, 0,
+		sizeof(struct values), agent_suspended_owners },
 	{ .name = NULL },
 };

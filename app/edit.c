@@ -94,6 +94,13 @@ static void answer_outcome(struct call *call, const struct db_rows *rows)
 	} else if (strcmp(outcome, "forbidden") == 0) {
 		call_problem(call, 403, "forbidden",
 			"The agent's owner is not the wallet of this API key's user.");
+	} else if (strcmp(outcome, "agent_suspended") == 0) {
+		call_problem(call, 403, "agent_suspended",
+			"The agent is suspended, so it takes no change.");
+	} else if (strcmp(outcome, "owner_suspended") == 0) {
+		agent_refuse_suspended_owner(call);
+	} else if (strcmp(outcome, "suspended_twin") == 0) {
+		agent_refuse_suspended_twin(call, db_text(rows, 0, 1));
 	} else if (strcmp(outcome, "agent_not_active") == 0) {
 		call_problem(call, 409, "agent_not_active",
 			"The agent is pending or revoked, so it takes no change.");

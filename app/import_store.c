@@ -59,28 +59,40 @@ static const char copy_agents[] =
  * two could wait for each other. */
 static const struct db_statement take_counters = {
 	.name = "import_counters",
-	.sql = "INSERT INTO erc8004_agent_counters AS c (chain, registry_address, next_agent_id) "
+	.sql = "WITH held AS (SELECT areg_hold_off_suspensions()) "
+	       "INSERT INTO erc8004_agent_counters AS c (chain, registry_address, next_agent_id) "
 	       "SELECT chain, registry_address, max(agent_id) + 1 FROM import_agents "
-	       "GROUP BY chain, registry_address ORDER BY chain, registry_address "
+	       "GROUP BY chain, registry_address, (SELECT true FROM held) "
+	       "ORDER BY chain, registry_address "
 	       "ON CONFLICT (chain, registry_address) DO UPDATE"
 	       " SET next_agent_id = EXCLUDED.next_agent_id"
 	       " WHERE c.next_agent_id < EXCLUDED.next_agent_id",
 	.effect = DB_CHANGES,
 };
 
+/* A suspension holds: what would be the twin of a suspended agent, or is of a suspended owner, is stored
+ * as it was found, and is suspended. */
 static const struct db_statement insert_agents = {
 	.name = "import_agents",
 	.sql = "INSERT INTO erc8004_agents (agent_uuid, chain, chain_id, registry_address, agent_id,"
 	       " owner_address, agent_wallet, token_uri, status, source, registration_file,"
 	       " registration_digest, conformance, name, description, image, shown_services,"
 	       " x402_support, file_active, services, skills, domains, supported_trust, tx_hash,"
-	       " registered_block, created_at) "
+	       " registered_block, created_at, suspended_with_owner) "
 	       "SELECT agent_uuid, chain, chain_id, registry_address, agent_id, owner_address,"
-	       " agent_wallet, token_uri, coalesce(status, 'active'), 'import',"
+	       " agent_wallet, token_uri, CASE WHEN coalesce(status, 'active') = 'active'"
+	       "  AND (of_suspended.is OR EXISTS (SELECT FROM erc8004_agents twin"
+	       "   WHERE twin.owner_address = s.owner_address AND twin.chain = s.chain"
+	       "    AND twin.registration_digest = s.registration_digest"
+	       "    AND twin.status = 'suspended')) THEN 'suspended'"
+	       "  ELSE coalesce(status, 'active') END, 'import',"
 	       " registration_file, registration_digest, conformance, name, description, image,"
 	       " shown_services, x402_support, file_active, services, skills, domains,"
-	       " supported_trust, tx_hash, registered_block, coalesce(created_at, now()) "
-	       "FROM import_agents ORDER BY chain, agent_id, line "
+	       " supported_trust, tx_hash, registered_block, coalesce(created_at, now()),"
+	       " of_suspended.is AND coalesce(status, 'active') = 'active' "
+	       "FROM import_agents s CROSS JOIN LATERAL (SELECT EXISTS (SELECT"
+	       " FROM erc8004_suspended_owners o WHERE o.owner_address = s.owner_address) AS is)"
+	       " AS of_suspended ORDER BY chain, agent_id, line "
 	       "ON CONFLICT (chain, registry_address, agent_id) DO NOTHING",
 	.effect = DB_CHANGES,
 };

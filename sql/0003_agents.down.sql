@@ -2,8 +2,12 @@
 
 DROP TABLE erc8004_agent_metadata;
 DROP FUNCTION areg_track_addresses(uuid[]);
+DROP FUNCTION areg_registered_by(uuid);
 DROP TABLE erc8004_agent_addresses;
 DROP TABLE erc8004_agents;
+DROP FUNCTION areg_agents_owner_suspended();
+DROP FUNCTION areg_hold_off_suspensions();
+DROP TABLE erc8004_suspended_owners;
 DROP TABLE erc8004_agent_counts;
 DROP TABLE erc8004_agent_counters;
 DROP FUNCTION areg_agents_deleted();

@@ -62,6 +62,9 @@ CREATE TABLE erc8004_agents (
 	tx_hash eth_hash,
 	registered_block bigint
 		CONSTRAINT erc8004_agents_registered_block_range CHECK (registered_block >= 0),
+	suspended_from text CONSTRAINT erc8004_agents_suspended_from_known
+		CHECK (suspended_from IN ('active', 'revoked')),
+	suspended_with_owner boolean NOT NULL DEFAULT false,
 	name_sort text COLLATE "C" NOT NULL
 		GENERATED ALWAYS AS (left(lower(coalesce(name, '')), 100)) STORED,
 	search tsvector NOT NULL GENERATED ALWAYS AS (
@@ -90,15 +93,20 @@ COMMENT ON COLUMN erc8004_agents.shown_services IS
 COMMENT ON COLUMN erc8004_agents.file_active IS 'The file''s own flag "active"';
 COMMENT ON COLUMN erc8004_agents.flags IS
 	'What is true or false of the file, as words for the one index over all lists';
+COMMENT ON COLUMN erc8004_agents.suspended_from IS
+	'What a suspended agent was before, and is again when it is reactivated; null: active';
+COMMENT ON COLUMN erc8004_agents.suspended_with_owner IS
+	'Suspended because of who registered it, and reactivated together with that owner';
 COMMENT ON COLUMN erc8004_agents.source IS 'api: registered here; import; chain: seen by the indexer';
 COMMENT ON COLUMN erc8004_agents.created_at IS 'When this registry took the agent in: registered_at';
 
--- Two registrations of the same thing at once: one gets the violation of this index.
+-- Two registrations of the same thing at once: one gets the violation of this index. What is suspended
+-- counts, or a suspension would last until its owner registers the same file again.
 CREATE UNIQUE INDEX erc8004_agents_one_registration
 	ON erc8004_agents (owner_address, chain, registration_digest)
-	WHERE status = 'active' AND source = 'api';
+	WHERE status IN ('active', 'suspended') AND source = 'api';
 CREATE INDEX erc8004_agents_same_registration
-	ON erc8004_agents (owner_address, chain, registration_digest) WHERE status = 'active';
+	ON erc8004_agents (owner_address, chain, registration_digest) WHERE status IN ('active', 'suspended');
 CREATE INDEX erc8004_agents_owner ON erc8004_agents (owner_address, created_at, agent_uuid);
 CREATE INDEX erc8004_agents_by_time ON erc8004_agents (status, created_at, agent_uuid);
 CREATE INDEX erc8004_agents_chain_by_time ON erc8004_agents (chain, status, created_at, agent_uuid);
@@ -126,6 +134,41 @@ COMMENT ON COLUMN erc8004_agent_addresses.until IS 'The first moment after the l
 CREATE INDEX erc8004_agent_addresses_address ON erc8004_agent_addresses (address, agent_uuid);
 CREATE UNIQUE INDEX erc8004_agent_addresses_now ON erc8004_agent_addresses (agent_uuid, role)
 	WHERE until IS NULL AND role <> 'operator';
+
+CREATE FUNCTION areg_registered_by(of_agent uuid) RETURNS text
+LANGUAGE sql STABLE AS $$
+	SELECT address FROM erc8004_agent_addresses WHERE agent_uuid = of_agent AND role = 'owner'
+	ORDER BY since, until NULLS LAST LIMIT 1
+$$;
+COMMENT ON FUNCTION areg_registered_by(uuid) IS
+	'Who registered an agent: its first owner, as far as this registry knows';
+
+CREATE TABLE erc8004_suspended_owners (
+	owner_address eth_address PRIMARY KEY,
+	suspended_at timestamptz NOT NULL DEFAULT now(),
+	suspended_by text NOT NULL,
+	reason text
+);
+COMMENT ON TABLE erc8004_suspended_owners IS
+	'Owners who may not register or change agents; see areg_suspend_owner()';
+
+-- Between a registration and the suspension of an owner: who registers holds this together with others
+-- until its transaction ends, who suspends alone. So no registration is between the two.
+CREATE FUNCTION areg_hold_off_suspensions() RETURNS void
+LANGUAGE sql AS 'SELECT pg_advisory_xact_lock_shared(1634887016)';
+
+CREATE FUNCTION areg_agents_owner_suspended() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM areg_hold_off_suspensions();
+	IF EXISTS (SELECT FROM erc8004_suspended_owners WHERE owner_address = NEW.owner_address) THEN
+		RAISE EXCEPTION 'the owner is suspended'
+			USING ERRCODE = 'check_violation', CONSTRAINT = 'erc8004_agents_owner_suspended';
+	END IF;
+	RETURN NEW;
+END $$;
+CREATE TRIGGER erc8004_agents_owner_suspended BEFORE INSERT ON erc8004_agents
+	FOR EACH ROW WHEN (NEW.source = 'api') EXECUTE FUNCTION areg_agents_owner_suspended();
 
 CREATE FUNCTION areg_track_addresses(of_agents uuid[]) RETURNS void
 LANGUAGE plpgsql AS $$

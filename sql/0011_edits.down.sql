@@ -1,5 +1,7 @@
 -- Undoes 0011. Nothing is lost.
 
+DROP FUNCTION areg_reactivate_owner(text, text, text);
+DROP FUNCTION areg_suspend_owner(text, text, text);
 DROP FUNCTION areg_feedback_summary(uuid, text[], text, text);
 DROP FUNCTION areg_edit_agent(uuid, text, text, text, text, text, text, text, json, boolean, boolean,
 	text[], text[], text[], text[], text[], text[]);

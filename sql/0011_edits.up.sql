@@ -37,18 +37,22 @@ BEGIN
 	outcome := CASE
 		WHEN NOT FOUND THEN 'agent_not_found'
 		WHEN old.owner_address <> editor THEN 'forbidden'
+		WHEN old.status = 'suspended' THEN 'agent_suspended'
+		WHEN EXISTS (SELECT FROM erc8004_suspended_owners s WHERE s.owner_address = editor)
+			THEN 'owner_suspended'
 		WHEN old.status IN ('pending', 'revoked') THEN 'agent_not_active' END;
 	IF outcome IS NOT NULL THEN
 		RETURN;
 	END IF;
 
 	IF new_file IS NOT NULL AND new_status IS NULL THEN
-		SELECT a.agent_uuid INTO twin FROM erc8004_agents a
-		WHERE a.owner_address = editor AND a.chain = old.chain AND a.status = 'active'
+		SELECT a.agent_uuid, CASE a.status WHEN 'suspended' THEN 'suspended_twin'
+				ELSE 'agent_already_exists' END
+		INTO twin, outcome FROM erc8004_agents a
+		WHERE a.owner_address = editor AND a.chain = old.chain AND a.status IN ('active', 'suspended')
 			AND a.registration_digest = decode(new_digest, 'hex') AND a.agent_uuid <> of_agent
-		LIMIT 1;
+		ORDER BY a.status DESC LIMIT 1;
 		IF FOUND THEN
-			outcome := 'agent_already_exists';
 			RETURN;
 		END IF;
 	END IF;
@@ -127,7 +131,79 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION areg_edit_agent(uuid, text, text, text, text, text, text, text, json, boolean, boolean,
 	text[], text[], text[], text[], text[], text[]) IS
-	'Changes an agent by its owner; a null status or file stays, a metadata value that is null goes. outcome: edited or unchanged (and the agent), agent_not_found, forbidden, agent_not_active, agent_already_exists (and twin), metadata_too_large. before and after: what changed';
+	'Changes an agent by its owner; a null status or file stays, a metadata value that is null goes. outcome: edited or unchanged (and the agent), agent_not_found, forbidden, agent_suspended, owner_suspended, agent_not_active, agent_already_exists or suspended_twin (and twin), metadata_too_large. before and after: what changed';
+
+-- All that an owner registered goes out of service, whoever owns it now. What was only transferred to
+-- them stays: agents are also given to people who did not ask for them.
+CREATE FUNCTION areg_suspend_owner(of_owner text, why text, by_actor text, OUT agents bigint,
+	OUT outcome text)
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_advisory_xact_lock(1634887016); -- see areg_hold_off_suspensions()
+	INSERT INTO erc8004_suspended_owners (owner_address, suspended_by, reason)
+	VALUES (of_owner, by_actor, why) ON CONFLICT DO NOTHING;
+	IF NOT FOUND THEN
+		outcome := 'suspended before';
+		RETURN;
+	END IF;
+
+	WITH changed AS (
+		UPDATE erc8004_agents a SET status = 'suspended', suspended_from = 'active',
+			suspended_with_owner = true, updated_at = now()
+		FROM (SELECT DISTINCT agent_uuid FROM erc8004_agent_addresses
+			WHERE address = of_owner AND role = 'owner') AS owned
+		WHERE a.agent_uuid = owned.agent_uuid AND a.status = 'active'
+			AND areg_registered_by(a.agent_uuid) = of_owner
+		RETURNING a.agent_uuid
+	), audited AS (
+		INSERT INTO audit_log (actor, action, subject_type, subject_id, before, after)
+		SELECT by_actor, 'agent.suspend', 'agent', agent_uuid::text, '{"status": "active"}'::jsonb,
+			jsonb_strip_nulls(jsonb_build_object('status', 'suspended', 'owner', of_owner, 'reason', why))
+		FROM changed
+	)
+	SELECT count(*) INTO agents FROM changed;
+	INSERT INTO audit_log (actor, action, subject_type, subject_id, after)
+	VALUES (by_actor, 'owner.suspend', 'owner', of_owner,
+		jsonb_strip_nulls(jsonb_build_object('agents', agents, 'reason', why)));
+	outcome := 'suspended';
+END $$;
+COMMENT ON FUNCTION areg_suspend_owner(text, text, text) IS
+	'Suspends an owner and the agents that they registered: outcome suspended (and how many agents), or suspended before';
+
+CREATE FUNCTION areg_reactivate_owner(of_owner text, why text, by_actor text, OUT agents bigint,
+	OUT outcome text)
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_advisory_xact_lock(1634887016); -- see areg_hold_off_suspensions()
+	DELETE FROM erc8004_suspended_owners WHERE owner_address = of_owner;
+	IF NOT FOUND THEN
+		outcome := 'not suspended';
+		RETURN;
+	END IF;
+
+	WITH changed AS (
+		UPDATE erc8004_agents a SET status = coalesce(suspended_from, 'active'),
+			suspended_from = NULL, suspended_with_owner = false, updated_at = now()
+		FROM (SELECT DISTINCT agent_uuid FROM erc8004_agent_addresses
+			WHERE address = of_owner AND role = 'owner') AS owned
+		WHERE a.agent_uuid = owned.agent_uuid AND a.status = 'suspended' AND a.suspended_with_owner
+			AND areg_registered_by(a.agent_uuid) = of_owner
+		RETURNING a.agent_uuid, a.status
+	), audited AS (
+		INSERT INTO audit_log (actor, action, subject_type, subject_id, before, after)
+		SELECT by_actor, 'agent.reactivate', 'agent', agent_uuid::text,
+			'{"status": "suspended"}'::jsonb,
+			jsonb_strip_nulls(jsonb_build_object('status', status, 'owner', of_owner, 'reason', why))
+		FROM changed
+	)
+	SELECT count(*) INTO agents FROM changed;
+	INSERT INTO audit_log (actor, action, subject_type, subject_id, before, after)
+	VALUES (by_actor, 'owner.reactivate', 'owner', of_owner, jsonb_build_object('suspended', true),
+		jsonb_strip_nulls(jsonb_build_object('agents', agents, 'reason', why)));
+	outcome := 'reactivated';
+END $$;
+COMMENT ON FUNCTION areg_reactivate_owner(text, text, text) IS
+	'Lifts the suspension of an owner and of the agents that were suspended with them: outcome reactivated (and how many agents), or not suspended';
 
 -- ERC-8004, getSummary(). All is exact: powers of ten are written as text because the power of a
 -- numeric is rounded, and div() cuts toward zero where / rounds. A client that is named twice counts

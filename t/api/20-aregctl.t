@@ -431,7 +431,7 @@ subtest 'agents are shown, suspended and reactivated' => sub {
 	ctl_is(3, qr/not configured/, qw(agent show mars:1));
 	ctl_is(2, qr/not an agent_uuid/, qw(agent show), 'one');
 	ctl_is(0, qr/suspended/, qw(agent suspend ethereum:1 --reason phishing));
-	ctl_is(3, qr/is suspended: only one that is active/, qw(agent suspend ethereum:1));
+	ctl_is(3, qr/is suspended: only one that is active or revoked/, qw(agent suspend ethereum:1));
 	is(ctl_json(qw(agent show ethereum:1))->{status}, 'suspended', 'the status is changed');
 	is_deeply([$areg->psql(q{SELECT before->>'status', after->>'status', after->>'reason', subject_id
 		FROM audit_log WHERE action = 'agent.suspend'})],

@@ -177,9 +177,8 @@ subtest 'an agent is revoked for good' => sub {
 
 	$uuid = new_agent->{agent_uuid};
 	is($areg->aregctl('agent', 'suspend', $uuid)->{exit}, 0, 'an operator suspends another');
-	is(edited($uuid, { registration_file => file(name => 'Mended') }, 'whose owner mends it')
-		->{status}, 'suspended', 'which does not lift the suspension');
-	is(edited($uuid, { status => 'revoked' }, 'or gives it up')->{status}, 'revoked', 'for good');
+	problem_ok(edit($uuid, $_), 403, 'agent_suspended') for { status => 'revoked' },
+		{ metadata => { a => 'x' } }, { registration_file => file(name => 'Mended') };
 
 	$areg->psql("INSERT INTO erc8004_agents (agent_uuid, chain, chain_id, registry_address,"
 		. " owner_address, status, source) VALUES ('11111111-1111-4111-8111-111111111111', 'base',"
