@@ -28,6 +28,7 @@ BEGIN
 
 		['erc8004_agents', 'SELECT, INSERT, UPDATE'],
 		['erc8004_agent_addresses', 'SELECT, INSERT, UPDATE'],
+		['erc8004_suspended_owners', 'SELECT, INSERT, DELETE'],
 		['erc8004_agent_metadata', 'SELECT, INSERT, UPDATE, DELETE'],
 		['erc8004_agent_counters', 'SELECT, INSERT, UPDATE'],
 		['erc8004_agent_counts', 'SELECT, INSERT, UPDATE'],

@@ -128,7 +128,7 @@ sub start_standby
 sub on_standby
 {
 	my ($sql) = @_;
-	open my $out, '-|', 'sh', '-c', 'exec psql -qAtX -h "$1" -U areg -d areg -c "$2" 2>/dev/null', 'sh', $dir, $sql
+	open my $out, '-|', 'sh', '-c', 'exec psql -qAtX -h "$1" -U postgres -d areg -c "$2" 2>/dev/null', 'sh', $dir, $sql
 		or die "psql: $!\n";
 	my $text = join '', <$out>;
 	close $out;
@@ -145,7 +145,7 @@ END {
 	$? = $status;
 }
 
-my $copy = launch('pg_basebackup', '-h', $areg->socket_path('pg'), '-U', 'areg', '-D', "$dir/data", '-R', '-X',
+my $copy = launch('pg_basebackup', '-h', $areg->socket_path('pg'), '-U', 'postgres', '-D', "$dir/data", '-R', '-X',
 	'stream', '--checkpoint=fast', '--no-sync');
 waitpid $copy, 0;
 is($?, 0, 'a standby is made');
