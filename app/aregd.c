@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +16,7 @@
 #include "app/describe.h"
 #include "app/handover.h"
 #include "app/master.h"
+#include "app/preflight.h"
 #include "app/rehearsal.h"
 #include "app/routes.h"
 #include "app/settings.h"
@@ -33,8 +36,8 @@ static const char usage[] =
 	"       aregd -p [-c FILE]     print the configuration in force, secrets hidden, and exit\n"
 	"       aregd -r               print the table of routes and exit\n"
 	"       aregd -j               print what every route takes, as JSON, and exit\n"
-	"       aregd -V               print the version and exit\n"
-	"       aregd -h               print this and exit\n"
+	"       aregd -V | --version   print the version and exit\n"
+	"       aregd -h | --help      print this and exit\n"
 	"\n"
 	"aregd serves the registry of AI agents over FastCGI, behind nginx. spawn-fcgi gives it the\n"
 	"listening socket as standard input. FILE is " AREG_CONF_DEFAULT "\n"
@@ -43,16 +46,42 @@ static const char usage[] =
 	"Signals: HUP reloads configuration and program, TERM and INT drain and stop, USR1 reopens\n"
 	"the log file, TTIN and TTOU add and remove a worker.\n"
 	"Exit codes: 0 done, 1 wrong configuration or no start, 2 wrong usage,\n"
-	"3 (with -t) a right configuration, but a backend that is not as it should be.\n"
+	"3 (with -t) a right configuration, but a server, file or right that is not as it should be.\n"
 	"Manual pages: aregd(8), areg.conf(5), aregctl(8).\n";
+
+static const struct option long_options[] = {
+	{ "config", required_argument, NULL, 'c' },
+	{ "test", no_argument, NULL, 't' },
+	{ "print", no_argument, NULL, 'p' },
+	{ "routes", no_argument, NULL, 'r' },
+	{ "describe", no_argument, NULL, 'j' },
+	{ "version", no_argument, NULL, 'V' },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 },
+};
 
 static int test_backends(struct arena *arena, const struct settings *settings)
 {
 	struct backend_report reports[BACKENDS_MAX];
-	const size_t count = backends_check(arena, settings, reports);
+	const struct preflight_finding *findings;
+	const size_t found = preflight(arena, settings, &findings);
 	int exit_code = EXIT_SUCCESS;
+	bool is_refused = false;
+	size_t count;
 
-	printf("configuration: %s is right\n", settings->source);
+	for (size_t i = 0; i < found; i++)
+		is_refused = is_refused || findings[i].weight == PREFLIGHT_REFUSED;
+	if (!is_refused)
+		printf("configuration: %s is right\n", settings->source);
+	for (size_t i = 0; i < found; i++) {
+		printf("%s%s\n", findings[i].weight == PREFLIGHT_WARNING ? "warning: " : "",
+			findings[i].what);
+		if (findings[i].weight != PREFLIGHT_WARNING)
+			exit_code = EXIT_BACKENDS;
+	}
+	if (is_refused)
+		return EXIT_REFUSED;
+	count = backends_check(arena, settings, reports);
 	for (size_t i = 0; i < count; i++) {
 		printf("%s: %s\n", reports[i].name, reports[i].detail);
 		if (reports[i].warning != NULL)
@@ -136,6 +165,19 @@ static int serve_socket(struct arena *arena, const struct settings *settings, ch
 	return master_run(arena, settings, LISTEN_FD, &program);
 }
 
+/* API keys, the password of the database and what callers send lie in memory: no core file of it is
+ * written, and no other process of the same user may attach to it and read it. Children and programs
+ * that this one becomes keep the limit; each asks for the rest anew. */
+static void keep_memory_private(void)
+{
+	const struct rlimit none = { 0, 0 };
+
+	setrlimit(RLIMIT_CORE, &none);
+#ifndef __SANITIZE_ADDRESS__ /* LeakSanitizer attaches to its own process */
+	prctl(PR_SET_DUMPABLE, 0);
+#endif
+}
+
 int main(int argc, char **argv)
 {
 	struct arena *arena = arena_new(16 * 1024, 16 * 1024 * 1024);
@@ -145,7 +187,8 @@ int main(int argc, char **argv)
 	enum { SERVE, TEST, PRINT } task = SERVE;
 	int option, exit_code = EXIT_REFUSED;
 
-	while ((option = getopt(argc, argv, "c:tprjVh")) != -1) {
+	keep_memory_private();
+	while ((option = getopt_long(argc, argv, "c:tprjVh", long_options, NULL)) != -1) {
 		switch (option) {
 		case 'c':
 			path = optarg;

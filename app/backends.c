@@ -5,6 +5,7 @@
 
 #include "app/build.h"
 #include "app/replicas.h"
+#include "app/writer.h"
 #include "lib/buf.h"
 #include "lib/cache.h"
 #include "lib/db.h"
@@ -16,6 +17,19 @@ static const struct db_statement server_version = {
 	.sql = "SELECT current_setting('server_version'), "
 	       "current_setting('server_version_num')::int, "
 	       "to_regclass('schema_migrations') IS NOT NULL",
+};
+
+/* How many connections this role may have in all, beside those that are kept back. */
+static const struct db_statement connections = {
+	.name = "",
+	.effect = DB_READS,
+	.sql = "SELECT least("
+	       "       (SELECT sum(CASE name WHEN 'max_connections' THEN 1 ELSE -1 END * setting::int)"
+	       "          FROM pg_settings WHERE name IN ('max_connections',"
+	       "               'superuser_reserved_connections', 'reserved_connections')),"
+	       "       (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user),"
+	       "       (SELECT nullif(datconnlimit, -1) FROM pg_database"
+	       "         WHERE datname = current_database()))",
 };
 
 static const struct db_statement schema_version = {
@@ -165,6 +179,21 @@ static void check_database(
 		report->detail, version, AREG_SCHEMA_VERSION);
 	if (report->state <= BACKEND_USABLE && !db_bool(&found, 0, SORTS_BY_BYTES))
 		say_collation(arena, &found, report);
+	if (report->state == BACKEND_OK) {
+		/* Beside the workers: the listener and the health process. */
+		const size_t wanted = (size_t)settings->workers + writers_for(settings) + 2;
+
+		if (db_run(db, &connections, NULL, 0, arena, &rows) != DB_OK)
+			goto failed;
+		if (db_int(&rows, 0, 0) < (int64_t)wanted) {
+			report->state = BACKEND_USABLE;
+			report->detail = arena_printf(arena,
+				"%s, but %zu connections are needed for the workers, writers, the "
+				"listener and health, twice that during a reload, and %lld can be "
+				"had: lower workers, or raise max_connections",
+				report->detail, wanted, (long long)db_int(&rows, 0, 0));
+		}
+	}
 	goto done;
 failed:
 	report->state = BACKEND_AWAY;

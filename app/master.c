@@ -40,6 +40,7 @@
 #include "app/crew.h"
 #include "app/handover.h"
 #include "app/metering.h"
+#include "app/preflight.h"
 #include "app/rehearsal.h"
 #include "app/report.h"
 #include "app/routes.h"
@@ -793,7 +794,11 @@ static void log_backends(const struct settings *settings)
 	struct arena *arena = arena_new(4096, 1024 * 1024);
 	struct backend_report reports[BACKENDS_MAX];
 	const size_t count = backends_check(arena, settings, reports);
+	const struct preflight_finding *findings;
+	const size_t found = preflight(arena, settings, &findings);
 
+	for (size_t i = 0; i < found; i++)
+		log_warn("%s", findings[i].what);
 	for (size_t i = 0; i < count; i++) {
 		if (reports[i].state == BACKEND_OK)
 			log_info("%s: %s", reports[i].name, reports[i].detail);

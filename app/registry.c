@@ -37,7 +37,7 @@ static void write_chain(
 	json_string(out, "identity_registry", chain->identity_registry);
 	json_string(out, "reputation_registry", chain->reputation_registry);
 	json_string(out, "validation_registry", chain->validation_registry);
-	json_string(out, "authority", chain->rpc_url == NULL ? "registry" : "chain");
+	json_string(out, "authority", "registry"); /* until chains are read */
 	json_integer(out, "agents", agents_of(chain, counts));
 	json_raw(out, "indexed_block", NULL);
 	json_close_object(out);

@@ -82,13 +82,11 @@ bool rehearsal_start(struct rehearsal *rehearsal, const char *path, char *const 
 	return true;
 }
 
-void rehearsal_look(struct rehearsal *rehearsal)
+static void rehearsal_read(struct rehearsal *rehearsal)
 {
 	char text[256];
 	ssize_t got;
 
-	if (rehearsal->pid == 0)
-		return;
 	while ((got = read(rehearsal->fd, text, sizeof text)) > 0) {
 		size_t room = sizeof rehearsal->said - 1 - rehearsal->len;
 		size_t more = (size_t)got < room ? (size_t)got : room;
@@ -96,6 +94,13 @@ void rehearsal_look(struct rehearsal *rehearsal)
 		memcpy(rehearsal->said + rehearsal->len, text, more);
 		rehearsal->len += more;
 	}
+}
+
+void rehearsal_look(struct rehearsal *rehearsal)
+{
+	if (rehearsal->pid == 0)
+		return;
+	rehearsal_read(rehearsal);
 	if (clock_ms() >= rehearsal->until_ms)
 		kill(rehearsal->pid, SIGKILL);
 }
@@ -131,7 +136,8 @@ bool rehearsal_ended(struct rehearsal *rehearsal, int status, bool *same_segment
 	size_t bytes;
 	int layout;
 
-	rehearsal_look(rehearsal);
+	/* It has been collected, so its pid may be another process's by now: nothing is sent to it. */
+	rehearsal_read(rehearsal);
 	close(rehearsal->fd);
 	rehearsal->pid = 0;
 	rehearsal->said[rehearsal->len] = '\0';

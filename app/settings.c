@@ -182,6 +182,25 @@ static bool is_plain_text(const char *text)
 	return utf8_valid(text, strlen(text));
 }
 
+/* In a URI, a slash ends the part with user and password, and the first @ their end: what stands behind
+ * such a character in a password is taken for host, port or database, and would be logged as such. */
+static bool splits_a_password(const char *text, const PQconninfoOption *options)
+{
+	if (strstr(text, "://") == NULL)
+		return false;
+	for (const PQconninfoOption *option = options; option->keyword != NULL; option++) {
+		const char *value = option->val == NULL ? "" : option->val;
+
+		if ((strcmp(option->keyword, "host") == 0 && *value != '\0' &&
+			    strchr(value + 1, '@') != NULL) ||
+			(strcmp(option->keyword, "port") == 0 &&
+				value[strspn(value, DIGITS ",")] != '\0') ||
+			(strcmp(option->keyword, "dbname") == 0 && strpbrk(value, "@/") != NULL))
+			return true;
+	}
+	return false;
+}
+
 /* libpq's own message is not passed on: it can quote a part of a password. */
 static const char *check_database_url(struct arena *arena, const char *text, const char **value)
 {
@@ -190,10 +209,15 @@ static const char *check_database_url(struct arena *arena, const char *text, con
 
 	(void)arena, (void)value;
 	if (options == NULL)
-		return "is neither a postgresql:// URI nor a list of key=value that libpq knows";
+		return "is neither a postgresql:// URI nor a list of key=value that libpq knows; in a "
+		       "URI, percent-encode what is not a letter or digit in user and password "
+		       "(%25 for %)";
 	for (const PQconninfoOption *option = options; option->keyword != NULL; option++)
 		if (option->val != NULL && !is_plain_text(option->val))
 			why = "holds a control character, or what is not UTF-8, in a value";
+	if (splits_a_password(text, options))
+		why = "has a character in its user or password that must be percent-encoded: "
+		      "%40 for @, %2F for /, %3A for :";
 	PQconninfoFree(options);
 	return why;
 }
@@ -268,11 +292,26 @@ static const char *mask_database_read(struct arena *arena, const char *text)
 	return shown;
 }
 
+/* Whether a blank stands between two servers, where a comma belongs. */
+static bool lacks_a_comma(const char *servers)
+{
+	for (const char *at = servers; (at = strpbrk(at, " \t")) != NULL;) {
+		const char *next = at + strspn(at, " \t");
+
+		if (at > servers && at[-1] != ',' && *next != '\0' && *next != ',')
+			return true;
+		at = next;
+	}
+	return false;
+}
+
 static const char *check_memcached_servers(
 	struct arena *arena, const char *text, const char **value)
 {
 	const char *why;
 
+	if (lacks_a_comma(text))
+		return "has a blank between two servers: write a comma there";
 	if (*text == '\0' || strcmp(text, "none") == 0) {
 		*value = "";
 		return NULL;
@@ -464,7 +503,7 @@ static const struct conf_key chain_keys[] = {
 	{ "first_block", CONF_INT64, AT(first_block), NULL, 0, INT64_MAX,
 		.help = "Block in which the identity registry was deployed." },
 	{ "rpc_url", CONF_TEXT, AT(rpc_url), .check = check_rpc_url, .mask = mask_rpc_url,
-		.help = "JSON-RPC node; without one, this registry hands out the agent ids." },
+		.help = "JSON-RPC node: for a later version; aregd -t refuses it." },
 };
 #undef AT
 

@@ -21,7 +21,7 @@ struct chain {
 	const char *reputation_registry; /* canonical address, or NULL */
 	const char *validation_registry; /* canonical address, or NULL */
 	uint64_t first_block;
-	const char *rpc_url; /* NULL: this registry is the authority on the chain */
+	const char *rpc_url; /* for a program that will read chains; see app/preflight.c */
 };
 
 struct settings {

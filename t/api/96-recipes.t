@@ -16,7 +16,7 @@ use Areg::Test qw(root address hash);
 my @languages = (
 	[sh => 'bash', '-euo', 'pipefail'],
 	[python => 'python3'],
-	[js => 'node'],
+	[js => 'node', '--no-experimental-global-webcrypto'], # as in Node 18
 	[php => 'php'],
 );
 my %extension = (js => 'mjs');

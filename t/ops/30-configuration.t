@@ -4,6 +4,8 @@ use warnings;
 
 use File::Basename qw(dirname);
 use File::Temp qw(tempdir);
+use IO::Socket::INET;
+use POSIX ();
 use Test::More;
 
 use lib dirname(__FILE__) . '/../lib';
@@ -182,6 +184,81 @@ like($output, qr/^database: .*role other may not use the tables: set runtime_rol
 is((migrate('areg', 'areg_owner', AREG_RUNTIME_ROLE => 'other'))[0], 0, 'and once that is done');
 is((test_as('areg', 'other'))[0], 0, 'it serves');
 
+# ---- what is well formed, and will not work ----
+
+sub tested
+{
+	my ($text, $mode) = @_;
+	write_conf($text);
+	chmod $mode, $file if $mode;
+	return aregd(['-t', '-c', $file]);
+}
+
+my $chain = "[chain base]\nchain_id = 8453\nidentity_registry = 0x0000000000000000000000000000000000018004\n";
+my $top = "database_url = $url\nmemcached_servers = none\n";
+($exit, $output) = tested("$top$chain");
+is($exit, 0, 'a registry of its own: 0') or diag($output);
+unlike($output, qr/^warning: .*official/m, 'and no warning of an official one');
+($exit, $output) = tested($top . $chain =~ s/^identity_registry.*/identity_registry = $identity/mr);
+is($exit, 0, 'the registry of a real chain: 0');
+like($output, qr/^warning: chain base: .*official registry of a real chain/m, 'and a warning');
+($exit, $output) = tested($top);
+is($exit, 3, 'no chain: 3');
+like($output, qr/^chains: none is configured/m, 'and it says so');
+($exit, $output) = tested("$top${chain}rpc_url = https://node.example\n");
+is($exit, 1, 'a node of a chain: 1, for this version does not read it');
+like($output, qr/^chain base: rpc_url: this version does not read chains.*take rpc_url out/m, 'it says so');
+unlike($output, qr/is right/, 'and does not call the configuration right');
+($exit, $output) = tested("${top}log_file = /nonexistent/areg.log\n$chain");
+is($exit, 3, 'a log file in no folder: 3');
+like($output, qr{^log_file: there is no folder /nonexistent}m, 'and it says which');
+($exit, $output) = tested("${top}workers = 900\n$chain");
+is($exit, 3, 'more workers than PostgreSQL has connections: 3');
+like($output, qr/^database: .*9\d\d connections are needed.*max_connections/m, 'and it says how many');
+($exit, $output) = tested("${top}sentry_dsn = https://abc\@sentry.example/1\n$chain", 0644);
+is($exit, 3, 'a secret that everybody can read: 3');
+like($output, qr/every user of this host can read it.*chmod 0640/m, 'and it says what to do');
+($exit, $output) = tested("${top}sentry_dsn = https://abc\@sentry.example/1\n$chain", 0640);
+is($exit, 0, 'only the group: 0') or diag($output);
+for my $password ('qu/ux', 'qu@ux', 'q:u/ux', '%quux') {
+	($exit, $output) = tested("database_url = postgresql://areg:$password\@db.invalid/areg\n$chain");
+	is($exit, 1, 'a password that breaks its URI apart: 1');
+	like($output, qr/percent-encode/, 'it says what to do');
+	unlike($output, qr/ux\b|\bqu\b/, 'and no piece of the password');
+}
+($exit, $output) = tested("database_url = $url\nmemcached_servers = 127.0.0.1:11211 127.0.0.1:11212\n$chain");
+is($exit, 1, 'blanks between servers of memcached: 1');
+like($output, qr/memcached_servers: .*comma/, 'and it says what belongs there');
+
+# ---- memory that holds keys ----
+
+{
+	# The health process and workers have it from the master; a program of another user shows the rest.
+	my $own = Areg::Test->start(without => ['nginx']);
+	for my $pid ($own->pid('aregd'), $own->worker_pids) {
+		open my $in, '<', "/proc/$pid/limits" or die "limits: $!\n";
+		like(join('', <$in>), qr/^Max core file size\s+0\s+0\s/m, 'no core file is written of a process');
+	}
+}
+SKIP: {
+	skip 'only root can run a program as another user', 1 if $> != 0 || $ENV{AREG_BUILD} && $ENV{AREG_BUILD} =~ /sanitized/;
+	my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1) or die "socket: $!\n";
+	write_conf("database_url = postgresql://x\@127.0.0.1:" . $silent->sockport . "/x\nmemcached_servers = none\n"
+		. "database_connect_timeout = 10s\n$chain");
+	chmod 0644, $file;
+	chmod 0711, $dir;
+	my $pid = fork // die "fork: $!\n";
+	if ($pid == 0) {
+		open STDOUT, '>', '/dev/null';
+		exec 'setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', build_dir() . '/aregd', '-t', '-c', $file;
+		POSIX::_exit(127);
+	}
+	my $accepted = $silent->accept;
+	is((stat "/proc/$pid/environ")[4], 0, 'nor can another process of the same user read its memory');
+	kill 'KILL', $pid;
+	waitpid $pid, 0;
+}
+
 # ---- the environment of the service being replaced ----
 
 my ($default) = (aregd(['-h']))[1] =~ /FILE is (\S+)/;
@@ -224,12 +301,16 @@ like($output, qr/^workers = 7$/m, 'what the file says');
 like($output, qr/^max_requests = 100000$/m, 'and what it leaves unsaid');
 like($output, qr/db\.example/, 'and of a secret what is none');
 
-($exit, $output) = aregd(['-V']);
-is($exit, 0, '-V succeeds');
-like($output, qr/^areg \d+\.\d+\.\d+\S*\n\z/, 'and prints the version');
-($exit, $output) = aregd(['-h']);
-is($exit, 0, '-h succeeds');
-like($output, qr/-t .*check/, 'and explains the options');
+for my $option ('-V', '--version') {
+	($exit, $output) = aregd([$option]);
+	is($exit, 0, "$option succeeds");
+	like($output, qr/^areg \d+\.\d+\.\d+\S*\n\z/, 'and prints the version');
+}
+for my $option ('-h', '--help') {
+	($exit, $output) = aregd([$option]);
+	is($exit, 0, "$option succeeds");
+	like($output, qr/-t .*check/, 'and explains the options');
+}
 for my $wrong (['-x'], ['--nonsense'], ['-c'], ['areg.conf']) {
 	($exit, $output) = aregd($wrong);
 	is($exit, 2, "aregd @$wrong: wrong usage");

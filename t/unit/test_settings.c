@@ -402,19 +402,27 @@ static void test_every_fault_of_a_file_is_reported_at_once(void **state)
 		"areg.conf:2: [chain a] has no identity_registry\n");
 }
 
+/* Whether the value is refused by a message that says nothing of it. */
+static bool is_refused_without_secret(struct loading *loading, const char *text)
+{
+	const char *faults = load_text(loading, text);
+
+	return strstr(faults, "areg.conf:1: database_url: the value ") == faults &&
+	       strstr(faults, "hunter") == NULL && strstr(faults, "ter2") == NULL;
+}
+
 static void test_database_url_is_refused_without_showing_its_password(void **state)
 {
 	static const char *const urls[] = { "postgresql://areg:hunter2@[db/areg",
 		"password=hunter2 hunter2", "host=db hunter2=x", "hunter2",
-		"postgresql://areg@db/areg?hunter2=1",
-		"postgresql+asyncpg://areg:hunter2@db/areg" };
+		"postgresql://areg@db/areg?hunter2=1", "postgresql+asyncpg://areg:hunter2@db/areg",
+		"postgresql://areg:hun/ter2@db/areg", "postgresql://areg:hun@ter2@db/areg",
+		"postgresql://areg:%hunter2@db/areg" };
 	struct loading *loading = *state;
 
 	for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++)
-		assert_string_equal(load_text(loading, arena_printf(loading->arena,
-							       "database_url = %s\n", urls[i])),
-			"areg.conf:1: database_url: the value is neither a postgresql:// URI nor a "
-			"list of key=value that libpq knows\n");
+		assert_true(is_refused_without_secret(
+			loading, arena_printf(loading->arena, "database_url = %s\n", urls[i])));
 	assert_string_equal(load_text(loading, "database_url = postgresql:///a%0Ab\n"),
 		"areg.conf:1: database_url: the value holds a control character, or what is not "
 		"UTF-8, in a value\n");
@@ -753,8 +761,8 @@ static void test_sample_is_right_and_has_the_four_chains(void **state)
 	static const struct {
 		const char *name;
 		uint64_t chain_id, first_block;
-	} chains[] = { { "ethereum", 1, 24339924 }, { "base", 8453, 41663799 },
-		{ "sepolia", 11155111, 9980000 }, { "base-sepolia", 84532, 37174254 } };
+	} chains[] = { { "ethereum", 1, 24339871 }, { "base", 8453, 41663783 },
+		{ "sepolia", 11155111, 9989393 }, { "base-sepolia", 84532, 36304145 } };
 	struct loading *loading = *state;
 
 	assert_string_equal(load(loading, sample), "");
