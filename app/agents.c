@@ -131,7 +131,8 @@ static const struct json_field registration_fields[] = {
 		.kind = JSON_OBJECT,
 		.offset = offsetof(struct registration, metadata) },
 };
-const struct route_input agents_register_input = { .fields = registration_fields,
+const struct route_input agents_register_input = { .body_max = BODY_WITH_FILE_MAX,
+	.fields = registration_fields,
 	.field_count = sizeof registration_fields / sizeof registration_fields[0] };
 
 void agent_not_found(struct call *call)

@@ -25,6 +25,11 @@ void call_refuse(struct call *call, const struct faults *faults)
 	http_problem(call->response, call->request, &problem);
 }
 
+size_t route_body_max(const struct route_input *input)
+{
+	return input == NULL || input->body_max == 0 ? BODY_MAX : input->body_max;
+}
+
 bool call_body(struct call *call, void *target, struct json_doc *doc, struct faults *faults)
 {
 	const struct route_input *input = call->route->input;
@@ -37,7 +42,10 @@ bool call_body(struct call *call, void *target, struct json_doc *doc, struct fau
 	case HTTP_BODY_OK:
 		break;
 	case HTTP_BODY_TOO_LARGE:
-		call_problem(call, 413, "payload_too_large", "The body is larger than 1 MiB.");
+		call_problem(call, 413, "payload_too_large",
+			arena_printf(call->arena,
+				"The body is larger than %zu KiB, which this call takes at most.",
+				route_body_max(input) / 1024));
 		return false;
 	case HTTP_BODY_TRUNCATED:
 		call_problem(call, 400, "validation_failed",
@@ -48,7 +56,8 @@ bool call_body(struct call *call, void *target, struct json_doc *doc, struct fau
 			"The body must be JSON in UTF-8: send Content-Type: application/json.");
 		return false;
 	}
-	if (!json_parse(call->arena, bytes, len, &json_rules_strict, doc, &error)) {
+	if (!json_parse_fields(call->arena, bytes, len, &json_rules_strict, input->fields,
+		    input->field_count, doc, &error)) {
 		fault_add(faults, "validation_failed", error.pointer, "%s (at byte %zu)",
 			error.reason, error.offset);
 		call_refuse(call, faults);
@@ -181,7 +190,7 @@ static bool is_listed(const char *const *list, const char *name)
 
 void call_params(const struct call *call, struct faults *faults)
 {
-	static const struct route_input nothing = { NULL, 0, NULL, NULL };
+	static const struct route_input nothing = { .fields = NULL };
 	const struct route_input *input =
 		call->route->input == NULL ? &nothing : call->route->input;
 	const struct http_param *params = call->request->params;

@@ -17,10 +17,17 @@ struct route;
 
 enum { CALL_CHANGES_MAX = 4 }; /* agents that one call names, at most */
 
+enum {
+	BODY_MAX = 16 * 1024, /* bytes of a body, where its route_input says nothing else */
+	/* With a registration file and metadata of 64 KiB each, whose characters can take six bytes. */
+	BODY_WITH_FILE_MAX = 512 * 1024,
+};
+
 /* What a call takes, said in one place: anything else is refused. */
 struct route_input {
 	const struct json_field *fields; /* of the JSON body; NULL: no body is read */
 	size_t field_count;
+	size_t body_max; /* bytes; 0: BODY_MAX */
 	const char *const *params; /* of the query string, NULL-terminated; NULL: none */
 	const char *const *repeatable; /* likewise; these may stand several times */
 };
@@ -31,6 +38,9 @@ enum call_readers {
 	READ_PRIMARY_FIRST, /* and a replica when it cannot be asked */
 	READ_REPLICA_FIRST, /* and it when no replica can answer */
 };
+
+/* Bytes of a body that a route of this input takes, at most. */
+size_t route_body_max(const struct route_input *input);
 
 struct call {
 	struct worker *worker;

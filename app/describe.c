@@ -59,6 +59,7 @@ static void write_input(struct json_out *out, const struct route_input *input)
 	if (input == NULL)
 		return;
 	if (input->fields != NULL) {
+		json_integer(out, "body_max", (int64_t)route_body_max(input));
 		json_key(out, "fields");
 		json_open_array(out);
 		for (size_t i = 0; i < input->field_count; i++)

@@ -43,7 +43,8 @@ static const struct json_field edit_fields[] = {
 		.offset = offsetof(struct edit, status),
 		.words = statuses },
 };
-const struct route_input agents_edit_input = { .fields = edit_fields,
+const struct route_input agents_edit_input = { .body_max = BODY_WITH_FILE_MAX,
+	.fields = edit_fields,
 	.field_count = sizeof edit_fields / sizeof edit_fields[0] };
 
 static bool changes_nothing(const struct edit *edit)
@@ -109,7 +110,7 @@ static void answer_outcome(struct call *call, const struct db_rows *rows)
 	} else if (strcmp(outcome, "metadata_too_large") == 0) {
 		faults_init(&faults, call->arena);
 		fault_add(&faults, "validation_failed", "/metadata",
-			"with what is stored already, its keys or values have more than 1 MiB");
+			"with what is stored already, its keys or values have more than 64 KiB");
 		call_refuse(call, &faults);
 	} else {
 		agent_write(call, 200, rows, 2);

@@ -5,15 +5,17 @@
 
 static bool is_key(const char *text)
 {
-	size_t len = strspn(text, "0123456789abcdefghijklmnopqrstuvwxyz"
-				  "ABCDEFGHIJKLMNOPQRSTUVWXYZ_-");
+	size_t len = 0;
 
-	return len >= 1 && len <= 100 && text[len] == '\0';
+	while ((unsigned char)text[len] >= ' ' && text[len] != 0x7f)
+		len++;
+	return len >= 1 && len <= METADATA_KEY_MAX && text[len] == '\0';
 }
 
 void metadata_read(struct arena *arena, struct json_object *object, bool may_remove,
 	struct metadata *metadata, struct faults *faults)
 {
+	size_t keys_size = 0, values_size = 0;
 	size_t most = object == NULL ? 0 : (size_t)json_object_object_length(object);
 
 	metadata->keys = arena_alloc(arena, most * sizeof *metadata->keys);
@@ -26,7 +28,7 @@ void metadata_read(struct arena *arena, struct json_object *object, bool may_rem
 
 		if (!is_key(key))
 			fault_add(faults, "validation_failed", pointer,
-				"a key is 1 to 100 of A-Z a-z 0-9 _ -");
+				"a key is 1 to 256 bytes of UTF-8 without control characters");
 		else if (strcmp(key, "agentWallet") == 0)
 			fault_add(faults, "validation_failed", pointer,
 				"is reserved by ERC-8004 and set by areg itself");
@@ -34,7 +36,14 @@ void metadata_read(struct arena *arena, struct json_object *object, bool may_rem
 				       : !json_object_is_type(value, json_type_string))
 			fault_add(faults, "validation_failed", pointer,
 				may_remove ? "is neither a string nor null" : "is not a string");
+		keys_size += strlen(key);
+		values_size += json_object_is_type(value, json_type_string)
+				       ? (size_t)json_object_get_string_len(value)
+				       : 0;
 		metadata->keys[metadata->count] = key;
 		metadata->values[metadata->count++] = json_object_get_string(value);
 	}
+	if (keys_size > METADATA_BYTES_MAX || values_size > METADATA_BYTES_MAX)
+		fault_add(faults, "validation_failed", "/metadata",
+			"has keys or values of more than 64 KiB");
 }

@@ -7,6 +7,12 @@
 
 #include "lib/faults.h"
 
+enum {
+	METADATA_KEY_MAX = 256, /* bytes of a key */
+	METADATA_BYTES_MAX =
+		64 * 1024, /* of all keys of an agent, and of all values; sql/0011, too */
+};
+
 struct metadata {
 	const char **keys, **values; /* a value is NULL where the entry shall go */
 	size_t count;

@@ -16,7 +16,7 @@ static const struct column response_columns[] = { { "id", COLUMN_JSON },
 	{ "created_at", COLUMN_TEXT } };
 enum { RESPONSE_COLUMN_COUNT = sizeof response_columns / sizeof response_columns[0] };
 
-enum { RESPONSE_URI_MAX = 65536 };
+enum { RESPONSE_URI_MAX = 8192 }; /* characters; imports have up to 64 KiB */
 
 static const struct db_statement append_response = {
 	.name = "append_response",

@@ -101,6 +101,7 @@ static void run(struct call *call)
 	const char *idempotency_key = http_header(call->request, "HTTP_IDEMPOTENCY_KEY");
 	struct http_response before;
 
+	call->request->body_most = route_body_max(call->route->input);
 	if (!authenticate(call, call->route->rate) || !is_allowed(call) ||
 		!has_no_stray_param(call))
 		return;

@@ -190,7 +190,8 @@ void http_request_read(struct http_request *request, FCGX_Request *fcgi, struct 
 	const char *uri, *query, *address;
 	size_t path_len;
 
-	*request = (struct http_request){ .arena = arena, .fcgi = fcgi };
+	*request =
+		(struct http_request){ .arena = arena, .fcgi = fcgi, .body_most = HTTP_BODY_MAX };
 	request->method = method_of(http_header(request, "REQUEST_METHOD"));
 	request->id = request_id(request);
 	address = http_header(request, "REMOTE_ADDR");
@@ -253,12 +254,12 @@ static enum http_body_status read_body(
 		errno = 0;
 		declared = strtoull(declared_text, &end, 10);
 		if (!isdigit((unsigned char)*declared_text) || *end != '\0' || errno != 0 ||
-			declared > HTTP_BODY_MAX)
+			declared > request->body_most)
 			return HTTP_BODY_TOO_LARGE;
 	}
 	/* A chunked request comes without a length: it is read to its end, within the limit. */
 	buf_init(&body, request->arena, is_declared ? (size_t)declared : 4096);
-	while (body.len <= HTTP_BODY_MAX) {
+	while (body.len <= request->body_most) {
 		int room, got;
 
 		if (body.size - 1 == body.len)
@@ -270,7 +271,7 @@ static enum http_body_status read_body(
 			break;
 	}
 	body.data[body.len] = '\0';
-	if (body.len > HTTP_BODY_MAX)
+	if (body.len > request->body_most)
 		return HTTP_BODY_TOO_LARGE;
 	if (is_declared && body.len != declared)
 		return HTTP_BODY_TRUNCATED;

@@ -59,6 +59,7 @@ struct http_request {
 	size_t param_count;
 	const char *id; /* X-Request-ID: the caller's own if sane, else nginx's or ours */
 	const char *client_address; /* REMOTE_ADDR, which only nginx sets */
+	size_t body_most; /* bytes of a body that are taken; HTTP_BODY_MAX until lowered */
 	bool body_is_read; /* by http_body_read(), which keeps here what it answered: */
 	enum http_body_status body_status;
 	const char *body;
@@ -81,7 +82,7 @@ const char *http_method_name(enum http_method method);
 const char *http_header(const struct http_request *request, const char *cgi_name);
 
 /*
- * Reads the body, at most HTTP_BODY_MAX bytes, whose content type must be application/json (in
+ * Reads the body, at most body_most bytes, whose content type must be application/json (in
  * UTF-8, if it names a charset). Called again, gives the same again.
  */
 MUST_CHECK enum http_body_status http_body_read(

@@ -17,10 +17,14 @@
 #include "lib/rfc3339.h"
 #include "lib/utf8.h"
 
-const struct json_rules json_rules_strict = { .max_depth = 32, .max_containers = 10000 };
-const struct json_rules json_rules_wild = {
-	.max_depth = 64, .max_containers = 100000, .allow_nul = true, .allow_lone_surrogates = true
+const struct json_rules json_rules_strict = {
+	.max_depth = 32, .max_containers = 10000, .max_values = 20000
 };
+const struct json_rules json_rules_wild = { .max_depth = 64,
+	.max_containers = 100000,
+	.max_values = 1000000,
+	.allow_nul = true,
+	.allow_lone_surrogates = true };
 
 /* ---- UTF-8 ---- */
 
@@ -86,7 +90,10 @@ struct scan {
 	const char *end; /* of the valid UTF-8 in it */
 	size_t len; /* of the text */
 	unsigned depth;
-	size_t containers;
+	size_t containers, values;
+	const struct json_field *fields; /* the members of the root to be built; NULL: all */
+	size_t field_count;
+	bool skips; /* within a member that is not */
 	struct json_object *root;
 	void **root_owned; /* where the arena finds it */
 	struct buf members; /* struct json_member, of the root */
@@ -154,6 +161,8 @@ static struct json_object *attach(struct scan *scan, struct json_object *into,
 	const unsigned new_key = JSON_C_OBJECT_ADD_KEY_IS_NEW | JSON_C_OBJECT_KEY_IS_CONSTANT;
 	int failed = 0;
 
+	if (scan->skips)
+		return NULL;
 	if (into == NULL) {
 		*scan->root_owned = scan->root = value;
 	} else if (place->key != NULL) {
@@ -324,6 +333,8 @@ static bool scan_number(struct scan *scan, struct json_object *into, const struc
 		if (!scan_digits(scan, place))
 			return false;
 	}
+	if (scan->skips)
+		return true;
 	attach(scan, into, place,
 		number_object(scan, arena_strndup(scan->arena, start, (size_t)(scan->at - start)),
 			is_integer));
@@ -381,6 +392,31 @@ static void keep_member(
 	buf_put(&scan->members, &member, sizeof member);
 }
 
+static bool is_to_be_built(const struct scan *scan, const char *key)
+{
+	for (size_t i = 0; i < scan->field_count; i++)
+		if (strcmp(scan->fields[i].name, key) == 0)
+			return true;
+	return scan->fields == NULL;
+}
+
+/* Checks the text of a member of the root that nobody will read, and remembers its key. */
+static bool skip_member(
+	struct scan *scan, struct json_object *object, const struct json_place *place)
+{
+	const struct json_member member = { .key = place->key };
+	bool complete;
+
+	scan->skips = true;
+	complete = scan_value(scan, NULL, place);
+	scan->skips = false;
+	if (!complete)
+		return false;
+	attach(scan, object, place, NULL);
+	buf_put(&scan->members, &member, sizeof member);
+	return true;
+}
+
 /* One `"key": value`. Keys seen before are found in json-c's hash table, which is seeded. */
 static bool scan_member(
 	struct scan *scan, struct json_object *object, const struct json_place *place)
@@ -396,7 +432,7 @@ static bool scan_member(
 	if (!scan_string(scan, place, true, &bytes, &len))
 		return false;
 	member.key = arena_strndup(scan->arena, bytes, len);
-	if (json_object_object_get_ex(object, member.key, NULL)) {
+	if (!scan->skips && json_object_object_get_ex(object, member.key, NULL)) {
 		scan->at = start;
 		return refuse_duplicate(scan, &member);
 	}
@@ -405,6 +441,8 @@ static bool scan_member(
 		return unexpected(scan, place, "\":\" is expected here");
 	skip_blanks(scan);
 	start = scan->at;
+	if (place == NULL && !is_to_be_built(scan, member.key))
+		return skip_member(scan, object, &member);
 	if (!scan_value(scan, object, &member))
 		return false;
 	if (place == NULL)
@@ -444,10 +482,16 @@ static bool scan_container(
 				scan->rules->max_containers));
 	if (*scan->at++ == '{')
 		complete = scan_object(scan,
-			attach(scan, into, place, made(scan, json_object_new_object())), place);
+			scan->skips
+				? NULL
+				: attach(scan, into, place, made(scan, json_object_new_object())),
+			place);
 	else
 		complete = scan_array(scan,
-			attach(scan, into, place, made(scan, json_object_new_array())), place);
+			scan->skips
+				? NULL
+				: attach(scan, into, place, made(scan, json_object_new_array())),
+			place);
 	scan->depth--;
 	return complete;
 }
@@ -459,6 +503,9 @@ static bool scan_value(struct scan *scan, struct json_object *into, const struct
 	size_t len;
 
 	skip_blanks(scan);
+	if (++scan->values > scan->rules->max_values)
+		return refuse(scan, place,
+			arena_printf(scan->arena, "more than %zu values", scan->rules->max_values));
 	switch (here(scan)) {
 	case '{':
 	case '[':
@@ -467,17 +514,21 @@ static bool scan_value(struct scan *scan, struct json_object *into, const struct
 		if (!scan_string(scan, place, false, &bytes, &len))
 			return false;
 		/* json-c counts in int; a text of 2 GiB is refused by json_parse() */
-		attach(scan, into, place, made(scan, json_object_new_string_len(bytes, (int)len)));
+		if (!scan->skips)
+			attach(scan, into, place,
+				made(scan, json_object_new_string_len(bytes, (int)len)));
 		return true;
 	case 't':
 		if (!accept_word(scan, "true"))
 			break;
-		attach(scan, into, place, made(scan, json_object_new_boolean(true)));
+		if (!scan->skips)
+			attach(scan, into, place, made(scan, json_object_new_boolean(true)));
 		return true;
 	case 'f':
 		if (!accept_word(scan, "false"))
 			break;
-		attach(scan, into, place, made(scan, json_object_new_boolean(false)));
+		if (!scan->skips)
+			attach(scan, into, place, made(scan, json_object_new_boolean(false)));
 		return true;
 	case 'n':
 		if (!accept_word(scan, "null"))
@@ -494,7 +545,19 @@ static bool scan_value(struct scan *scan, struct json_object *into, const struct
 bool json_parse(struct arena *arena, const char *text, size_t len, const struct json_rules *rules,
 	struct json_doc *doc, struct json_error *error)
 {
-	struct scan scan = { .arena = arena, .rules = rules, .len = len, .error = error };
+	return json_parse_fields(arena, text, len, rules, NULL, 0, doc, error);
+}
+
+bool json_parse_fields(struct arena *arena, const char *text, size_t len,
+	const struct json_rules *rules, const struct json_field *fields, size_t field_count,
+	struct json_doc *doc, struct json_error *error)
+{
+	struct scan scan = { .arena = arena,
+		.rules = rules,
+		.len = len,
+		.fields = fields,
+		.field_count = field_count,
+		.error = error };
 	const char *start;
 
 	*doc = (struct json_doc){ .members = NULL };

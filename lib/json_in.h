@@ -43,14 +43,15 @@ struct json_rules {
 	unsigned max_depth; /* levels of arrays and objects */
 	size_t max_containers; /* arrays and objects in all: each costs some hundred bytes of tree,
 				  so that 1 MiB of "[[],[],…" would cost hundreds of MiB */
+	size_t max_values; /* values of any kind in all: each costs time */
 	bool allow_nul; /* \u0000 in strings: for text that is stored as found, not from the API.
 			   In a key it is read as U+FFFD, since keys of json-c are C strings */
 	bool allow_lone_surrogates; /* \ud800 without its other half: likewise; read as U+FFFD */
 };
 
-/* depth 32, 10,000 arrays and objects, nothing allowed */
+/* depth 32, 10,000 arrays and objects, 20,000 values, nothing allowed */
 extern const struct json_rules json_rules_strict;
-/* depth 64, 100,000 arrays and objects, both allowed */
+/* depth 64, 100,000 arrays and objects, 1,000,000 values, both allowed */
 extern const struct json_rules json_rules_wild;
 
 /*
@@ -59,6 +60,16 @@ extern const struct json_rules json_rules_wild;
  */
 MUST_CHECK bool json_parse(struct arena *arena, const char *text, size_t len,
 	const struct json_rules *rules, struct json_doc *doc, struct json_error *error);
+
+struct json_field;
+
+/*
+ * The same for a body that json_read() is to read by that table: of a member of the root that the table
+ * does not name, the text is checked and nothing is built. Such a member has a NULL object and no text.
+ */
+MUST_CHECK bool json_parse_fields(struct arena *arena, const char *text, size_t len,
+	const struct json_rules *rules, const struct json_field *fields, size_t field_count,
+	struct json_doc *doc, struct json_error *error);
 
 /* The root's member of that name, or NULL. A member that is JSON null is returned. */
 const struct json_member *json_member(const struct json_doc *doc, const char *key);

@@ -198,7 +198,7 @@ COMMENT ON FUNCTION areg_track_addresses(uuid[]) IS
 CREATE TABLE erc8004_agent_metadata (
 	agent_uuid uuid NOT NULL REFERENCES erc8004_agents ON DELETE CASCADE,
 	key text COLLATE "C" NOT NULL CONSTRAINT erc8004_agent_metadata_key_valid
-		CHECK (key ~ '^[A-Za-z0-9_-]{1,100}$' AND key <> 'agentWallet'),
+		CHECK (octet_length(key) BETWEEN 1 AND 1024 AND key <> 'agentWallet'),
 	value bytea NOT NULL
 		CONSTRAINT erc8004_agent_metadata_value_size CHECK (octet_length(value) <= 1048576),
 	updated_at timestamptz NOT NULL DEFAULT now(),

@@ -31,7 +31,7 @@ DECLARE
 	old erc8004_agents;
 	old_values jsonb;
 	new_values jsonb;
-	most constant integer := 1048576;
+	most constant integer := 65536;
 BEGIN
 	SELECT * INTO old FROM erc8004_agents a WHERE a.agent_uuid = of_agent FOR NO KEY UPDATE;
 	outcome := CASE

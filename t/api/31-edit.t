@@ -121,9 +121,9 @@ subtest 'metadata is set, replaced and removed key by key' => sub {
 	is(shown($uuid)->{metadata}{long}, $long, 'and is stored whole');
 };
 
-subtest 'metadata has at most 1 MiB of values, whatever steps it came in' => sub {
+subtest 'metadata has at most 64 KiB of values, whatever steps it came in' => sub {
 	my $uuid = new_agent->{agent_uuid};
-	my $half = 'x' x (512 * 1024);
+	my $half = 'x' x (32 * 1024);
 	edited($uuid, { metadata => { a => $half } }, 'half of it');
 	edited($uuid, { metadata => { b => $half } }, 'just as much as may be');
 	my $before = stored();
@@ -221,12 +221,12 @@ subtest 'bad input is named, every fault of it, and changes nothing' => sub {
 		for 'active', 'suspended', '', 'Revoked', 1;
 	problem_ok(edit($uuid, { owner_address => $other->{wallet}, metadata => { a => '2' } }), 400,
 		'validation_failed', '/owner_address');
-	problem_ok(edit($uuid, { metadata => { a => '2', 'bad key' => 'x', agentWallet => undef, b => 1,
-		c => {} } }), 400, 'validation_failed', '/metadata/bad key', '/metadata/agentWallet',
+	problem_ok(edit($uuid, { metadata => { a => '2', "bad\tkey" => 'x', agentWallet => undef, b => 1,
+		c => {} } }), 400, 'validation_failed', "/metadata/bad\tkey", '/metadata/agentWallet',
 		'/metadata/b', '/metadata/c');
-	problem_ok(edit($uuid, { registration_file => {}, metadata => { 'ä' => 'x' }, status => 'x' }),
+	problem_ok(edit($uuid, { registration_file => {}, metadata => { "\x7f" => 'x' }, status => 'x' }),
 		400, 'validation_failed', '/status', '/registration_file/name',
-		'/registration_file/description', '/metadata/ä');
+		'/registration_file/description', "/metadata/\x7f");
 	problem_ok(edit($uuid, { registration_file => [] }), 400, 'invalid_registration_file',
 		'/registration_file');
 	problem_ok(edit($uuid, { registration_file => file(x => 'x' x 66000) }), 400,

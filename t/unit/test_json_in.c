@@ -246,11 +246,68 @@ static void a_hostile_object_of_100000_keys_is_read_quickly(void **state)
 		buf_printf(&text, "%s\"key%d\":%d", i == 0 ? "" : ",", i, i);
 	buf_putc(&text, '}');
 	start = clock();
-	doc = accepted(&json_rules_strict, text.data);
+	doc = accepted(&json_rules_wild, text.data);
 	/* a quadratic search would take minutes */
 	assert_true(clock() - start < 5 * CLOCKS_PER_SEC);
 	assert_int_equal(doc.member_count, 100000);
 	assert_string_equal(json_member(&doc, "key99999")->value.text, "99999");
+}
+
+/* A megabyte of zeros is refused after as many values as a body may have, wherever they stand. */
+static void a_body_of_too_many_values_is_refused_early(void **state)
+{
+	const struct json_field known = { .name = "known", .kind = JSON_ARRAY };
+	const char *const begins[] = { "{\"known\":[", "{\"unknown\":[" };
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct json_error error;
+		struct json_doc doc;
+		struct buf text;
+
+		buf_init(&text, arena, 1 << 20);
+		buf_puts(&text, begins[i]);
+		while (text.len < 1 << 20)
+			buf_puts(&text, "0,");
+		assert_false(json_parse_fields(
+			arena, text.data, text.len, &json_rules_strict, &known, 1, &doc, &error));
+		assert_string_equal(error.reason, "more than 20000 values");
+		assert_true(error.offset <= strlen(begins[i]) + 2 * 20000);
+	}
+}
+
+/* Its text is checked all the same. */
+static void a_member_that_no_field_names_is_not_built(void **state)
+{
+	const struct json_field known = { .name = "known", .kind = JSON_OBJECT };
+	struct buf text;
+	struct json_doc doc;
+	struct json_error error;
+	size_t used;
+
+	(void)state;
+	buf_init(&text, arena, 1 << 20);
+	buf_puts(&text, "{\"unknown\":[[{\"a\":\"b\",\"a\":true}]");
+	for (int i = 0; i < 15000; i++)
+		buf_puts(&text, ",-1.5e3");
+	buf_puts(&text, "],\"known\":{\"a\":[1]},\"also unknown\":null}");
+	used = arena_used(arena);
+	assert_true(json_parse_fields(
+		arena, text.data, text.len, &json_rules_strict, &known, 1, &doc, &error));
+	/* The text itself is kept twice, as one and as that of the root. */
+	assert_true(arena_used(arena) - used < 2 * text.len + 8192);
+	assert_int_equal(doc.member_count, 3);
+	assert_string_equal(doc.members[0].key, "unknown");
+	assert_null(doc.members[0].value.object);
+	assert_null(json_object_object_get(doc.root.object, "unknown"));
+	assert_string_equal(json_member(&doc, "known")->value.text, "{\"a\":[1]}");
+	assert_string_equal(doc.members[2].key, "also unknown");
+	assert_false(json_parse_fields(
+		arena, "{\"unknown\":[1,]}", 16, &json_rules_strict, &known, 1, &doc, &error));
+	assert_string_equal(error.pointer, "/unknown/1");
+	assert_false(json_parse_fields(
+		arena, "{\"u\":1,\"u\":2}", 13, &json_rules_strict, &known, 1, &doc, &error));
+	assert_string_equal(error.reason, "the key \"u\" stands twice");
 }
 
 static void members_keep_their_order_and_their_own_text(void **state)
@@ -642,6 +699,8 @@ int main(void)
 		TEST(the_number_of_arrays_and_objects_is_bounded),
 		TEST(a_key_that_stands_twice_is_refused_however_it_is_escaped),
 		TEST(a_hostile_object_of_100000_keys_is_read_quickly),
+		TEST(a_body_of_too_many_values_is_refused_early),
+		TEST(a_member_that_no_field_names_is_not_built),
 		TEST(members_keep_their_order_and_their_own_text),
 		TEST(wild_files_keep_nul_and_lose_lone_surrogates),
 		TEST(equal_files_have_one_canonical_text),
