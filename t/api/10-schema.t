@@ -411,7 +411,7 @@ for my $table (@derived) {
 is psql(q{SELECT count(*) FROM erc8004_agents a WHERE ARRAY[owner_address, agent_wallet] IS DISTINCT FROM ARRAY(
 	SELECT d.address FROM (VALUES ('owner'), ('wallet')) AS r (role) LEFT JOIN erc8004_agent_addresses d
 	ON d.agent_uuid = a.agent_uuid AND d.role = r.role AND d.until IS NULL ORDER BY r.role)}), 0, 'everybody is known to own what he owns';
-cmp_ok psql('SELECT count(*) FROM erc8004_agent_addresses WHERE until IS NOT NULL'), '>', 5, 'after some changed hands';
+cmp_ok psql('SELECT count(*) FROM erc8004_agent_addresses WHERE until IS NOT NULL'), '>', 0, 'after some changed hands';
 # The recount itself, held against the plainest words for the same numbers.
 is psql(q{SELECT count(*) FROM erc8004_agents a JOIN erc8004_agent_stats s USING (agent_uuid) WHERE
 	(s.total_feedback, s.revoked_feedback, s.unique_clients, s.positive_feedback, s.total_payments, s.total_amount_usdc)
