@@ -80,7 +80,7 @@ subtest 'a registration answers with the whole agent' => sub {
 		agent_registry => 'eip155:8453:' . lc $REGISTRY, owner_address => $user->{wallet},
 		agent_wallet => $user->{wallet}, status => 'active', registration_file => $file,
 		token_uri => $areg->url . "/api/v1/agents/$uuid/registration",
-		metadata => { b_2 => 'zweiter', 'a-1' => '数' }, conformance => [],
+		metadata => { b_2 => 'zweiter', 'a-1' => '数' }, conformance => [], authority => 'registry',
 	);
 	is_deeply([sort keys %$agent],
 		[sort keys %expected, qw(agent_uuid created_at updated_at)], 'every field, no more');
