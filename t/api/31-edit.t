@@ -324,7 +324,7 @@ subtest 'edits at the same instant are all applied' => sub {
 
 	# Together more than may be: whoever comes second is refused.
 	my $room = new_agent->{agent_uuid};
-	my $part = 'x' x (700 * 1024);
+	my $part = 'x' x (44 * 1024);
 	my $start = time + 0.2;
 	my @answers = in_parallel(2, sub {
 		sleep $start - time if $start > time;
