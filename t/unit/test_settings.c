@@ -270,8 +270,8 @@ static const struct {
 	{ "worker = 4\n", "areg.conf:2: unknown key worker; did you mean workers?\n" },
 	{ "runtime_role = \"\"\n", "areg.conf:2: runtime_role: the value is empty\n" },
 	{ "runtime_role = " LONG_ROLE "\n",
-		"areg.conf:2: runtime_role: the value is longer than the 63 bytes of a name\n" },
-	{ "runtime_role = pg_monitor\n", "areg.conf:2: runtime_role: the value is a name that "
+		"areg.conf:2: runtime_role: \"aaaaaaaabbbbbbbbccccccccddddddddaaaaaaaabbbbbbbbccccccccdddd…\" is longer than the 63 bytes of a name\n" },
+	{ "runtime_role = pg_monitor\n", "areg.conf:2: runtime_role: \"pg_monitor\" is a name that "
 					 "PostgreSQL keeps for itself\n" },
 	{ "database_url = dbname=b\n",
 		"areg.conf:2: database_url stands twice, first at areg.conf:1\n" },
