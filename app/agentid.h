@@ -6,7 +6,7 @@
 
 enum agentid_kind {
 	AGENTID_UUID, /* agent_uuid */
-	AGENTID_TOKEN, /* base:42, or eip155:8453:0x8004…:42 */
+	AGENTID_TOKEN, /* base:42, 8453:42, or eip155:8453:0x8004…:42 */
 };
 
 struct agentid {
@@ -21,12 +21,12 @@ struct agentid {
 
 enum agentid_status {
 	AGENTID_OK,
-	AGENTID_MALFORMED, /* none of the three forms */
+	AGENTID_MALFORMED, /* none of the forms */
 	AGENTID_NO_CHAIN, /* of the right form, but the chain is not configured */
 };
 
 /*
- * Reads any of the three forms into *id. Chains go by name, alias or EIP-155 id of `settings`,
+ * Reads any of the forms into *id. Chains go by name, alias or EIP-155 id of `settings`,
  * which must outlive *id. On refusal sets *why to a static phrase for a person.
  */
 MUST_CHECK enum agentid_status agentid_parse(

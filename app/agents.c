@@ -140,7 +140,8 @@ void agent_not_found(struct call *call)
 	call_problem(call, 404, "agent_not_found",
 		arena_printf(call->arena,
 			"There is no agent %s. An agent is named by its agent_uuid, as "
-			"chain:agent_id, or as eip155:chain_id:registry:agent_id.",
+			"chain:agent_id (base:42), as chain_id:agent_id (8453:42), or as "
+			"eip155:chain_id:registry:agent_id.",
 			call->path_values[0]));
 }
 
@@ -321,6 +322,13 @@ bool agent_has_twin(const struct call *call, enum db_status status)
 		       strcmp(constraint, "erc8004_agents_owner_suspended") == 0);
 }
 
+/* Whether a statement failed because the registry has handed out the last of its 2^256 ids. */
+static bool agent_registry_is_full(const struct call *call, enum db_status status)
+{
+	return status == DB_CALLER && strcmp(db_last_error(call->worker->db)->constraint,
+					      "erc8004_agent_counters_range") == 0;
+}
+
 static void register_one(struct call *call, const struct chain **chain)
 {
 	struct registration registration = { 0 };
@@ -354,7 +362,11 @@ static void register_one(struct call *call, const struct chain **chain)
 		status = call->in_transaction
 				 ? DB_CONFLICT
 				 : store(call, &registration, *chain, &file, &metadata, &rows);
-	if (status != DB_OK) {
+	if (agent_registry_is_full(call, status)) {
+		call_problem(call, 409, "registry_full",
+			"The identity registry of this chain has an agent with the highest id that "
+			"there can be, so it has no id for another.");
+	} else if (status != DB_OK) {
 		call_db_failed(call, status);
 	} else if (db_bool(&rows, 0, ROW_SUSPENDED)) {
 		agent_refuse_suspended_owner(call);

@@ -16,6 +16,7 @@
 #include "app/table.h"
 #include "lib/db_reach.h"
 #include "lib/json_in.h"
+#include "lib/utf8.h"
 
 struct group {
 	const char *name;
@@ -369,9 +370,10 @@ const char *ctl_actor(struct ctl *ctl)
 	const struct passwd *user = name == NULL ? getpwuid(getuid()) : NULL;
 
 	if (name != NULL)
-		return arena_printf(ctl->arena, "aregctl:%s", name);
+		return arena_printf(ctl->arena, "aregctl:%s", utf8_shown(ctl->arena, name));
 	if (user != NULL)
-		return arena_printf(ctl->arena, "aregctl:%s", user->pw_name);
+		return arena_printf(
+			ctl->arena, "aregctl:%s", utf8_shown(ctl->arena, user->pw_name));
 	return arena_printf(ctl->arena, "aregctl:%lu", (unsigned long)getuid());
 }
 

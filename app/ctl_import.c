@@ -15,6 +15,7 @@
 #include "app/import.h"
 #include "app/lines.h"
 #include "app/table.h"
+#include "lib/utf8.h"
 
 enum {
 	TIMEOUT_MS = 10 * 60 * 1000, /* of one statement over one batch */
@@ -247,7 +248,7 @@ static void report_json(const struct run *run, double seconds, bool complete)
 	buf_init(&buf, run->ctl->arena, 4096);
 	json_out_init(&out, &buf);
 	json_open_object(&out);
-	json_string(&out, "file", run->file);
+	json_string(&out, "file", utf8_shown(run->ctl->arena, run->file));
 	json_flag(&out, "complete", complete);
 	put_counts(run, &out);
 	json_raw(&out, "seconds", arena_printf(run->ctl->arena, "%.3f", seconds));
@@ -311,8 +312,9 @@ static enum ctl_exit audit(struct run *run)
 	put_counts(run, &out);
 	json_close_object(&out);
 	if (db_run(run->ctl->db, &insert_audit,
-		    (const char *[]){ ctl_actor(run->ctl), run->file, buf.data }, 3,
-		    run->ctl->arena, &rows) != DB_OK)
+		    (const char *[]){
+			    ctl_actor(run->ctl), utf8_shown(run->ctl->arena, run->file), buf.data },
+		    3, run->ctl->arena, &rows) != DB_OK)
 		return ctl_db_failed(run->ctl, "import: the audit entry");
 	return CTL_DONE;
 }

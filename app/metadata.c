@@ -3,13 +3,19 @@
 
 #include <string.h>
 
-static bool is_key(const char *text)
+/* 1..METADATA_KEY_MAX bytes of valid UTF-8 without control characters: C0, DEL and C1. */
+static bool metadata_key_is_allowed(const char *key)
 {
-	size_t len = 0;
+	size_t len = strlen(key);
 
-	while ((unsigned char)text[len] >= ' ' && text[len] != 0x7f)
-		len++;
-	return len >= 1 && len <= METADATA_KEY_MAX && text[len] == '\0';
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)key[i];
+
+		/* C1 is U+0080 to U+009F: 0xc2 and a byte below 0xa0 */
+		if (c < 0x20 || c == 0x7f || (c == 0xc2 && (unsigned char)key[i + 1] < 0xa0))
+			return false;
+	}
+	return len >= 1 && len <= METADATA_KEY_MAX;
 }
 
 void metadata_read(struct arena *arena, struct json_object *object, bool may_remove,
@@ -26,9 +32,10 @@ void metadata_read(struct arena *arena, struct json_object *object, bool may_rem
 	json_object_object_foreach (object, key, value) {
 		const char *pointer = json_pointer(arena, "/metadata", key);
 
-		if (!is_key(key))
+		if (!metadata_key_is_allowed(key))
 			fault_add(faults, "validation_failed", pointer,
-				"a key is 1 to 256 bytes of UTF-8 without control characters");
+				"a key is not 1 to %d bytes without control characters",
+				METADATA_KEY_MAX);
 		else if (strcmp(key, "agentWallet") == 0)
 			fault_add(faults, "validation_failed", pointer,
 				"is reserved by ERC-8004 and set by areg itself");

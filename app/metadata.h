@@ -8,7 +8,8 @@
 #include "lib/faults.h"
 
 enum {
-	METADATA_KEY_MAX = 256, /* bytes of a key */
+	METADATA_KEY_MAX = 256, /* bytes of a key that the API takes; imports and chains may have
+				 any key */
 	METADATA_BYTES_MAX =
 		64 * 1024, /* of all keys of an agent, and of all values; sql/0011, too */
 };

@@ -77,6 +77,16 @@ char *regfile_column(
 		(size_t)json_object_get_string_len(value), max_chars);
 }
 
+const char *regfile_whole(
+	const struct regfile_reading *reading, struct json_object *value, size_t max_chars)
+{
+	const char *text = regfile_column(reading, value, max_chars);
+
+	if (text == NULL || strlen(text) != (size_t)json_object_get_string_len(value))
+		return NULL;
+	return text;
+}
+
 static void put_set(void *set)
 {
 	json_object_put(set);
@@ -112,7 +122,7 @@ void regfile_words_add_strings(const struct regfile_reading *reading, struct reg
 	if (!json_object_is_type(list, json_type_array))
 		return;
 	for (size_t i = 0; i < json_object_array_length(list); i++)
-		regfile_words_add(words, regfile_column(reading, json_object_array_get_idx(list, i),
+		regfile_words_add(words, regfile_whole(reading, json_object_array_get_idx(list, i),
 						 REGFILE_WORD_CHARS_MAX));
 }
 
@@ -156,8 +166,8 @@ static void read_image(const struct regfile_reading *reading)
 
 	if (!regfile_find(reading->file, "image", &image))
 		return;
-	reading->out->image = regfile_column(reading, image, IMAGE_MAX_CHARS);
 	uri = json_object_get_string(image);
+	reading->out->image = regfile_whole(reading, image, IMAGE_MAX_CHARS);
 	if (!is_string(image))
 		regfile_complain(reading, pointer, "is not a string");
 	else if (json_object_get_string_len(image) == 0)

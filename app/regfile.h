@@ -23,7 +23,8 @@ struct regfile {
 	size_t len;
 	char digest
 		[65]; /* SHA-256 of json_canonical(), lower-case hex: equal files, equal digest */
-	/* For search; NULL or empty where the file has nothing usable. Cut to the column's size. */
+	/* For search; NULL or empty where the file has nothing usable. Texts are cut to the column's
+	 * size at whole characters; a URI is whole or NULL. */
 	const char *name; /* at most 200 characters */
 	const char *description; /* at most 2000 characters */
 	const char *image; /* at most 2048 characters */
@@ -36,7 +37,8 @@ struct regfile {
 	const char *shown_services;
 	const char *const *services; /* names in lower case, each once, at most 100 */
 	size_t service_count;
-	const char *const *skills; /* of all services, each once, at most 500 */
+	const char *const *skills; /* of the file and all its services, tools, prompts and
+				      resources among them; each once, at most 500 */
 	size_t skill_count;
 	const char *const *domains; /* likewise */
 	size_t domain_count;

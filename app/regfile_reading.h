@@ -39,6 +39,11 @@ char *regfile_cut(struct arena *arena, const char *text, size_t len, size_t max_
 char *regfile_column(
 	const struct regfile_reading *reading, struct json_object *value, size_t max_chars);
 
+/* A text that is nothing when it is cut, such as a URI: NULL where it is too long, too, or holds a
+ * NUL. */
+const char *regfile_whole(
+	const struct regfile_reading *reading, struct json_object *value, size_t max_chars);
+
 /* A list of distinct words on its way into a column. */
 struct regfile_words {
 	struct arena *arena;
@@ -53,7 +58,7 @@ void regfile_words_init(
 /* Adds a word that is neither NULL nor there already, up to the words' max. */
 void regfile_words_add(struct regfile_words *words, const char *word);
 
-/* Adds the strings of a list; nothing where the value is no list. */
+/* Adds the strings of a list that are no longer than a word; nothing where the value is no list. */
 void regfile_words_add_strings(const struct regfile_reading *reading, struct regfile_words *words,
 	struct json_object *list);
 

@@ -60,6 +60,35 @@ static struct json_object *service_text(const struct regfile_reading *reading,
 	return NULL;
 }
 
+/* A skill is a string, or an object with a name or an id, as in the card of an A2A agent. */
+static void read_skill(
+	const struct regfile_reading *reading, struct json_object *skill, struct services *services)
+{
+	struct json_object *name = skill;
+
+	if (json_object_is_type(skill, json_type_object) && !regfile_find(skill, "name", &name) &&
+		!regfile_find(skill, "id", &name))
+		return;
+	regfile_words_add(&services->skills, regfile_whole(reading, name, REGFILE_WORD_CHARS_MAX));
+}
+
+/* Where SDKs write what a service can do. */
+static void read_skills(const struct regfile_reading *reading, struct json_object *object,
+	struct services *services)
+{
+	static const char *const keys[] = { "skills", "a2aSkills", "mcpTools", "mcpPrompts",
+		"mcpResources" };
+	struct json_object *list;
+
+	for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+		if (!regfile_find(object, keys[k], &list) ||
+			!json_object_is_type(list, json_type_array))
+			continue;
+		for (size_t i = 0; i < json_object_array_length(list); i++)
+			read_skill(reading, json_object_array_get_idx(list, i), services);
+	}
+}
+
 static void read_service(const struct regfile_reading *reading, struct json_object *service,
 	const char *pointer, struct services *services)
 {
@@ -84,8 +113,7 @@ static void read_service(const struct regfile_reading *reading, struct json_obje
 	regfile_words_add(&services->names,
 		lower_case(regfile_column(reading, value, REGFILE_WORD_CHARS_MAX)));
 	service_text(reading, service, pointer, &endpoint);
-	if (regfile_find(service, "skills", &value))
-		regfile_words_add_strings(reading, &services->skills, value);
+	read_skills(reading, service, services);
 	if (regfile_find(service, "domains", &value))
 		regfile_words_add_strings(reading, &services->domains, value);
 }
@@ -132,18 +160,18 @@ void regfile_read_services(const struct regfile_reading *reading)
 {
 	struct regfile *out = reading->out;
 	const char *pointer = regfile_pointer(reading, "services");
-	struct json_object *list;
+	struct json_object *list = NULL;
 	struct services services;
 
-	if (!regfile_find(reading->file, "services", &list)) {
-		if (!regfile_find(reading->file, "endpoints", &list))
-			return;
+	if (!regfile_find(reading->file, "services", &list) &&
+		regfile_find(reading->file, "endpoints", &list))
 		pointer = regfile_pointer(reading, "endpoints");
-	}
 	regfile_words_init(reading, &services.names, NAMES_MAX);
 	regfile_words_init(reading, &services.skills, SKILLS_MAX);
 	regfile_words_init(reading, &services.domains, SKILLS_MAX);
-	if (json_object_is_type(list, json_type_object)) {
+	if (list == NULL) {
+		; /* none */
+	} else if (json_object_is_type(list, json_type_object)) {
 		read_service_object(reading, list, pointer, &services);
 	} else if (regfile_is_list(reading, list, pointer, SERVICES_MAX)) {
 		for (size_t i = 0; i < json_object_array_length(list); i++)
@@ -151,6 +179,7 @@ void regfile_read_services(const struct regfile_reading *reading)
 				json_pointer_index(reading->arena, pointer, i), &services);
 		out->shown_services = show_services(reading, list);
 	}
+	read_skills(reading, reading->file, &services);
 	out->services = services.names.list;
 	out->service_count = services.names.count;
 	out->skills = services.skills.list;

@@ -2,6 +2,9 @@
 #include "lib/utf8.h"
 
 #include <stdbool.h>
+#include <string.h>
+
+#include "lib/buf.h"
 
 static bool within(unsigned char byte, unsigned char low, unsigned char high)
 {
@@ -52,4 +55,25 @@ size_t utf8_cut(const char *bytes, size_t len, size_t most)
 	while (most > 0 && ((unsigned char)bytes[most] & 0xc0) == 0x80)
 		most--;
 	return most;
+}
+
+char *utf8_shown(struct arena *arena, const char *text)
+{
+	size_t left = strlen(text);
+	struct buf shown;
+
+	buf_init(&shown, arena, left + 16);
+	while (left > 0) {
+		size_t size = utf8_sequence(text, left);
+
+		if (size > 0) {
+			buf_put(&shown, text, size);
+		} else {
+			buf_printf(&shown, "\\x%02x", (unsigned char)*text);
+			size = 1;
+		}
+		text += size;
+		left -= size;
+	}
+	return shown.data;
 }

@@ -1,6 +1,7 @@
 -- Undoes 0003. Destroys all agents, and the record of who they belonged to.
 
 DROP TABLE erc8004_agent_metadata;
+DROP FUNCTION areg_metadata_key_digest(text);
 DROP FUNCTION areg_track_addresses(uuid[]);
 DROP FUNCTION areg_registered_by(uuid);
 DROP TABLE erc8004_agent_addresses;

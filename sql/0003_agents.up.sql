@@ -195,16 +195,25 @@ END $$;
 COMMENT ON FUNCTION areg_track_addresses(uuid[]) IS
 	'Makes erc8004_agent_addresses say who is owner and wallet of these agents now';
 
+-- IMMUTABLE, although convert_to() is not: the database is UTF-8 for good.
+CREATE FUNCTION areg_metadata_key_digest(key text) RETURNS bytea
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN sha256(convert_to(key, 'UTF8'));
+COMMENT ON FUNCTION areg_metadata_key_digest(text) IS 'A key of any length, for an index';
+
 CREATE TABLE erc8004_agent_metadata (
 	agent_uuid uuid NOT NULL REFERENCES erc8004_agents ON DELETE CASCADE,
 	key text COLLATE "C" NOT NULL CONSTRAINT erc8004_agent_metadata_key_valid
-		CHECK (octet_length(key) BETWEEN 1 AND 1024 AND key <> 'agentWallet'),
+		CHECK (octet_length(key) <= 1048576 AND key <> 'agentWallet'),
+	key_digest bytea NOT NULL GENERATED ALWAYS AS (areg_metadata_key_digest(key)) STORED,
 	value bytea NOT NULL
 		CONSTRAINT erc8004_agent_metadata_value_size CHECK (octet_length(value) <= 1048576),
 	updated_at timestamptz NOT NULL DEFAULT now(),
-	PRIMARY KEY (agent_uuid, key)
+	PRIMARY KEY (agent_uuid, key_digest)
 );
 COMMENT ON TABLE erc8004_agent_metadata IS 'On-chain metadata (MetadataSet); agentWallet is a column of the agent';
+COMMENT ON COLUMN erc8004_agent_metadata.key IS
+	'Any string, as in the contract; a key may be longer than an entry of an index';
 CREATE TRIGGER erc8004_agent_metadata_touch BEFORE UPDATE ON erc8004_agent_metadata
 	FOR EACH ROW EXECUTE FUNCTION areg_touch();
 

@@ -111,7 +111,7 @@ BEGIN
 		SELECT of_agent, given.key, convert_to(given.value, 'UTF8')
 		FROM unnest(metadata_keys, metadata_values) AS given (key, value)
 		WHERE given.value IS NOT NULL
-		ON CONFLICT (agent_uuid, key) DO UPDATE SET value = EXCLUDED.value
+		ON CONFLICT (agent_uuid, key_digest) DO UPDATE SET value = EXCLUDED.value
 			WHERE m.value <> EXCLUDED.value;
 		UPDATE erc8004_agents a SET status = agent.status,
 			registration_file = agent.registration_file,

@@ -305,7 +305,7 @@ subtest 'an import stores every line exactly once' => sub {
 };
 
 subtest 'feedback is stored whole, however long its texts are' => sub {
-	my $long = join '', map { sprintf '%x', $_ } 1 .. 25_000;
+	my $long = join '', map { sprintf '%x', $_ } 1 .. 27_000;
 	my @texts = ({ tag1 => 't' x 300, tag2 => "\x{263a}" x 300 }, { tag1 => $long }, { tag1 => $long . 'x', tag2 => $long },
 		{ endpoint => "https://agent.example/$long" }, { file_uri => 'data:,' . 'z' x 1_000_000 });
 	my $report = ctl_json('import', '-', \jsonl(map { feedback(1, 1 + $_, score => 50 + $_, %{ $texts[$_] }) } 0 .. $#texts));
@@ -343,7 +343,7 @@ subtest 'bad lines are refused by number, each fault named, and the others store
 		[agent(100, owner_address => '0x9Ce7082814bDA389F3ba548BDf2626006279569c', chain => 'mars') => qr/owner_address.*checksum.*chain is not/],
 		[agent(100, colour => 'red') => qr/colour is not a field/], [agent(100, registration_file => 'x') => qr/registration_file/],
 		[agent(100, status => 'pending') => qr/status is not one of/], [agent(100, registered_at => 'now') => qr/registered_at not an RFC 3339/],
-		[agent(100, metadata => { agentWallet => 'x' }) => qr/reserved/], [agent(100, metadata => { 'k' x 1025 => 'x' }) => qr/key is not/],
+		[agent(100, metadata => { agentWallet => 'x' }) => qr/reserved/], [agent(100, metadata => { 'a b' => 1 }) => qr/not a string/],
 		[agent(100, token_uri => "a\0b") => qr/token_uri holds a NUL/],
 		[feedback(99999, 1, score => 5) => qr/no such agent/], [feedback(0, 9, score => 101) => qr/score is not within 0..100/],
 		[feedback(0, 9) => qr/either score or value/], [feedback(0, 9, score => 1, value => 2) => qr/either score or value/],

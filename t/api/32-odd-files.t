@@ -116,4 +116,107 @@ subtest 'lists show the services as they stand in the file, and the agent shows 
 	is_deeply($areg->get("/api/v1/agents/base:$id")->{json}{registration_file}{services}, [@many[0 .. 5]], 'the agent shows all');
 };
 
+sub register
+{
+	my ($file, %member) = @_;
+	return $areg->post('/api/v1/agents/register', { owner_address => $user->{wallet}, chain => 'base',
+		registration_file => ref $file ? { name => 'Agent ' . $next_id++, description => 'd', %$file } : $file,
+		%member }, { key => $user->{key} });
+}
+
+subtest 'what SDKs write is registered: null and an empty image mean none' => sub {
+	for my $file ({ image => '' }, { image => undef }, { services => undef, endpoints => undef },
+		{ registrations => undef, supportedTrust => undef, x402Support => undef, active => undef, type => undef },
+		{ image => undef, updatedAt => 1767225600, services => [{ name => 'MCP', endpoint => 'https://a.example/mcp',
+			version => '2025-06-18', mcpTools => ['chart'] }], registrations => [], supportedTrust => ['reputation'],
+			active => \0, x402Support => \0 }) {
+		my $answer = register($file);
+
+		is($answer->{status}, 201, json_text($file)) or diag($answer->{body});
+		is_deeply($answer->{json}{conformance}, [], 'with nothing to say');
+		is_deeply($areg->get("/api/v1/agents?owner_address=$user->{wallet}&limit=1")->{json}{agents}[0]{image}, undef, 'shown as none');
+	}
+	problem_ok(register({ image => 7 }), 400, 'invalid_registration_file', '/registration_file/image');
+	my $id = imported('{"name":"n","description":"d","image":"","services":null,"endpoints":[{"name":"MCP-null","endpoint":"https://n.example/"}]}');
+	is_deeply($areg->get("/api/v1/agents/base:$id")->{json}{conformance}, [], 'nor of an import');
+	is_deeply([keys %{ found('service=mcp-null') }], [$id], 'where services is null, endpoints count');
+};
+
+subtest 'a skill is found wherever an SDK writes it' => sub {
+	my $id = imported(json_text({ name => 'Skilled', description => 'd', skills => ['top-skill'], services => [
+		{ name => 'A2A', endpoint => 'https://s.example/card.json', a2aSkills => ['a2a-skill'] },
+		{ name => 'MCP', endpoint => 'https://s.example/mcp', mcpTools => ['mcp-tool', { name => 'mcp-object' }],
+			mcpPrompts => ['mcp-prompt'], mcpResources => ['mcp-resource'] },
+		{ name => 'OASF', endpoint => 'https://s.example/oasf', skills => ['oasf-skill'], domains => ['oasf-domain'] }] }));
+
+	is_deeply([keys %{ found($_) }], [$id], $_) for 'domain=oasf-domain',
+		map { "skill=$_" } qw(top-skill a2a-skill mcp-tool mcp-object mcp-prompt mcp-resource oasf-skill);
+};
+
+subtest 'a URI is shown whole or not at all' => sub {
+	my $short = 'data:image/png;base64,' . 'A' x 2026;
+	my $long = 'data:image/png;base64,' . 'A' x 50000;
+	my ($whole, $none) = imported_all([map { json_text({ name => 'Pixel', description => 'd', image => $_ }) } $short, $long]);
+	my $found = found('q=pixel');
+
+	is($found->{$whole}{image}, $short, 'of 2048 characters');
+	is($found->{$none}{image}, undef, 'longer');
+	is($areg->get("/api/v1/agents/base:$none")->{json}{registration_file}{image}, $long, 'the file has it');
+};
+
+subtest 'metadata may have any key' => sub {
+	my %odd = ('filecoin.pieceCID' => 'bafk', 'endpoint/MCP' => 'https://m.example/', 'a b' => 'x', '' => 'none', "tab\t\x{1}" => 'y',
+		'鍵' => 'z', 'k' x 5000 => 'long', 'k' x 4999 . 'l' => 'as long');
+	my $id = imported('{"name":"n","description":"d"}', metadata => json_text(\%odd));
+	is_deeply($areg->get("/api/v1/agents/base:$id")->{json}{metadata}, \%odd, 'of an import');
+
+	my %new = ('filecoin.pieceCID' => 'bafk', 'endpoint/MCP' => 'x', 'a b' => 'y', 'é' x 128 => 'z', "\x{a0}" => 'a');
+	my $answer = register({}, metadata => \%new);
+	is($answer->{status}, 201, 'the API takes what has no control characters') or diag($answer->{body});
+	is_deeply($answer->{json}{metadata}, \%new, 'and shows it');
+	$answer = $areg->api(PATCH => "/api/v1/agents/$answer->{json}{agent_uuid}", { metadata => { 'a b' => 'new', "\x{a0}" => undef,
+		'é' x 128 => 'z' } }, { key => $user->{key} });
+	delete $new{"\x{a0}"};
+	is_deeply($answer->{json}{metadata}, { %new, 'a b' => 'new' }, 'and changes it');
+};
+
+subtest 'the number of a chain names it in an id' => sub {
+	my $id = imported('{"name":"Numbered","description":"d"}');
+	for my $path ('', qw(/registration /stats /reputation /feedback /payments /validations)) {
+		is($areg->get("/api/v1/agents/8453:$id$path")->{body}, $areg->get("/api/v1/agents/base:$id$path")->{body}, "8453:$id$path");
+	}
+	my $answer = $areg->get("/api/v1/agents/8454:$id");
+	problem_ok($answer, 404, 'agent_not_found');
+	like($answer->{json}{detail}, qr/chain_id:agent_id \(8453:42\)/, 'which names the forms that work');
+	is($areg->aregctl(qw(agent show), "8453:$id")->{exit}, 0, 'aregctl knows it, too');
+};
+
+subtest 'an import from a file with any name is in the audit log' => sub {
+	my $path = $areg->dir . "/na\xefve\xff\x{e2}\x{82}.jsonl";
+	open my $file, '>', $path or die "$path: $!\n";
+	printf $file qq({"agent_id":%d,"chain":"base","registry_address":"$REGISTRY","owner_address":"%s"}\n), $next_id++, address('owner');
+	close $file or die "$path: $!\n";
+	my $run = $areg->aregctl('--json', 'import', $path);
+
+	is($run->{exit}, 0, 'exit 0') or diag($run->{stderr});
+	like(from_json($run->{stdout})->{file}, qr/na\\xefve\\xff\\xe2\\x82\.jsonl$/, 'the report shows its bytes');
+	like($areg->psql_value("SELECT subject_id FROM audit_log WHERE action = 'import' ORDER BY id DESC LIMIT 1"),
+		qr/na\\xefve\\xff\\xe2\\x82\.jsonl$/, 'so does the audit entry');
+};
+
+subtest 'after the highest id there is none: the registry is full, others go on' => sub {
+	my $highest = '115792089237316195423570985008687907853269984665640564039457584007913129639935';
+	my $line = qq({"agent_id":$highest,"chain":"base","registry_address":"$REGISTRY","owner_address":")
+		. address('owner') . qq("}\n);
+
+	is($areg->aregctl('import', '-', \$line)->{exit}, 0, 'an agent of the highest id is imported');
+	like($areg->get("/api/v1/agents/base:$highest")->{body}, qr/"agent_id":$highest,/, 'and shown');
+	for (1 .. 2) {
+		problem_ok(register({}), 409, 'registry_full');
+	}
+	is(register({}, chain => 'ethereum')->{status}, 201, 'another registry goes on');
+	is($areg->aregctl('import', '-', \$line)->{exit}, 0, 'the import may be run again');
+	imported('{"name":"Lower","description":"d"}');
+};
+
 done_testing;

@@ -56,6 +56,24 @@ static void chain_and_number_name_an_agent_of_the_configured_registry(void **sta
 	assert_string_equal(id.agent_id, UINT256_LARGEST);
 }
 
+static void the_number_of_a_chain_names_it_too(void **state)
+{
+	struct agentid id;
+	const char *why;
+
+	(void)state;
+	assert_int_equal(agentid_parse(&settings, "8453:42", &id, &why), AGENTID_OK);
+	assert_int_equal(id.kind, AGENTID_TOKEN);
+	assert_ptr_equal(id.chain, &chains[0]);
+	assert_string_equal(id.registry_address, REGISTRY);
+	assert_string_equal(id.agent_id, "42");
+	assert_int_equal(agentid_parse(&settings, "08453:42", &id, &why), AGENTID_NO_CHAIN);
+	assert_int_equal(agentid_parse(&settings, "8453x:42", &id, &why), AGENTID_NO_CHAIN);
+	assert_int_equal(
+		agentid_parse(&settings, "18446744073709560069:42", &id, &why), AGENTID_NO_CHAIN);
+	assert_int_equal(agentid_parse(&settings, "8453:", &id, &why), AGENTID_MALFORMED);
+}
+
 static void the_global_form_names_the_registry_itself(void **state)
 {
 	struct agentid id;
@@ -116,6 +134,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_uuid_names_an_agent_in_any_case),
 		cmocka_unit_test(chain_and_number_name_an_agent_of_the_configured_registry),
+		cmocka_unit_test(the_number_of_a_chain_names_it_too),
 		cmocka_unit_test(the_global_form_names_the_registry_itself),
 		cmocka_unit_test(a_chain_that_is_not_configured_is_told_apart),
 		cmocka_unit_test(anything_else_is_malformed),

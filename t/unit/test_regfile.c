@@ -184,6 +184,44 @@ static void null_and_no_image_mean_absent(void **state)
 	assert_string_equal(file.x402_support, "true");
 }
 
+static void a_uri_is_whole_or_absent(void **state)
+{
+	char uri[2060] = "data:image/png;base64,";
+
+	(void)state;
+	memset(uri + strlen(uri), 'A', 2048 - strlen(uri));
+	read_members(arena_printf(arena, "\"image\":\"%s\"", uri));
+	assert_int_equal(faults.count, 0);
+	assert_string_equal(file.image, uri);
+	read_members(arena_printf(arena,
+		"\"image\":\"%sA\",\"supportedTrust\":[\"%s\",\"t\"],"
+		"\"services\":[{\"name\":\"n\",\"endpoint\":\"e\","
+		"\"skills\":[\"%s\",\"s\"],\"domains\":[\"%s\",\"d\"]}]",
+		uri, uri, uri, uri));
+	assert_int_equal(faults.count, 1);
+	assert_string_equal(faults.first->detail, "is longer than 2048 characters");
+	assert_null(file.image);
+	assert_words(file.supported_trust, file.trust_count, "t");
+	assert_words(file.skills, file.skill_count, "s");
+	assert_words(file.domains, file.domain_count, "d");
+	read_members("\"image\":\"https://a/\\u0000b\"");
+	assert_null(file.image);
+}
+
+static void skills_are_found_where_sdks_write_them(void **state)
+{
+	(void)state;
+	read_members("\"services\":[{\"name\":\"A2A\",\"endpoint\":\"e\",\"a2aSkills\":[\"a\"]},"
+		     "{\"name\":\"MCP\",\"endpoint\":\"e\",\"mcpTools\":[\"b\",{\"name\":\"c\"}],"
+		     "\"mcpPrompts\":[\"d\"],\"mcpResources\":[\"file:///e\",7,null,{}]},"
+		     "{\"name\":\"OASF\",\"endpoint\":\"e\",\"skills\":[\"a\",{\"id\":\"f\"}]}],"
+		     "\"skills\":[\"g\"],\"a2aSkills\":\"no list\"");
+	assert_int_equal(faults.count, 0);
+	assert_words(file.skills, file.skill_count, "a b c d file:///e f g");
+	read_members("\"services\":null,\"mcpTools\":[\"h\"]");
+	assert_words(file.skills, file.skill_count, "h");
+}
+
 static void what_lists_show_is_readable_by_everybody(void **state)
 {
 	(void)state;
@@ -422,6 +460,8 @@ int main(void)
 		TEST(name_and_description_suffice),
 		TEST(each_oddity_is_one_fault_with_its_pointer),
 		TEST(null_and_no_image_mean_absent),
+		TEST(a_uri_is_whole_or_absent),
+		TEST(skills_are_found_where_sdks_write_them),
 		TEST(what_lists_show_is_readable_by_everybody),
 		TEST(lists_show_as_much_as_fits),
 		TEST(wild_spellings_are_read_where_their_meaning_is_plain),
