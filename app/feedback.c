@@ -113,7 +113,7 @@ static const struct json_field feedback_fields[] = {
 		.code = "invalid_score" },
 	{ .name = "tag1", .kind = JSON_STRING, AT(tag1), .max = 256 },
 	{ .name = "tag2", .kind = JSON_STRING, AT(tag2), .max = 256 },
-	{ .name = "endpoint", .kind = JSON_STRING, AT(endpoint), .max = 2048 },
+	{ .name = "endpoint", .kind = JSON_ENDPOINT, AT(endpoint), .max = 2048 },
 	{ .name = "file_uri", .kind = JSON_URI, AT(file_uri), .max = 2048 },
 	{ .name = "file_hash", .kind = JSON_HASH, AT(file_hash) },
 };

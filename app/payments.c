@@ -108,7 +108,7 @@ static const struct json_field payment_fields[] = {
 		.required = true,
 		AT(payment, status),
 		.words = payment_statuses },
-	{ .name = "endpoint", .kind = JSON_STRING, AT(payment, endpoint), .max = 2048 },
+	{ .name = "endpoint", .kind = JSON_ENDPOINT, AT(payment, endpoint), .max = 2048 },
 	{ .name = "failure_reason", .kind = JSON_STRING, AT(payment, failure_reason), .max = 2000 },
 };
 const struct route_input payments_record_input = { .fields = payment_fields,

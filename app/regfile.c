@@ -11,6 +11,7 @@
 #include "lib/eth.h"
 #include "lib/json_out.h"
 #include "lib/sha256.h"
+#include "lib/unsafe.h"
 
 static const char registration_type[] = "https://eips.ethereum.org/EIPS/eip-8004#registration-v1";
 
@@ -85,6 +86,30 @@ const char *regfile_whole(
 	if (text == NULL || strlen(text) != (size_t)json_object_get_string_len(value))
 		return NULL;
 	return text;
+}
+
+bool regfile_is_unsafe(
+	const struct regfile_reading *reading, struct json_object *value, const char *pointer)
+{
+	if (!is_string(value) || !unsafe_uri(json_object_get_string(value),
+					 (size_t)json_object_get_string_len(value)))
+		return false;
+	regfile_complain(
+		reading, pointer, "is a URI that runs code or reads files where it is followed");
+	return true;
+}
+
+void regfile_check_seen(
+	const struct regfile_reading *reading, struct json_object *value, const char *pointer)
+{
+	uint32_t code = is_string(value) ? unsafe_character(json_object_get_string(value),
+						   (size_t)json_object_get_string_len(value))
+					 : 0;
+
+	if (code != 0)
+		regfile_complain(reading, pointer,
+			"holds U+%04X, which is not seen or turns the direction of the text",
+			(unsigned)code);
 }
 
 static void put_set(void *set)
@@ -172,6 +197,8 @@ static void read_image(const struct regfile_reading *reading)
 		regfile_complain(reading, pointer, "is not a string");
 	else if (json_object_get_string_len(image) == 0)
 		return; /* none */
+	else if (regfile_is_unsafe(reading, image, pointer))
+		reading->out->image = NULL;
 	else if (utf8_length(uri) > IMAGE_MAX_CHARS)
 		regfile_complain(reading, pointer, "is longer than %d characters", IMAGE_MAX_CHARS);
 	else if (!uri_check(uri, IMAGE_MAX_CHARS, &why))
@@ -291,6 +318,25 @@ static void read_registrations(const struct regfile_reading *reading)
 			json_pointer_index(reading->arena, pointer, i));
 }
 
+/* Links that marketplaces of tokens follow, beside those of the standard. */
+static void check_links(const struct regfile_reading *reading)
+{
+	static const char *const keys[] = { "external_url", "animation_url", "url", "website" };
+	struct json_object *link;
+
+	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+		if (regfile_find(reading->file, keys[i], &link))
+			regfile_is_unsafe(reading, link, regfile_pointer(reading, keys[i]));
+}
+
+static void check_name(const struct regfile_reading *reading)
+{
+	struct json_object *name;
+
+	if (regfile_find(reading->file, "name", &name))
+		regfile_check_seen(reading, name, regfile_pointer(reading, "name"));
+}
+
 /* ---- The whole file ---- */
 
 /* Depth is bounded by the rules under which the file was parsed. */
@@ -345,8 +391,10 @@ void regfile_read(struct arena *arena, const struct json_text *file, const char 
 		find_nuls(&reading, file->object, NULL);
 	read_type(&reading);
 	out->name = read_text(&reading, "name", NAME_MAX_CHARS);
+	check_name(&reading);
 	out->description = read_text(&reading, "description", DESCRIPTION_MAX_CHARS);
 	read_image(&reading);
+	check_links(&reading);
 	regfile_read_services(&reading);
 	read_registrations(&reading);
 	read_trust(&reading);

@@ -44,6 +44,14 @@ char *regfile_column(
 const char *regfile_whole(
 	const struct regfile_reading *reading, struct json_object *value, size_t max_chars);
 
+/* Adds a fault where the value is a string that is unsafe_uri(); returns whether it is. */
+bool regfile_is_unsafe(
+	const struct regfile_reading *reading, struct json_object *value, const char *pointer);
+
+/* Adds a fault where the value is a string that holds an unsafe_character(). */
+void regfile_check_seen(
+	const struct regfile_reading *reading, struct json_object *value, const char *pointer);
+
 /* A list of distinct words on its way into a column. */
 struct regfile_words {
 	struct arena *arena;

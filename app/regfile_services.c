@@ -99,6 +99,7 @@ static void read_service(const struct regfile_reading *reading, struct json_obje
 	if (is_string(service)) {
 		regfile_complain(
 			reading, pointer, "is a string, not an object with name and endpoint");
+		regfile_is_unsafe(reading, service, pointer);
 		if (strchr(json_object_get_string(service), ':') == NULL) /* a name, not a URI */
 			regfile_words_add(&services->names,
 				lower_case(
@@ -110,9 +111,11 @@ static void read_service(const struct regfile_reading *reading, struct json_obje
 		return;
 	}
 	value = service_text(reading, service, pointer, &name);
+	regfile_check_seen(reading, value, json_pointer(reading->arena, pointer, "name"));
 	regfile_words_add(&services->names,
 		lower_case(regfile_column(reading, value, REGFILE_WORD_CHARS_MAX)));
-	service_text(reading, service, pointer, &endpoint);
+	value = service_text(reading, service, pointer, &endpoint);
+	regfile_is_unsafe(reading, value, json_pointer(reading->arena, pointer, "endpoint"));
 	read_skills(reading, service, services);
 	if (regfile_find(service, "domains", &value))
 		regfile_words_add_strings(reading, &services->domains, value);
@@ -124,7 +127,7 @@ static void read_service_object(const struct regfile_reading *reading, struct js
 {
 	regfile_complain(reading, pointer, "is an object, not a list of services");
 	json_object_object_foreach (object, key, value) {
-		(void)value;
+		regfile_is_unsafe(reading, value, json_pointer(reading->arena, pointer, key));
 		regfile_words_add(&services->names, lower_case(regfile_cut(reading->arena, key,
 							    strlen(key), REGFILE_WORD_CHARS_MAX)));
 	}

@@ -10,6 +10,20 @@ void faults_init(struct faults *faults, struct arena *arena)
 	*faults = (struct faults){ .arena = arena };
 }
 
+/* A pointer below a key of many kilobytes, in each of FAULTS_MOST faults, makes an answer or a
+ * column of megabytes: a long one is cut to that of a value around it. */
+static const char *fault_pointer(struct arena *arena, const char *pointer)
+{
+	size_t len = strlen(pointer);
+
+	if (len > FAULT_POINTER_MOST) {
+		len = FAULT_POINTER_MOST;
+		while (len > 0 && pointer[len] != '/')
+			len--;
+	}
+	return arena_strndup(arena, pointer, len);
+}
+
 void fault_vadd(struct faults *faults, const char *code, const char *pointer, const char *format,
 	va_list args)
 {
@@ -19,7 +33,7 @@ void fault_vadd(struct faults *faults, const char *code, const char *pointer, co
 		return;
 	fault = arena_alloc(faults->arena, sizeof *fault);
 	fault->code = code;
-	fault->pointer = arena_strdup(faults->arena, pointer);
+	fault->pointer = fault_pointer(faults->arena, pointer);
 	fault->detail = arena_vprintf(faults->arena, format, args);
 	if (faults->last == NULL)
 		faults->first = fault;

@@ -14,7 +14,10 @@ struct fault {
 	const char *detail; /* a phrase for a person: "not 0x and 40 hex digits" */
 };
 
-enum { FAULTS_MOST = 100 }; /* more are counted but not kept: an answer stays readable */
+enum {
+	FAULTS_MOST = 100, /* more are counted but not kept: an answer stays readable */
+	FAULT_POINTER_MOST = 1024, /* bytes; a longer pointer is cut to a value around it */
+};
 
 struct faults {
 	struct arena *arena;
@@ -24,7 +27,7 @@ struct faults {
 
 void faults_init(struct faults *faults, struct arena *arena);
 
-/* Adds one; `pointer` is copied. `code` must outlive the arena (a literal). */
+/* Adds one; `pointer` is copied, up to FAULT_POINTER_MOST. `code` must outlive the arena (a literal). */
 void fault_add(struct faults *faults, const char *code, const char *pointer, const char *format,
 	...) PRINTF_LIKE(4, 5);
 void fault_vadd(struct faults *faults, const char *code, const char *pointer, const char *format,

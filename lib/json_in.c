@@ -15,6 +15,7 @@
 #include "lib/eth.h"
 #include "lib/json_out.h"
 #include "lib/rfc3339.h"
+#include "lib/unsafe.h"
 #include "lib/utf8.h"
 
 const struct json_rules json_rules_strict = {
@@ -878,6 +879,15 @@ static const char *read_time(const struct reading *reading, const char *text)
 	return NULL;
 }
 
+/* A text that may be a URI: NULL, and a fault, for one that runs code where it is shown. */
+static const char *read_safe(const struct reading *reading, const char *text)
+{
+	if (text == NULL || !unsafe_uri(text, strlen(text)))
+		return text;
+	complain(reading, "is a URI that runs code or reads files where it is followed");
+	return NULL;
+}
+
 static const char *read_uri(const struct reading *reading, const char *text)
 {
 	const struct json_field *field = reading->field;
@@ -888,7 +898,7 @@ static const char *read_uri(const struct reading *reading, const char *text)
 	else if (!uri_check(text, SIZE_MAX, &why))
 		complain(reading, "%s", why);
 	else
-		return text;
+		return read_safe(reading, text);
 	return NULL;
 }
 
@@ -1100,6 +1110,8 @@ static const char *read_scalar(const struct reading *reading, const struct json_
 		return read_parsed(reading, text, uuid_parse);
 	case JSON_URI:
 		return read_uri(reading, text);
+	case JSON_ENDPOINT:
+		return read_safe(reading, read_string(reading, text));
 	case JSON_TIME:
 		return read_time(reading, text);
 	default:

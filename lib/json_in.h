@@ -90,7 +90,9 @@ enum json_kind {
 	JSON_ADDRESS, /* const char *: canonical, EIP-55 checked */
 	JSON_HASH, /* const char *: canonical 32-byte hash */
 	JSON_UUID, /* const char *: lower-case RFC 9562 text */
-	JSON_URI, /* const char *: RFC 3986 absolute URI, at most max characters */
+	JSON_URI, /* const char *: RFC 3986 absolute URI that is not unsafe_uri(), at most max
+		     characters */
+	JSON_ENDPOINT, /* const char *: as JSON_STRING, and not unsafe_uri() */
 	JSON_INTEGER, /* const char *: decimal text of an integer, canonical, within min..max */
 	JSON_VALUE, /* const char *: integer of feedback_value_parse() */
 	JSON_DECIMAL, /* const char *: decimal text, no exponent, at most 2 fraction digits, within

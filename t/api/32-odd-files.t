@@ -204,6 +204,47 @@ subtest 'an import from a file with any name is in the audit log' => sub {
 		qr/na\\xefve\\xff\\xe2\\x82\.jsonl$/, 'so does the audit entry');
 };
 
+subtest 'URIs that run code are refused, and said of imports' => sub {
+	my @bad = ('javascript:alert(1)', 'JAVASCRIPT:x', " java\tscript:x", 'vbscript:x', 'file:///etc/passwd', 'data:text/html,<script>x</script>');
+	my $uuid = register({})->{json}{agent_uuid};
+	my $client = $areg->make_user;
+
+	for my $uri (@bad) {
+		my @services = ({ name => 'web', endpoint => $uri });
+		my $name = json_text($uri);
+
+		problem_ok(register({ services => \@services }), 400, 'invalid_registration_file', '/registration_file/services/0/endpoint');
+		problem_ok(register({ image => $uri }), 400, 'invalid_registration_file', '/registration_file/image');
+		for my $field (qw(endpoint file_uri)) {
+			problem_ok($areg->post('/api/v1/agents/feedback', { agent_uuid => $uuid, client_address => $client->{wallet}, score => 1,
+				$field => $uri }, { key => $client->{key} }), 400, 'validation_failed', "/$field");
+		}
+		problem_ok($areg->post("/api/v1/agents/$uuid/validations", { validator_address => $client->{wallet}, request_uri => $uri,
+			request_hash => '0x' . '1' x 64 }, { key => $user->{key} }), 400, 'validation_failed', '/request_uri');
+
+		my $id = imported(json_text({ name => 'Script', description => 'd', image => $uri, external_url => $uri, services => \@services }));
+		my %said = map { $_->{pointer} => $_->{detail} } @{ $areg->get("/api/v1/agents/base:$id")->{json}{conformance} };
+		is_deeply([sort keys %said], ['/external_url', '/image', '/services/0/endpoint'], "$name is said of an import");
+		like($said{'/image'}, qr/runs code/, 'with why');
+		is(found('q=script')->{$id}{image}, undef, 'no list shows it as a picture');
+	}
+	for my $endpoint ('https://a.example/', 'did:web:a.example', 'mailto:a@a.example', 'vitalik.eth', 'eip155:1:0x80',
+		'a.example:443', 'ipfs://bafy', 'wss://a.example/') {
+		is(register({ services => [{ name => 'n', endpoint => $endpoint }] })->{status}, 201, "$endpoint is taken");
+	}
+};
+
+subtest 'characters in a name that hide or turn the text are refused, and said of imports' => sub {
+	for my $name ("ab\x{202e}cd", "Uni\x{200b}swap", "Uni\x{200d}swap", "\x{feff}x", "x\x{e0041}", "\x{2066}x") {
+		my $id = imported(json_text({ name => $name, description => 'd', services => [{ name => $name, endpoint => 'e' }] }));
+
+		problem_ok(register({ name => $name }), 400, 'invalid_registration_file', '/registration_file/name');
+		is_deeply([sort map { $_->{pointer} } @{ $areg->get("/api/v1/agents/base:$id")->{json}{conformance} }], ['/name', '/services/0/name'],
+			'both names');
+	}
+	is(register({ name => $_ })->{status}, 201, "$_ is taken") for "\x{645}\x{6cc}\x{200c}\x{62e}", "\x{1f469}\x{200d}\x{1f4bb} coder", '天气预报';
+};
+
 subtest 'after the highest id there is none: the registry is full, others go on' => sub {
 	my $highest = '115792089237316195423570985008687907853269984665640564039457584007913129639935';
 	my $line = qq({"agent_id":$highest,"chain":"base","registry_address":"$REGISTRY","owner_address":")

@@ -106,6 +106,17 @@ static void each_oddity_is_one_fault_with_its_pointer(void **state)
 			"is not https://eips.ethereum.org/EIPS/eip-8004#registration-v1" },
 		{ "\"image\":7", "/image", "is not a string" },
 		{ "\"image\":\"logo.png\"", "/image", "not an absolute URI" },
+		{ "\"image\":\"JavaScript:alert(1)\"", "/image",
+			"is a URI that runs code or reads files where it is followed" },
+		{ "\"image\":\"data:text/html,x\"", "/image",
+			"is a URI that runs code or reads files where it is followed" },
+		{ "\"external_url\":\"vbscript:x\"", "/external_url",
+			"is a URI that runs code or reads files where it is followed" },
+		{ "\"services\":[{\"name\":\"n\",\"endpoint\":\" java\\tscript:x\"}]",
+			"/services/0/endpoint",
+			"is a URI that runs code or reads files where it is followed" },
+		{ "\"services\":[{\"name\":\"n\\u202e\",\"endpoint\":\"e\"}]", "/services/0/name",
+			"holds U+202E, which is not seen or turns the direction of the text" },
 		{ "\"services\":\"mcp\"", "/services", "is not a list" },
 		{ "\"services\":{\"MCP\":\"https://a/\"}", "/services",
 			"is an object, not a list of services" },
@@ -451,6 +462,28 @@ static void many_values_below_a_long_key_take_little_memory(void **state)
 	assert_true(arena_used(arena) < 8 << 20);
 }
 
+static void pointers_below_a_long_key_do_not_fill_the_list(void **state)
+{
+	enum { KEY = 60000 };
+	struct buf text;
+	const char *conformance;
+
+	(void)state;
+	buf_init(&text, arena, 2 * KEY);
+	buf_puts(&text, "\"x\":{\"");
+	for (int i = 0; i < KEY; i++)
+		buf_putc(&text, 'k');
+	buf_puts(&text, "\":[\"\\u0000\"");
+	for (int i = 1; i < FAULTS_MOST; i++)
+		buf_puts(&text, ",\"\\u0000\"");
+	buf_puts(&text, "]}");
+	read_members(text.data);
+	assert_int_equal(faults.count, FAULTS_MOST);
+	conformance = regfile_conformance(arena, &faults);
+	assert_true(strlen(conformance) < 20000);
+	assert_string_equal(faults.first->pointer, "/x");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -475,6 +508,7 @@ int main(void)
 		TEST(a_file_above_64_kib_is_a_fault_and_read_nevertheless),
 		TEST(equal_files_have_equal_digests_and_different_ones_have_not),
 		TEST(the_list_of_faults_says_how_many_it_leaves_out),
+		TEST(pointers_below_a_long_key_do_not_fill_the_list),
 		TEST(many_values_below_a_long_key_take_little_memory),
 	};
 
