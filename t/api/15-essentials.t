@@ -120,7 +120,9 @@ subtest 'payment linking succeeds' => sub {
 		{ key => $facilitator->{key} });
 
 	is($paid->{status}, 201, 'the payment is recorded');
-	my $answer = link_payment($owner, $tx);
+	# The owner has several agents: whom it was for, the one who recorded it knows.
+	problem_ok(link_payment($owner, $tx), 403, 'payee_ambiguous');
+	my $answer = link_payment($facilitator, $tx);
 	is($answer->{status}, 200, 'and linked');
 	is($answer->{json}{success}, JSON::PP::true, 'says so');
 	my ($row) = $areg->psql("SELECT l.agent_uuid, p.amount_usdc, r.client_address, trim_scale(r.score), r.tag1
@@ -129,7 +131,7 @@ subtest 'payment linking succeeds' => sub {
 		WHERE p.tx_hash = '$tx'");
 	is_deeply($row, [$agent->{agent_uuid}, '12.500000', '0x0000000000000000000000000000000000000001', 95,
 		'payment_success'], 'the link and its feedback are stored');
-	is(link_payment($owner, $tx)->{status}, 200, 'once more is no fault');
+	is(link_payment($facilitator, $tx)->{status}, 200, 'once more is no fault');
 	is(count("erc8004_reputation WHERE is_automatic"), 1, 'and gives no second feedback');
 };
 

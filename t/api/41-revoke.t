@@ -182,7 +182,7 @@ subtest 'anybody with a wallet responds' => sub {
 	my @all;
 	for my $case ([$owner, response_uri => 'https://example.com/sorry'],
 		[$client, response_uri => 'ipfs://bafy/2', response_hash => hash('response')],
-		[$other, response_uri => 'data:,' . 'x' x 65530], [$owner, response_uri => 'ar://x']) {
+		[$other, response_uri => 'data:,' . 'x' x 8186], [$owner, response_uri => 'ar://x']) {
 		my ($who, %body) = @$case;
 		my $answer = respond($id, \%body, $who);
 		is($answer->{status}, 201, 'status') or diag($answer->{body});
@@ -210,7 +210,8 @@ subtest 'anybody with a wallet responds' => sub {
 		'unauthorized');
 	problem_ok(respond($id, $_), 400, 'validation_failed', '/response_uri')
 		for {}, { response_uri => undef }, { response_uri => '' }, { response_uri => 'no uri' },
-		{ response_uri => 1 }, { response_uri => 'data:,' . 'x' x 65531 };
+		{ response_uri => 1 }, { response_uri => 'data:,' . 'x' x 8187 };
+	problem_ok(respond($id, { response_uri => 'data:,' . 'x' x 16384 }), 413, 'payload_too_large');
 	problem_ok(respond($id, { response_uri => 'x', response_hash => '0x12', responder_address => 1 }),
 		400, 'validation_failed', '/response_uri', '/response_hash', '/responder_address');
 	for my $no (@NO_ID) {
