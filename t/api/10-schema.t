@@ -191,7 +191,7 @@ my @refused = (
 	['a short digest', agent_values(registration_file => "'{}'", registration_digest => "'\\x00'"), 'erc8004_agents_registration_digest_length'],
 	['a name of 201 characters', agent_values(name => "repeat('x', 201)"), 'erc8004_agents_name_length'],
 	['a bad chain name', agent_values(chain => "'Base!'"), 'chain_name_check'],
-	['the metadata key agentWallet', "INSERT INTO erc8004_agent_metadata VALUES ('$agent', 'agentWallet', '')", 'erc8004_agent_metadata_key_valid'],
+	['the metadata key agentWallet', "INSERT INTO erc8004_agent_metadata (agent_uuid, key, value) VALUES ('$agent', 'agentWallet', '')", 'erc8004_agent_metadata_key_valid'],
 	['feedback to nobody', "INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index, value) VALUES (gen_random_uuid(), '" . address(9) . "', 1, 1)", 'erc8004_reputation_agent_uuid_fkey'],
 	['a score above 100', $feedback->(', 101, true', ', value, has_explicit_score'), 'erc8004_reputation_score_range'],
 	['19 decimals', $feedback->(', 1, 19', ', value, value_decimals'), 'feedback_decimals_range'],

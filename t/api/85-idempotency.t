@@ -387,7 +387,7 @@ subtest 'a connection cut before the end is nothing to the caller' => sub {
 sub at_commit
 {
 	my ($key, $what) = @_;
-	$areg->psql("CREATE SEQUENCE test_commits;
+	$areg->psql("CREATE SEQUENCE test_commits; GRANT USAGE ON SEQUENCE test_commits TO areg;
 		CREATE FUNCTION test_at_commit() RETURNS trigger LANGUAGE plpgsql AS \$\$
 		BEGIN IF nextval('test_commits') = 1 THEN $what; END IF; RETURN NULL; END \$\$;
 		CREATE CONSTRAINT TRIGGER test_at_commit AFTER INSERT ON idempotency_keys

@@ -42,6 +42,7 @@ my %port_locks;
 
 $SIG{$_} = sub { exit 1 } for qw(INT TERM HUP);
 $SIG{PIPE} = 'IGNORE';
+delete @ENV{grep { /^PG[A-Z]/ } keys %ENV}; # libpq would take them
 
 END {
 	my $status = $?;
@@ -540,14 +541,22 @@ sub _hold_to_description
 # Runs SQL and returns its rows as lists of texts (bytes in UTF-8); a NULL is undef. Dies on an
 # error. Runs it as the owner of the tables, as the role given by as => 'areg', or as the superuser what
 # only that one may do or see.
+# The program itself: Debian's wrapper of it and scripts/instance take ten times as long, and tests ask
+# thousands of times.
+sub psql_program
+{
+	my ($newest) = reverse sort glob '/usr/lib/postgresql/*/bin/psql';
+	return $newest // 'psql';
+}
+
 sub psql
 {
 	my ($self, $sql, %option) = @_;
 	my $role = $option{as} // (_takes_superuser($sql) ? 'postgres' : 'areg_owner');
 
 	utf8::encode($sql) if utf8::is_utf8($sql);
-	my $run = _run([root() . '/scripts/instance', 'psql', '--dir', $self->{dir}, '--as', $role, '--',
-		'-F', "\x1f", '-R', "\x1e", '-P', "null=\x1d"], $sql);
+	my $run = _run([psql_program(), '-qAtX', '-v', 'ON_ERROR_STOP=1', '-h', $self->socket_path('pg'), '-U', $role,
+		'-d', 'areg', '-F', "\x1f", '-R', "\x1e", '-P', "null=\x1d"], $sql);
 
 	die "psql: $run->{stderr}" if $run->{exit} != 0;
 	$self->{unsettled} = 1 if _changes_records($sql);
