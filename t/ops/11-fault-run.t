@@ -380,8 +380,8 @@ SKIP: {
 	skip 'a disk that is full: only root can mount a small one', 1 if $> != 0;
 	my $disk = tempdir('areg-disk-XXXXXX', TMPDIR => 1, CLEANUP => 1);
 	skip 'a disk that is full: this machine mounts nothing', 1 if !mount($disk, DISK);
-	$areg->psql("CREATE TABLESPACE small LOCATION '$disk'");
-	$areg->psql("ALTER TABLE $_ SET TABLESPACE small") for qw(erc8004_agents erc8004_reputation audit_log);
+	$areg->psql("CREATE TABLESPACE small LOCATION '$disk'", as => 'postgres');
+	$areg->psql("ALTER TABLE $_ SET TABLESPACE small", as => 'postgres') for qw(erc8004_agents erc8004_reputation audit_log);
 	fault('disk full', sub {
 		my @problems = fill($disk);
 		sleep($full ? 10 : 2);
