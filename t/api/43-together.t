@@ -55,15 +55,18 @@ sub in_one_lot
 sub recount_ok
 {
 	my ($what) = @_;
+	# Of a number 0.00 is as good as 0: sums may have the decimals of what was taken away again.
 	my $numbers = q{SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM (
-		SELECT s.agent_uuid, total_feedback, scored_feedback, score_sum, opinions, opinion_sum, positive_feedback,
-			negative_feedback, unique_clients, last_feedback_at, reputation_score
+		SELECT s.agent_uuid, total_feedback, scored_feedback, trim_scale(score_sum), opinions,
+			trim_scale(opinion_sum), positive_feedback, negative_feedback, unique_clients, last_feedback_at,
+			reputation_score
 		FROM erc8004_agent_stats s) AS t};
 	my $lists = q{SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM (
 		SELECT agent_uuid::text, client_address::text AS who, last_index, active_feedback::numeric,
-			score_sum, scored_feedback::numeric AS more FROM erc8004_agent_clients
-		UNION ALL SELECT agent_uuid::text, tag1, feedback_count, value_sum, opinion_sum, opinions FROM erc8004_agent_tags
-		UNION ALL SELECT agent_uuid::text, client_address || tag1, feedback_count, value_sum, 0, 0
+			trim_scale(score_sum), scored_feedback::numeric AS more FROM erc8004_agent_clients
+		UNION ALL SELECT agent_uuid::text, tag1, feedback_count, trim_scale(value_sum), trim_scale(opinion_sum), opinions
+		FROM erc8004_agent_tags
+		UNION ALL SELECT agent_uuid::text, client_address || tag1, feedback_count, trim_scale(value_sum), 0, 0
 		FROM erc8004_agent_client_tags) AS t};
 	my $totals = 'SELECT feedback FROM v_erc8004_totals';
 	my @before = map { $areg->psql_value($_) } $numbers, $lists, $totals;
