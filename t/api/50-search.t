@@ -64,7 +64,7 @@ $areg->psql(q{
 	WITH best AS (SELECT agent_uuid FROM erc8004_agent_stats JOIN erc8004_agents a USING (agent_uuid)
 		WHERE reputation_score >= 80 AND a.status = 'active' ORDER BY agent_uuid LIMIT 5),
 	paid AS (INSERT INTO x402_payments (tx_hash, chain, amount_usdc, payer, payee, status, settled_at)
-		SELECT '0xff' || lpad(to_hex(n), 62, '0'), 'base', 1, '0x' || repeat('1', 40),
+		SELECT '0xff' || lpad(to_hex(n), 62, '0'), 'base', 1, '0xee' || lpad(to_hex(n), 38, '0'),
 			'0x' || repeat('2', 40), 'verified', now() FROM generate_series(1, 200) n RETURNING id)
 	INSERT INTO erc8004_agent_payments (payment_id, agent_uuid)
 		SELECT id, (SELECT agent_uuid FROM best ORDER BY agent_uuid OFFSET paid.id % 5 LIMIT 1)
@@ -74,6 +74,13 @@ $areg->psql(q{
 		SELECT agent_uuid, '0x' || repeat('0', 39) || '1', 1, true,
 			CASE agent_id % 2 WHEN 0 THEN 95 ELSE 30 END, true
 		FROM erc8004_agents WHERE chain = 'base' AND agent_id BETWEEN 100 AND 300;
+	INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index, has_explicit_score, value)
+		SELECT agent_uuid, address, 1000, true, value FROM erc8004_agents, LATERAL (VALUES (owner_address, 5),
+			('0x' || repeat('6', 40), 10), ('0x' || repeat('8', 40), 100)) AS own (address, value)
+		WHERE chain = 'base' AND agent_id BETWEEN 100 AND 200;
+	INSERT INTO erc8004_agent_addresses (agent_uuid, address, role, since)
+		SELECT agent_uuid, '0x' || repeat(digit, 40), 'operator', created_at FROM erc8004_agents,
+			unnest('{6,8}'::text[]) AS digit WHERE chain = 'base' AND agent_id BETWEEN 100 AND 200;
 	UPDATE erc8004_agents SET x402_support = NULL, file_active = NULL, agent_wallet = NULL
 		WHERE chain = 'sepolia' AND agent_id BETWEEN 20 AND 40;
 	UPDATE erc8004_agents SET file_active = false, agent_wallet = '0x' || repeat('7', 40),
@@ -144,6 +151,43 @@ sub search_ok
 		'?' . $query . ' gives ' . @expected);
 	is($total, scalar @expected, 'and says so');
 	return scalar @expected;
+}
+
+# The score of an agent by docs/trust.md, from the records alone: the mean of what each client says on
+# average, the payers being one client, and the least that it can be with any of the agent's own opinions.
+sub score_of_records
+{
+	my ($uuid, $with_automatic) = @_;
+
+	return $areg->psql_value(qq{
+		WITH opinion AS (
+			SELECT round(avg(score), 8) AS opinion,
+				client_address IN (SELECT address FROM erc8004_agent_addresses WHERE agent_uuid = '$uuid') AS is_own
+			FROM erc8004_reputation WHERE agent_uuid = '$uuid' AND NOT is_revoked AND NOT is_automatic
+				AND score IS NOT NULL
+			GROUP BY client_address
+		), of_payer AS (
+			SELECT sum(verified) / sum(verified + least(failed, verified)) AS rate
+			FROM (SELECT payer, count(*) FILTER (WHERE status = 'verified') AS verified,
+					count(*) FILTER (WHERE status = 'failed') AS failed
+				FROM erc8004_agent_payments JOIN x402_payments ON id = payment_id
+				WHERE agent_uuid = '$uuid' AND reaches_minimum GROUP BY payer, recorded_by) AS p
+			WHERE payer NOT IN (SELECT address FROM erc8004_agent_addresses WHERE agent_uuid = '$uuid')
+			GROUP BY payer HAVING sum(verified) > 0
+		), others AS (
+			SELECT count(*) AS count, coalesce(sum(opinion), 0) AS sum
+			FROM (SELECT opinion FROM opinion WHERE NOT is_own
+				UNION ALL SELECT round(30 + 65 * avg(rate), 8) FROM of_payer
+				WHERE $with_automatic = 1 AND EXISTS (SELECT FROM erc8004_reputation WHERE agent_uuid = '$uuid'
+					AND is_automatic AND NOT is_revoked AND score IS NOT NULL)
+				HAVING count(*) > 0) AS o
+		), own AS (
+			SELECT 0 AS count, 0 AS sum UNION ALL
+			SELECT row_number() OVER lowest, sum(opinion) OVER lowest FROM opinion WHERE is_own
+			WINDOW lowest AS (ORDER BY opinion ROWS UNBOUNDED PRECEDING)
+		)
+		SELECT trim_scale(round(min((others.sum + own.sum) / (others.count + own.count)), 2)) FROM others, own
+		WHERE others.count > 0 OR (own.count = 1 AND own.sum < 50)});
 }
 
 subtest 'each filter leaves what it should' => sub {
@@ -237,20 +281,23 @@ subtest 'automatic feedback can be left out of the score' => sub {
 	}
 	search_ok('automatic_feedback=exclude&min_reputation_score=60&max_reputation_score=90',
 		"$active AND s.direct_score BETWEEN 60 AND 90");
-	my $mean = sub { return $areg->psql_value("SELECT trim_scale(round(avg(mean), 2)) FROM"
-		. " (SELECT round(avg(score), 8) AS mean FROM erc8004_reputation WHERE agent_uuid = '$_[0]'"
-		. " AND NOT is_revoked AND $_[1] GROUP BY client_address) AS of_client") };
-	my ($uuid) = map { $_->[0] } $areg->psql("SELECT agent_uuid FROM erc8004_agent_stats"
-		. " JOIN erc8004_agents a USING (agent_uuid) WHERE direct_score <> reputation_score"
-		. " AND direct_score IS NOT NULL AND $active AND (SELECT count(*) FROM erc8004_agents o"
-		. " WHERE o.owner_address = a.owner_address) <= 100 ORDER BY 1 LIMIT 1");
-	my $owner = $areg->psql_value("SELECT owner_address FROM erc8004_agents WHERE agent_uuid = '$uuid'");
-	for my $case (['', 'true'], ['&automatic_feedback=include', 'true'],
-		['&automatic_feedback=exclude', 'NOT is_automatic']) {
-		my ($query, $where) = @$case;
-		my ($agent) = grep { uuid_of($_) eq $uuid }
-			@{ search("limit=100&owner_address=$owner$query")->{json}{agents} };
-		is($agent->{reputation_score}, $mean->($uuid, $where), "the score shown: ?$query");
+	for my $with_own (0, 1) {
+		my @agents = $areg->psql("SELECT agent_uuid, owner_address FROM erc8004_agent_stats s"
+			. " JOIN erc8004_agents a USING (agent_uuid) WHERE direct_score <> reputation_score"
+			. " AND $active AND (SELECT count(*) FROM erc8004_agents o WHERE o.owner_address = a.owner_address) <= 100"
+			. " AND $with_own = (EXISTS (SELECT FROM erc8004_reputation f WHERE f.agent_uuid = a.agent_uuid"
+			. " AND f.client_address = a.owner_address))::integer ORDER BY 1 LIMIT 3");
+		ok(@agents > 0, $with_own ? 'agents that speak of themselves' : 'agents that do not');
+		for my $case (['', 1], ['&automatic_feedback=include', 1], ['&automatic_feedback=exclude', 0]) {
+			my ($query, $with_automatic) = @$case;
+
+			for my $agent (@agents) {
+				my ($uuid, $owner) = @$agent;
+				my ($shown) = grep { uuid_of($_) eq $uuid }
+					@{ search("limit=100&owner_address=$owner$query")->{json}{agents} };
+				is($shown->{reputation_score}, score_of_records($uuid, $with_automatic), "the score shown: ?$query");
+			}
+		}
 	}
 	my $cursor = search('limit=1&sort=reputation_score')->{json}{next_cursor};
 	problem_ok(search("sort=reputation_score&automatic_feedback=exclude&cursor=$cursor"), 400,
