@@ -4,7 +4,9 @@
 
 #include "app/page.h"
 
-/* Columns are named as the answer's members are. */
+/* Columns are named as the answer's members are. Whether an address is the agent's own is asked outside of
+ * the LIMIT, of ten records: inside, PostgreSQL expects that for every record of the address, and may
+ * read all addresses of all agents instead. */
 static const struct db_statement get_wallet = {
 	.name = "wallets_get",
 	.effect = DB_READS,
@@ -18,6 +20,9 @@ static const struct db_statement get_wallet = {
 	       "       (SELECT count(*) FROM (SELECT FROM erc8004_reputation f"
 	       "         WHERE f.client_address = $1 LIMIT $2::bigint) AS counted),"
 	       "       (SELECT coalesce(json_agg(newest), '[]') FROM ("
+	       "        SELECT f.*, NOT f.is_automatic AND EXISTS ("
+	       "               SELECT FROM erc8004_agent_addresses x WHERE x.agent_uuid = f.agent_uuid"
+	       "                  AND x.address = f.client_address) AS is_self FROM ("
 	       "        SELECT f.id, f.agent_uuid, f.client_address, f.feedback_index,"
 	       "               areg_shown_score(f.score) AS score, f.value, f.value_decimals,"
 	       "               f.tag1, f.tag2, f.endpoint, f.file_uri, f.file_hash,"
@@ -27,11 +32,14 @@ static const struct db_statement get_wallet = {
 	       "                WHERE x.agent_uuid = f.agent_uuid AND x.address = f.client_address)"
 	       "                   AS is_self"
 	       "          FROM erc8004_reputation f WHERE f.client_address = $1"
-	       "         ORDER BY f.id DESC LIMIT 10) AS newest),"
+	       "         ORDER BY f.id DESC LIMIT 10) AS f) AS newest),"
 	       "       (SELECT count(*) FROM (SELECT FROM erc8004_validations v"
 	       "         WHERE v.validator_address = $1 AND v.status = 'completed'"
 	       "         LIMIT $2::bigint) AS counted),"
 	       "       (SELECT coalesce(json_agg(newest), '[]') FROM ("
+	       "        SELECT v.*, EXISTS ("
+	       "               SELECT FROM erc8004_agent_addresses x WHERE x.agent_uuid = v.agent_uuid"
+	       "                  AND x.address = v.validator_address) AS is_self FROM ("
 	       "        SELECT v.request_hash, v.agent_uuid, v.validator_address, v.request_uri,"
 	       "               v.status, v.response, v.response_uri, v.response_hash, v.tag,"
 	       "               rfc3339(v.requested_at) AS requested_at,"
@@ -41,7 +49,7 @@ static const struct db_statement get_wallet = {
 	       "                   AS is_self"
 	       "          FROM erc8004_validations v"
 	       "         WHERE v.validator_address = $1 AND v.status = 'completed'"
-	       "         ORDER BY v.responded_at DESC, v.id DESC LIMIT 10) AS newest)",
+	       "         ORDER BY v.responded_at DESC, v.id DESC LIMIT 10) AS v) AS newest)",
 };
 
 static void write_records(

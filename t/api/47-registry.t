@@ -244,7 +244,7 @@ my $newest = ok_json("/accounts/$client->{wallet}")->{feedback}{newest}[0];
 is_deeply({ map { ($_ => $newest->{$_}) } keys %$given }, $given,
 	'the record that was just given, as it was answered');
 is_deeply([sort keys %$newest], [sort qw(id agent_uuid client_address feedback_index score value value_decimals
-	tag1 tag2 is_revoked created_at endpoint file_uri file_hash is_automatic revoked_at)], 'whole');
+	tag1 tag2 is_revoked created_at endpoint file_uri file_hash is_automatic revoked_at is_self)], 'whole');
 
 my $validator = '0x' . '6' x 40;
 $account = ok_json("/accounts/$validator");
@@ -254,7 +254,22 @@ is_deeply([map { $_->{request_hash} } @{ $account->{validations}{newest} }], [ma
 	"SELECT request_hash FROM erc8004_validations WHERE status = 'completed' ORDER BY responded_at DESC, id DESC LIMIT 10")],
 	'and the newest ten');
 is_deeply([sort keys %{ $account->{validations}{newest}[0] }], [sort qw(request_hash agent_uuid validator_address
-	request_uri status response response_uri response_hash tag requested_at responded_at)], 'whole');
+	request_uri status response response_uri response_hash tag requested_at responded_at is_self)], 'whole');
+ok(!(grep { $_->{is_self} } @{ $account->{validations}{newest} }), 'none of them of an agent of its own');
+
+# What an address says of an agent is marked once it was the agent's operator, and of that agent only.
+my $own = $areg->psql_value("SELECT agent_uuid FROM erc8004_validations WHERE validator_address = '$validator'"
+	. " AND status = 'completed' ORDER BY responded_at DESC, id DESC OFFSET 1 LIMIT 1");
+$areg->psql("INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index, value)"
+	. " SELECT uuid, '$validator', 1, 1 FROM unnest(ARRAY['$own', '$first->{agent_uuid}']::uuid[]) AS uuid");
+$areg->psql("INSERT INTO erc8004_agent_addresses (agent_uuid, address, role, since, until)"
+	. " VALUES ('$own', '$validator', 'operator', now() - interval '1 day', now())");
+$account = ok_json("/accounts/$validator");
+for my $list (qw(feedback validations)) {
+	my @newest = @{ $account->{$list}{newest} };
+	is_deeply([map { $_->{is_self} ? 1 : 0 } @newest], [map { $_->{agent_uuid} eq $own ? 1 : 0 } @newest],
+		"$list: is_self where it was once the agent's operator");
+}
 
 my $mixed = '0x8004A169FB4a3325136EB29fA0ceB6D2e539a432';
 is(ok_json("/accounts/$mixed")->{address}, lc $mixed, 'an address in mixed case with its checksum');
@@ -294,6 +309,7 @@ ok(wait_until(20, sub {
 for my $plan (@plans) {
 	unlike($plan, qr/Seq Scan on erc8004_(?:agents|agent_stats|reputation|validations|events)/,
 		'goes by indexes') or diag($plan);
+	unlike($plan, qr/hashed SubPlan/, 'asks for the addresses of ten agents, not for all') or diag($plan);
 }
 is(scalar(grep { /erc8004_agent_stats_leaders_/ } @plans), scalar @asked,
 	'every leaderboard from the index of its order');
