@@ -131,7 +131,8 @@ my $weather = new_agent('Weather forecast');
 my $trusted = new_agent('Trusted');
 $areg->psql("WITH paid AS (INSERT INTO x402_payments (tx_hash, chain, amount_usdc, payer, payee, status,"
 	. " settled_at) SELECT '0x' || lpad(to_hex(n), 64, '0'), 'base', 1,"
-	. " '0x' || lpad(to_hex(n), 40, '1'), '" . address('payee') . "', 'verified', now() FROM generate_series(1, 10) n RETURNING id)"
+	. " '0x' || lpad(to_hex(n), 40, '1'), '" . address('payee') . "', 'verified', now()"
+	. " FROM generate_series(1, 10) n RETURNING id)"
 	. " INSERT INTO erc8004_agent_payments (payment_id, agent_uuid) SELECT id, '$trusted' FROM paid");
 my $client = $areg->make_user;
 $areg->post('/api/v1/agents/feedback', { agent_uuid => $trusted, client_address => $client->{wallet},

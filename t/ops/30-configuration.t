@@ -250,8 +250,8 @@ SKIP: {
 	my $pid = fork // die "fork: $!\n";
 	if ($pid == 0) {
 		open STDOUT, '>', '/dev/null';
-		exec 'setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', build_dir() . '/aregd', '-t', '-c', $file;
-		POSIX::_exit(127);
+		exec 'setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', build_dir() . '/aregd', '-t',
+			'-c', $file or POSIX::_exit(127);
 	}
 	my $accepted = $silent->accept;
 	is((stat "/proc/$pid/environ")[4], 0, 'nor can another process of the same user read its memory');
