@@ -157,7 +157,7 @@ sub transaction
 
 		$sql .= $kind < 6 ? "SELECT FROM areg_give_feedback('$agents[$i]', '$client', '50', NULL, NULL, '', '', NULL, NULL, NULL);\n"
 			: $kind < 8 ? "INSERT INTO erc8004_agent_metadata (agent_uuid, key, value) VALUES ('$agents[$i]', 'w$writer', 'x')"
-			. " ON CONFLICT (agent_uuid, key) DO UPDATE SET value = EXCLUDED.value;\n"
+			. " ON CONFLICT (agent_uuid, key_digest) DO UPDATE SET value = EXCLUDED.value;\n"
 			: "INSERT INTO x402_payments (tx_hash, chain, amount_usdc, payer, payee, status, settled_at) VALUES ('"
 			. hash("$writer $n $i") . "', 'base', 1, '$client', '$client', 'verified', now());"
 			. "INSERT INTO erc8004_agent_payments (payment_id, agent_uuid) SELECT id, '$agents[$i]' FROM x402_payments"
