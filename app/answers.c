@@ -466,8 +466,13 @@ struct answer_claim *answers_claim(struct answers *answers, struct answer_key ke
 	if (!has_key(claim, key))
 		return NULL;
 	*waited = true;
-	if (wait_in_turns(&claim->mutex, wait_ms, kept))
-		shm_mutex_unlock(&claim->mutex);
+	if (!wait_in_turns(&claim->mutex, wait_ms, kept))
+		return NULL;
+	/* Who lets go takes the key away: where it still is, they died, and the first who waited asks for
+	 * the others. */
+	if (has_key(claim, key))
+		return claim;
+	shm_mutex_unlock(&claim->mutex);
 	return NULL;
 }
 

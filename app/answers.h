@@ -89,8 +89,9 @@ struct answer_claim;
 
 /*
  * Claims a key, so that others who miss it wait instead of asking, too. NULL when it cannot be had:
- * then, when another has claimed that very key, it was waited for until they let go, died, or wait_ms
- * were over, and *waited is set. `kept` is let go meanwhile; it may be NULL.
+ * then, when another has claimed that very key, it was waited for until they let go or wait_ms were
+ * over, and *waited is set. When they died, the first who waited has the claim, *waited is set, and the
+ * others go on waiting. `kept` is let go meanwhile; it may be NULL.
  */
 MUST_CHECK struct answer_claim *answers_claim(struct answers *answers, struct answer_key key,
 	unsigned wait_ms, struct kept *kept, bool *waited);

@@ -289,6 +289,13 @@ static void claim_and_nap(unsigned ms)
 	answers_let_go(claim);
 }
 
+static void wait_in_vain(unsigned ms)
+{
+	bool waited;
+
+	tally->hits = answers_claim(answers, key_of(1), ms, NULL, &waited) == NULL && waited;
+}
+
 static pid_t fork_claimant(unsigned ms)
 {
 	pid_t pid;
@@ -331,6 +338,31 @@ static void nobody_waits_for_the_dead_nor_longer_than_they_wish(void **state)
 	waitpid(pid, NULL, 0);
 	claim = answers_claim(answers, key_of(1), 60000, NULL, &waited);
 	assert_non_null(claim);
+	answers_let_go(claim);
+}
+
+static void kill_after_a_nap(unsigned pid)
+{
+	usleep(100000);
+	kill((pid_t)pid, SIGKILL);
+}
+
+static void who_waits_for_one_who_dies_asks_instead_and_the_others_wait(void **state)
+{
+	struct answer_claim *claim;
+	bool waited;
+	pid_t pid = fork_claimant(100000);
+	pid_t killer = fork_to(kill_after_a_nap, (unsigned)pid);
+
+	(void)state;
+	claim = answers_claim(answers, key_of(1), 60000, NULL, &waited);
+	assert_non_null(claim);
+	assert_true(waited);
+	waitpid(pid, NULL, 0);
+	waitpid(killer, NULL, 0);
+	pid = fork_to(wait_in_vain, 50);
+	waitpid(pid, NULL, 0);
+	assert_int_equal(tally->hits, 1);
 	answers_let_go(claim);
 }
 
@@ -477,6 +509,7 @@ int main(void)
 		TEST(what_is_used_is_told_and_fades),
 		TEST(who_misses_what_another_asks_for_waits_until_that_lets_go),
 		TEST(nobody_waits_for_the_dead_nor_longer_than_they_wish),
+		TEST(who_waits_for_one_who_dies_asks_instead_and_the_others_wait),
 		TEST(trust_comes_back_only_when_no_failure_came_since),
 		TEST(hits_are_whole_though_those_who_store_are_killed_at_any_instant),
 		TEST(no_reader_meets_less_than_was_acknowledged_before_it_began),
