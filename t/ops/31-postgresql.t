@@ -30,7 +30,7 @@ cmp_ok(scalar keys %settings, '>=', 10, 'the sample has settings');
 $settings{shared_buffers} = '64MB'; # the machine of a test may be small
 restart(map { "$_=$settings{$_}" } sort keys %settings);
 for my $name (sort keys %settings) {
-	is($areg->psql_value("SHOW $name"), $settings{$name}, "$name is what the sample says");
+	is($areg->psql_value("SHOW $name", as => 'postgres'), $settings{$name}, "$name is what the sample says");
 }
 isnt($areg->psql_value('SHOW work_mem'), '5MB', 'what was said before holds no longer');
 $areg->stop_server('postgres');
