@@ -559,7 +559,7 @@ static const char COPY_FEEDBACK[] =
 	" created_at) FROM STDIN;\n";
 static const char COPY_PAYMENTS[] =
 	"COPY x402_payments (id, tx_hash, chain, amount_usdc, payer, payee, status,"
-	" failure_reason, created_at, settled_at) FROM STDIN;\n";
+	" failure_reason, created_at, settled_at, reaches_minimum) FROM STDIN;\n";
 static const char COPY_LINKS[] =
 	"COPY erc8004_agent_payments (payment_id, agent_uuid, linked_at) FROM STDIN;\n";
 
@@ -724,6 +724,10 @@ static struct payment draw_payment(const struct sample *sample, uint32_t number)
 	return payment;
 }
 
+enum {
+	MIN_PAYMENT = 10000
+}; /* min_payment where areg.conf does not say it, in millionths of a USDC */
+
 static const char FAILURE_REASON[] = "insufficient funds";
 
 static void put_payment(const struct sample *sample, uint32_t number)
@@ -770,7 +774,7 @@ static void copy_payment(const struct sample *sample, uint32_t number)
 		put_time(payment.time);
 	else
 		put("\\N");
-	put("\n");
+	fprintf(out, "\t%c\n", payment.millionths >= MIN_PAYMENT ? 't' : 'f');
 }
 
 static void copy_link(const struct sample *sample, uint32_t number)

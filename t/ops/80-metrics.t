@@ -83,6 +83,9 @@ $areg->get('/nowhere');
 
 # ---- what is exported ----
 
+# What the backends say is told from a look that may be a second old.
+ok(wait_until(10, sub { (value('erc8004_active_agents_total', chain => 'base') // 0) == 3 }),
+	'a second later all is told');
 my $scrape = scrape();
 my %names_of = (erc8004_agent_registrations_total => 'counter',
 	erc8004_agent_registration_duration_seconds => 'histogram',
