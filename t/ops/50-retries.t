@@ -32,6 +32,9 @@ sub agent
 		registration_file => { name => $name, description => 'registered while things break' } };
 }
 
+# It is there when all has happened.
+my $over = $areg->dir . '/all-has-happened';
+
 # What the n-th request of a client is: path, body and key; everything follows from the numbers.
 sub request
 {
@@ -50,13 +53,13 @@ sub ask
 	return $areg->post($path, $body, { key => $users[$client]{key}, 'Idempotency-Key' => $key });
 }
 
-# Sends new requests until the time is over, each until it is answered. 599 is a lost connection.
+# Sends new requests until all has happened, each until it is answered. 599 is a lost connection.
 sub client
 {
-	my ($client, $until) = @_;
+	my ($client) = @_;
 	my @done;
 
-	for (my $n = 0; time < $until; $n++) {
+	for (my $n = 0; !-e $over; $n++) {
 		my ($answer, %tries, $gives_up);
 
 		$gives_up = time + 60;
@@ -130,17 +133,17 @@ sub command_line
 	return scalar <$in> // '';
 }
 
-# Every fault in turn, each turn in another order.
+# Every fault in turn, each turn in another order, until the time is over and each has happened.
 sub break_things
 {
 	my ($until) = @_;
 	my %count;
 
 	srand;
-	while (time < $until - 1) {
+	while (time < $until || keys %count < keys %faults) {
 		for my $fault (shuffle keys %faults) {
 			# A fault that needs psql may come while PostgreSQL recovers from the one before.
-			eval { $faults{$fault}->(); $count{$fault}++; 1 } or warn $@ if time < $until - 1;
+			eval { $faults{$fault}->(); $count{$fault}++; 1 } or warn $@ if time < $until || !$count{$fault};
 			sleep 0.2 + rand 0.4;
 		}
 	}
@@ -151,7 +154,12 @@ sub break_things
 my $until = time + $seconds;
 my ($count, @each) = in_parallel(CLIENTS + 1, sub {
 	my ($number) = @_;
-	return $number == 0 ? break_things($until) : client($number - 1, $until);
+	return client($number - 1) if $number > 0;
+	my $happened = eval { break_things($until) };
+	my $failed = $@;
+	open my $flag, '>', $over or die "$over: $!\n";
+	die $failed if $failed;
+	return $happened;
 });
 my @done = map { @$_ } @each;
 my %retried;
