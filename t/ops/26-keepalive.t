@@ -16,7 +16,24 @@ my $full = $ENV{AREG_TEST_FULL};
 use constant { WORKERS => 3, KEPT_PLACES => 128, CLIENTS => 48, AGENTS => '/api/v1/agents' };
 
 my $areg = Areg::Test->start(workers => WORKERS, set => { max_requests => 400 });
+let_one_address_have_connections();
 my $user = $areg->make_user(tier => 'enterprise');
+
+# All clients here have one address, and more connections than nginx lets one have.
+sub let_one_address_have_connections
+{
+	my $path = $areg->dir . '/nginx/app.conf';
+	open my $in, '<', $path or die "$path: $!\n";
+	my $text = join '', <$in>;
+
+	$text =~ s/(limit_conn\s+areg_connections) \d+;/$1 4096;/ or die "$path limits no connections\n";
+	open my $out, '>', $path or die "$path: $!\n";
+	print $out $text;
+	close $out or die "$path: $!\n";
+	my %before = map { ($_ => 1) } nginx_workers();
+	kill 'HUP', $areg->pid('nginx');
+	wait_until(20, sub { my @now = nginx_workers(); @now && !grep { $before{$_} } @now }) or die "nginx does not reload\n";
+}
 
 sub register
 {

@@ -100,7 +100,7 @@ my @changes = (
 my @mistakes = (
 	['a broken configuration', sub { s/^workers = .*/workers = many/m }, qr/areg\.conf:\d+: workers: /],
 	['a database that is away', sub { s{^database_url = .*}{database_url = postgresql:///areg?host=/nowhere}m },
-		qr/^database: .*check database_url/],
+		qr{^database: .*check that PostgreSQL runs}s],
 	['a missing library', sub { $areg->install($program{unlinked}) }, qr/libfcgj\.so\.0/],
 	['a program that crashes', sub { $areg->install($program{crashing}) },
 		qr/killed by signal 11/],
