@@ -468,8 +468,8 @@ struct answer_claim *answers_claim(struct answers *answers, struct answer_key ke
 	*waited = true;
 	if (!wait_in_turns(&claim->mutex, wait_ms, kept))
 		return NULL;
-	/* Who lets go takes the key away: where it still is, they died, and the first who waited asks for
-	 * the others. */
+	/* A holder that lets go clears the key. If the key is still there, the holder died, and this process
+	 * asks for the others. */
 	if (has_key(claim, key))
 		return claim;
 	shm_mutex_unlock(&claim->mutex);

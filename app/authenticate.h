@@ -11,8 +11,8 @@
  * tier, with the headers that say so. False when the call is answered already: 401 for a key that
  * is wrong, revoked or expired, 429 over the limit, 503 when a key could not be looked up.
  *
- * What a user's keys ask for is counted together, on all hosts; without a key, and for signing in,
- * what a client's address (of IPv6 its /64) asks for. A hot key costs no round trip.
+ * All keys of a user share that user's limits, on all hosts. Requests without a key, and sign-ins, count
+ * by the client's address (IPv6: its /64). A hot key costs no round trip.
  *
  * Keys that cannot be one are refused by their form and count by the client's address for themselves,
  * and so do well-formed keys that nobody was given. An address that has sent as many of those as

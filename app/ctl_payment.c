@@ -44,7 +44,7 @@ static const struct ctl_column payment_columns[] = {
 	{ "created_at", "RECORDED", CTL_STRING },
 };
 
-/* Who may record payments, and who did. */
+/* Lists the users who may record payments, and those who did. */
 static const struct db_statement list_facilitators = {
 	.name = "ctl_payment_facilitators",
 	.sql = "SELECT coalesce(u.id, d.recorded_by), u.name, u.wallet_address,"

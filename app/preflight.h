@@ -1,6 +1,5 @@
-/* What can be wrong with a configuration that is well formed, as far as this host alone knows: files,
- * rights, and claims that nothing keeps. For aregd -t and the log at start; see app/backends.h for the
- * servers. */
+/* Checks a well-formed configuration for faults that this host can see by itself: files, rights, and
+ * claims that nothing keeps. For aregd -t and the log at start. app/backends.h checks the servers. */
 #ifndef AREG_PREFLIGHT_H
 #define AREG_PREFLIGHT_H
 

@@ -133,7 +133,7 @@ static void read_service_object(const struct regfile_reading *reading, struct js
 	}
 }
 
-/* What searches show of the list. */
+/* The part of the list that searches show. */
 static const char *show_services(const struct regfile_reading *reading, struct json_object *list)
 {
 	size_t most = json_object_array_length(list);

@@ -20,9 +20,9 @@ struct watch;
 /* Starts the thread, which has the host's view of memcached servers. NULL with the reason logged when there is none to be had. */
 MUST_CHECK struct watch *watch_start(const struct settings *settings, struct cache_view *view);
 
-/* What the last look found, if it ended within WATCH_FRESH_MS; else what one found that begins now; or,
- * if that takes too long, the last one; or, if that is too old, that the database is away. Texts are
- * the arena's. */
+/* Fills *report with the last look at the backends if it ended within WATCH_FRESH_MS. Otherwise a new
+ * look begins. If that takes too long, the last look is told again; if that one is too old, the report
+ * says that the database is away. Texts belong to the arena. */
 void watch_ask(struct watch *watch, struct arena *arena, struct health_report *report);
 
 #endif

@@ -318,7 +318,7 @@ static bool connect_once(struct db *db)
 {
 	const int64_t deadline_us = now_us() + (int64_t)db->options->connect_timeout_ms * 1000;
 	const bool read_write = db->options->read_write;
-	/* What comes later stands over what the URL says. */
+	/* Later keywords override the URL. */
 	const char *const keys[] = { "dbname", "application_name", "client_encoding",
 		read_write ? "target_session_attrs" : NULL, NULL };
 	const char *const values[] = { db->options->url, db->options->application_name, "UTF8",

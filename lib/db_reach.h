@@ -18,7 +18,7 @@ enum db_reach {
  * rounded up to seconds. */
 enum db_reach db_reach(const struct db_options *options);
 
-/* What an operator can do about it, as half a sentence. `command` is the program and its arguments
+/* Advice for the operator, as half a sentence. `command` is the program and its arguments
  * as an operator would type them again, for advice to run it as another user. Owned by the arena. */
 const char *db_reach_advice(struct arena *arena, enum db_reach reach, const char *command);
 
