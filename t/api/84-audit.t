@@ -323,6 +323,7 @@ sub sql
 {
 	my ($database, $sql) = @_;
 
+	$areg->end_sessions if $sql =~ /\bTEMPLATE\b/; # what is copied is in nobody's use
 	open my $in, '|-', @$psql, '-d', $database or die "psql: $!\n";
 	print $in "SET session_replication_role = replica;\n$sql\n";
 	close $in or die "psql failed: $sql\n";

@@ -226,6 +226,8 @@ sub start_server
 sub stop_server
 {
 	my ($self, $name) = @_;
+
+	$self->end_sessions if $name eq 'postgres';
 	return $self->instance("stop-$name");
 }
 
@@ -234,6 +236,7 @@ sub remove
 	my ($self) = @_;
 
 	@instances = grep { $_ != $self } @instances;
+	$self->end_sessions;
 	return if $ENV{AREG_TEST_KEEP};
 	eval { $self->instance('remove'); 1 } or warn $@;
 }
@@ -540,30 +543,118 @@ sub _hold_to_description
 
 # Runs SQL and returns its rows as lists of texts (bytes in UTF-8); a NULL is undef. Dies on an
 # error. Runs it as the owner of the tables, as the role given by as => 'areg', or as the superuser what
-# only that one may do or see.
-# The program itself: Debian's wrapper of it and scripts/instance take ten times as long, and tests ask
-# thousands of times.
-sub psql_program
-{
-	my ($newest) = reverse sort glob '/usr/lib/postgresql/*/bin/psql';
-	return $newest // 'psql';
-}
-
+# only that one may do or see. What it sets, prepares or begins ends with the call.
 sub psql
 {
 	my ($self, $sql, %option) = @_;
 	my $role = $option{as} // (_takes_superuser($sql) ? 'postgres' : 'areg_owner');
 
 	utf8::encode($sql) if utf8::is_utf8($sql);
-	my $run = _run([psql_program(), '-qAtX', '-v', 'ON_ERROR_STOP=1', '-h', $self->socket_path('pg'), '-U', $role,
-		'-d', 'areg', '-F', "\x1f", '-R', "\x1e", '-P', "null=\x1d"], $sql);
-
-	die "psql: $run->{stderr}" if $run->{exit} != 0;
+	my $text = $self->_session_output($role, $sql);
 	$self->{unsettled} = 1 if _changes_records($sql);
-	return if $run->{stdout} eq '';
-	(my $text = $run->{stdout}) =~ s/\x1e?\n?\z//;
+	return if $text eq '';
+	$text =~ s/\x1e?\n?\z//;
 	my @rows = $text eq '' ? ('') : split /\x1e/, $text, -1;
 	return map { $_ eq '' ? [''] : [map { $_ eq "\x1d" ? undef : $_ } split /\x1f/, $_, -1] } @rows;
+}
+
+# ---- sessions of psql ----
+
+# A program and a connection for each call would be most of what the tests cost: they ask thousands of
+# times. So one psql for each role and process stays; it ends with an error, and the next call begins
+# another.
+
+# Ends each output of a session. Longer SQL than this might fill a pipe while psql fills the other.
+use constant { SESSION_MARK => '7c0be3d1-end-of-output', SESSION_SQL => 32768 };
+
+# The program itself: Debian's wrapper of it takes ten times as long.
+sub psql_program
+{
+	my ($newest) = reverse sort glob '/usr/lib/postgresql/*/bin/psql';
+	return $newest // 'psql';
+}
+
+sub _psql_command
+{
+	my ($self, $role) = @_;
+	return [psql_program(), '-qAtX', '-v', 'ON_ERROR_STOP=1', '-h', $self->socket_path('pg'), '-U', $role,
+		'-d', 'areg', '-F', "\x1f", '-R', "\x1e", '-P', "null=\x1d"];
+}
+
+sub _session_output
+{
+	my ($self, $role, $sql) = @_;
+
+	if (length $sql > SESSION_SQL) {
+		my $run = _run($self->_psql_command($role), $sql);
+
+		die "psql: $run->{stderr}" if $run->{exit} != 0;
+		return $run->{stdout};
+	}
+	my $kept = $self->{sessions}{$$}{$role};
+	my $answer = _ask_session($kept // $self->_open_session($role), $sql);
+
+	# A connection that PostgreSQL had ended before: psql exits with 2.
+	$answer = _ask_session($self->_open_session($role), $sql)
+		if $kept && !defined $answer->{text} && $answer->{exit} == 2;
+	if (!defined $answer->{text}) {
+		delete $self->{sessions}{$$}{$role};
+		die "psql: $answer->{stderr}";
+	}
+	return $answer->{text};
+}
+
+sub _open_session
+{
+	my ($self, $role) = @_;
+
+	pipe my $child_in, my $in or die "pipe: $!\n";
+	pipe my $out, my $child_out or die "pipe: $!\n";
+	open my $err, '+>', undef or die "temporary file: $!\n";
+	my $pid = fork // die "fork: $!\n";
+	if ($pid == 0) {
+		open STDIN, '<&', $child_in;
+		open STDOUT, '>&', $child_out;
+		open STDERR, '>&', $err;
+		$SIG{$_} = 'DEFAULT' for qw(INT TERM HUP PIPE);
+		my $command = $self->_psql_command($role);
+		exec { $command->[0] } @$command or do { print STDERR "$command->[0]: $!\n"; _exit(127) };
+	}
+	$in->autoflush;
+	return $self->{sessions}{$$}{$role} = { pid => $pid, in => $in, out => $out, err => $err };
+}
+
+# {text} of what psql printed, or {exit, stderr} when it ended.
+sub _ask_session
+{
+	my ($session, $sql) = @_;
+	my $reset = $sql =~ /\b(?:BEGIN|START\s+TRANSACTION)\b/i ? "ROLLBACK;\n" : '';
+	my $text = '';
+
+	truncate $session->{err}, 0;
+	print { $session->{in} } "$sql\n;\n${reset}DISCARD ALL;\nSELECT '", SESSION_MARK, "';\n";
+	while ($text !~ s/\Q${\ SESSION_MARK}\E\n\z//) {
+		my $read = sysread $session->{out}, $text, 65536, length $text;
+
+		next if $read || !defined $read && $!{EINTR};
+		close $session->{in};
+		waitpid $session->{pid}, 0;
+		seek $session->{err}, 0, 0;
+		local $/;
+		return { exit => $? >> 8, stderr => readline($session->{err}) // '' };
+	}
+	return { text => $text };
+}
+
+# Before PostgreSQL stops, and before a test that counts connections or copies the database.
+sub end_sessions
+{
+	my ($self) = @_;
+
+	for my $session (values %{ delete $self->{sessions}{$$} || {} }) {
+		kill TERM => $session->{pid}; # a child of this test may hold the pipe, too
+		waitpid $session->{pid}, 0;
+	}
 }
 
 # Waits until what was changed past the API (by psql, by aregctl) shows in the answers of every host
