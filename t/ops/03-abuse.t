@@ -9,7 +9,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(alive problem_ok wait_until);
+use Areg::Test qw(problem_ok wait_until);
 
 use constant { CONNECTIONS => 200, OF_ONE => 20, SLOW => 300 };
 
@@ -19,44 +19,11 @@ my $user = $areg->make_user;
 
 # ---- the private nginx, as a small one; and believing addresses that are told to it ----
 
-sub change
-{
-	my ($file, @changes) = @_;
-	my $path = $areg->dir . "/nginx/$file";
-
-	open my $in, '<', $path or die "$path: $!\n";
-	my $text = join '', <$in>;
-	for my $change (@changes) {
-		local $_ = $text;
-		$change->() or die "there is nothing to change in $file\n";
-		$text = $_;
-	}
-	open my $out, '>', $path or die "$path: $!\n";
-	print $out $text;
-	close $out or die "$path: $!\n";
-}
-
-sub nginx_workers
-{
-	my $master = $areg->pid('nginx');
-	open my $in, '<', "/proc/$master/task/$master/children" or return;
-	return grep { alive($_) } split ' ', join '', <$in>;
-}
-
-sub reload_nginx
-{
-	my %before = map { ($_ => 1) } nginx_workers();
-
-	kill 'HUP', $areg->pid('nginx');
-	wait_until(20, sub { my @now = nginx_workers(); @now && !grep { $before{$_} } @now })
-		or die "nginx does not reload\n";
-}
-
-change('private.conf', sub { s/worker_connections \d+;/worker_connections @{[CONNECTIONS]};/ },
-	sub { s/worker_processes\s+\d+;/worker_processes 1;/ });
-change('app.conf', sub { s/(limit_conn\s+areg_connections) \d+;/$1 @{[OF_ONE]};/ },
-	sub { $_ .= "set_real_ip_from 127.0.0.77;\nreal_ip_header X-Forwarded-For;\n" });
-reload_nginx();
+$areg->reload_nginx(
+	'private.conf' => sub { s/worker_connections \d+;/worker_connections @{[CONNECTIONS]};/ },
+	'private.conf' => sub { s/worker_processes\s+\d+;/worker_processes 1;/ },
+	'app.conf' => sub { s/(limit_conn\s+areg_connections) \d+;/$1 @{[OF_ONE]};/ },
+	'app.conf' => sub { $_ .= "set_real_ip_from 127.0.0.77;\nreal_ip_header X-Forwarded-For;\n" });
 
 sub from
 {

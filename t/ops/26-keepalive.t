@@ -10,30 +10,15 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(alive from_json in_parallel wait_until);
+use Areg::Test qw(from_json in_parallel wait_until);
 
 my $full = $ENV{AREG_TEST_FULL};
 use constant { WORKERS => 3, KEPT_PLACES => 128, CLIENTS => 48, AGENTS => '/api/v1/agents' };
 
 my $areg = Areg::Test->start(workers => WORKERS, set => { max_requests => 400 });
-let_one_address_have_connections();
-my $user = $areg->make_user(tier => 'enterprise');
-
 # All clients here have one address, and more connections than nginx lets one have.
-sub let_one_address_have_connections
-{
-	my $path = $areg->dir . '/nginx/app.conf';
-	open my $in, '<', $path or die "$path: $!\n";
-	my $text = join '', <$in>;
-
-	$text =~ s/(limit_conn\s+areg_connections) \d+;/$1 4096;/ or die "$path limits no connections\n";
-	open my $out, '>', $path or die "$path: $!\n";
-	print $out $text;
-	close $out or die "$path: $!\n";
-	my %before = map { ($_ => 1) } nginx_workers();
-	kill 'HUP', $areg->pid('nginx');
-	wait_until(20, sub { my @now = nginx_workers(); @now && !grep { $before{$_} } @now }) or die "nginx does not reload\n";
-}
+$areg->reload_nginx('app.conf' => sub { s/(limit_conn\s+areg_connections) \d+;/$1 4096;/ });
+my $user = $areg->make_user(tier => 'enterprise');
 
 sub register
 {
@@ -61,20 +46,6 @@ sub held_by
 	my %open = map { ((readlink) // '') =~ /^socket:\[(\d+)\]$/ ? ($1 => 1) : () } glob "/proc/$pid/fd/*";
 	my @held = grep { $open{$_} } connections();
 	return @held;
-}
-
-sub reload_nginx
-{
-	my %before = map { ($_ => 1) } nginx_workers();
-	kill 'HUP', $areg->pid('nginx');
-	wait_until(20, sub { my @now = nginx_workers(); @now && !grep { $before{$_} } @now }) or die "nginx does not reload\n";
-}
-
-sub nginx_workers
-{
-	my $master = $areg->pid('nginx');
-	open my $in, '<', "/proc/$master/task/$master/children" or return;
-	return grep { alive($_) } split ' ', join '', <$in>;
 }
 
 # What nginx said of connections that were closed under a request.
@@ -181,7 +152,7 @@ is($areg->api(HEAD => $agent)->{status}, 200, 'HEAD is answered');
 is(register('another')->{status}, 201, 'a change is made');
 ok(wait_until(5, sub { "@{[connections()]}" eq "@first" }), 'each over a connection of its own, which ends with it');
 my ($holder) = grep { held_by($_) } $areg->worker_pids;
-reload_nginx();
+$areg->reload_nginx;
 ok(wait_until(5, sub { !held_by($holder) }), 'a worker notices that nginx has closed its end');
 
 my $status = sub { from_json($areg->aregctl('status', '--json')->{stdout}) || {} };
@@ -265,7 +236,7 @@ $text =~ s/fastcgi_keep_conn\s+\Kon;/off;/ or die "no fastcgi_keep_conn\n";
 open my $out, '>', $conf or die "$conf: $!\n";
 print $out $text;
 close $out or die "$conf: $!\n";
-reload_nginx();
+$areg->reload_nginx;
 only_200((load(8, "$agent/stats", for_seconds(0.5)))[0], 'with fastcgi_keep_conn off reads are answered');
 ok(wait_until(5, sub { !connections() }), 'and no connection stays open');
 

@@ -9,7 +9,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(alive build_dir from_json in_parallel problem_ok wait_until);
+use Areg::Test qw(build_dir from_json in_parallel problem_ok wait_until);
 
 use constant { AGENTS => '/api/v1/agents', SEARCHES => 60, READS => 120 };
 
@@ -29,28 +29,12 @@ sub register
 		registration_file => file($name) }, { key => $user->{key} })->{json}{agent_uuid};
 }
 
-sub nginx_workers
-{
-	my $master = $areg->pid('nginx');
-	open my $in, '<', "/proc/$master/task/$master/children" or return;
-	return grep { alive($_) } split ' ', join '', <$in>;
-}
-
 sub turn_on
 {
-	my $conf = $areg->dir . '/nginx/http.conf';
-	my %before = map { ($_ => 1) } nginx_workers();
-	open my $in, '<', $conf or die "$conf: $!\n";
-	my $text = join '', <$in>;
-	$text =~ s/^#(include .*micro-cache\.conf)/$1/m or die "no line for the micro-cache\n";
-	open my $out, '>', $conf or die "$conf: $!\n";
-	print $out $text;
-	close $out or die "$conf: $!\n";
+	$areg->reload_nginx('http.conf' => sub { s/^#(include .*micro-cache\.conf)/$1/m });
 	my $verdict = `PATH=\$PATH:/usr/sbin nginx -t -p '@{[$areg->dir]}/nginx' -c '@{[$areg->dir]}/nginx/private.conf' -e stderr 2>&1`;
 	like($verdict, qr/test is successful/, 'nginx takes the configuration') or diag($verdict);
 	unlike($verdict, qr/\[warn\]/, 'and has nothing to say about it');
-	kill 'HUP', $areg->pid('nginx');
-	wait_until(20, sub { my @now = nginx_workers(); @now && !grep { $before{$_} } @now }) or die "nginx does not reload\n";
 }
 
 # A GET without a key, of an address of its own unless told; over that socket, if given.

@@ -319,6 +319,38 @@ sub pids_named
 	return grep { alive($_) && name_of($_) eq $name } split ' ', join '', <$in>;
 }
 
+sub nginx_workers
+{
+	my ($self) = @_;
+	my $master = $self->pid('nginx');
+
+	open my $in, '<', "/proc/$master/task/$master/children" or return;
+	return grep { alive($_) } split ' ', join '', <$in>;
+}
+
+# reload_nginx('app.conf' => sub { s/…/…/ }, …): edits files of its configuration, each of which is in $_
+# and must be changed, has nginx read them, and waits until no worker of before is left.
+sub reload_nginx
+{
+	my ($self, @edits) = @_;
+
+	while (my ($file, $edit) = splice @edits, 0, 2) {
+		my $path = "$self->{dir}/nginx/$file";
+		open my $in, '<', $path or die "$path: $!\n";
+		local $_ = do { local $/; <$in> };
+		my $before = $_;
+		$edit->();
+		die "$path has nothing of what is to be changed\n" if $_ eq $before;
+		open my $out, '>', $path or die "$path: $!\n";
+		print $out $_;
+		close $out or die "$path: $!\n";
+	}
+	my %before = map { ($_ => 1) } $self->nginx_workers;
+	kill 'HUP', $self->pid('nginx');
+	wait_until(20, sub { my @now = $self->nginx_workers; @now && !grep { $before{$_} } @now })
+		or die "nginx does not reload\n";
+}
+
 # The name of a process, '' when it is gone.
 sub name_of
 {
