@@ -131,6 +131,7 @@ struct names {
 
 struct search {
 	const char *q;
+	const char *words, *has_words; /* SQL: the tsquery of q; whether an agent has them */
 	struct names chains;
 	struct names services; /* in lower case; all of them */
 	const char *status;
@@ -382,6 +383,25 @@ static void read_page(const struct call *call, struct search *search, struct fau
 	page_read(call, order, &search->page, faults);
 }
 
+/* All the words, or a name near to q. Both have an index. */
+#define WORDS "plainto_tsquery('simple', $1)"
+#define WORDS_WITHOUT_BLANKS "plainto_tsquery('simple', areg_words_to_find($1))"
+#define HAS "a.search @@ "
+#define HAS_NAME "lower($1) <% lower(a.name)"
+
+/* Every script that has no blanks between words is encoded from this byte on: see areg_words_to_find(). */
+enum { UNSPACED_FIRST = 0xe0 };
+
+static void read_words(struct search *search)
+{
+	const unsigned char *c = (const unsigned char *)search->q;
+
+	while (*c != '\0' && *c < UNSPACED_FIRST)
+		c++;
+	search->words = *c == '\0' ? WORDS : WORDS_WITHOUT_BLANKS;
+	search->has_words = *c == '\0' ? HAS WORDS : HAS WORDS_WITHOUT_BLANKS;
+}
+
 static void read_search(const struct call *call, struct search *search, struct faults *faults)
 {
 	static const char *const automatic[] = { "include", "exclude", NULL };
@@ -392,6 +412,8 @@ static void read_search(const struct call *call, struct search *search, struct f
 	search->q = call_param(call, "q");
 	if (search->q != NULL && (*search->q == '\0' || utf8_length(search->q) > 200))
 		fault_add(faults, "validation_failed", "q", "is not 1 to 200 characters long");
+	if (search->q != NULL)
+		read_words(search);
 	read_names(call, search, faults);
 	word = one_of(call, "status", statuses, faults);
 	search->status = word == NULL ? "active" : word;
@@ -664,11 +686,6 @@ static void add_pages_of_filters(
 	add_walk(query, search, search->sorting, "", sorts ? " AND " IS_MANY : "", arena);
 }
 
-/* All the words, or a name near to q. Both have an index. */
-#define WORDS "plainto_tsquery('simple', $1)"
-#define HAS_WORDS "a.search @@ " WORDS
-#define HAS_NAME "lower($1) <% lower(a.name)"
-
 /* Whether q is one word, with no doubt about where words end, and nothing else narrows the search: its
  * agents are on record then, best first. */
 static bool is_listed(const struct search *search)
@@ -691,8 +708,10 @@ static void add_by_words(struct query *query, const struct search *search, const
 {
 	static const char known[] =
 		"known AS MATERIALIZED (SELECT count(*) AS words, count(*) < %d AS has_names FROM %s)";
-	const char *key = is_by_relevance(search) ? "areg_words_relevance(a.search, " WORDS ")"
-						  : search->sorting->key;
+	const char *key =
+		is_by_relevance(search)
+			? arena_printf(arena, "areg_words_relevance(a.search, %s)", search->words)
+			: search->sorting->key;
 
 	if (is_listed(search)) {
 		query_text(query,
@@ -706,10 +725,11 @@ static void add_by_words(struct query *query, const struct search *search, const
 				       has_names));
 		return;
 	}
-	query_text(query,
-		arena_printf(arena, "by_words AS MATERIALIZED (SELECT %s FROM %s%s), ",
-			gathered(search, key, arena),
-			found(search, needed_tables(search), HAS_WORDS " AND ", arena), most));
+	query_text(query, arena_printf(arena, "by_words AS MATERIALIZED (SELECT %s FROM %s%s), ",
+				  gathered(search, key, arena),
+				  found(search, needed_tables(search),
+					  arena_printf(arena, "%s AND ", search->has_words), arena),
+				  most));
 	query_text(query, arena_printf(arena, known, PAGE_LIMIT_MAX, "by_words"));
 }
 
@@ -745,7 +765,9 @@ static void add_pages_of_words(
 				by_relevance ? "areg_name_relevance(a.name, $1)"
 					     : search->sorting->key,
 				arena),
-			found(search, needed_tables(search), HAS_NAME " AND NOT " HAS_WORDS " AND ",
+			found(search, needed_tables(search),
+				arena_printf(
+					arena, "%s AND NOT %s AND ", HAS_NAME, search->has_words),
 				arena),
 			has_names, most, TOTAL_EXACT_MAX, has_names));
 	if (!stays || !search->is_many)
@@ -760,8 +782,8 @@ static void add_pages_of_words(
 	/* (…) IS TRUE keeps the indexes of q out of it. */
 	if (!stays || search->is_many)
 		add_walk(query, search, of_many,
-			arena_printf(arena, "(%s OR %s AND %s) IS TRUE AND ", HAS_WORDS, has_names,
-				HAS_NAME),
+			arena_printf(arena, "(%s OR %s AND %s) IS TRUE AND ", search->has_words,
+				has_names, HAS_NAME),
 			stays ? "" : " AND " IS_MANY, arena);
 }
 
@@ -804,8 +826,9 @@ static enum db_status estimate(
 {
 	static const char field[] = "\"Plan Rows\": ";
 	const char *match = search->q == NULL ? ""
-			    : has_names	      ? "(" HAS_WORDS " OR " HAS_NAME ") AND "
-					      : HAS_WORDS " AND ";
+			    : has_names	      ? arena_printf(call->arena, "(%s OR %s) AND ",
+							search->has_words, HAS_NAME)
+					: arena_printf(call->arena, "%s AND ", search->has_words);
 	struct search all = *search;
 	struct query query;
 	struct db_rows rows;

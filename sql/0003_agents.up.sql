@@ -20,6 +20,34 @@ CREATE TABLE erc8004_agent_counts (
 );
 COMMENT ON TABLE erc8004_agent_counts IS 'Number of agents, kept exact by triggers; rows may say 0';
 
+-- Words of scripts that put no blanks between them (and of Hangul, which glues words together) are not
+-- told apart: each of their characters and each two that stand together are words. Text without such a
+-- script is left as it is. U+200B, which some put between words and nobody types, is left out.
+CREATE FUNCTION areg_unspaced_characters() RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN '\u0E00-\u0EFF\u1000-\u109F\u1780-\u17FF\u1950-\u19DF\u1A20-\u1AAF\u3005-\u3007\u3041-\u30FA'
+	|| '\u30FC-\u312F\u31A0-\u31BF\u31F0-\u31FF\u3400-\u4DBF\u4E00-\u9FFF\uA9E0-\uA9FF\uAA60-\uAADF'
+	|| '\uAC00-\uD7A3\uF900-\uFAFF\uFF66-\uFF9F\U00020000-\U0003FFFF';
+COMMENT ON FUNCTION areg_unspaced_characters() IS
+	'Thai, Lao, Myanmar, Khmer, Tai, kana, bopomofo, Han and Hangul, for [] in a regular expression';
+
+CREATE FUNCTION areg_words_to_store(of_text text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN octet_length(of_text) = char_length(of_text)
+	OR of_text !~ ('[' || areg_unspaced_characters() || ']') THEN of_text
+	ELSE regexp_replace(regexp_replace(replace(of_text, U&'\200B', ''),
+			'[' || areg_unspaced_characters() || ']+', ' \& ', 'g'),
+		'[' || areg_unspaced_characters() || ']', '\& \& \&', 'g') END;
+COMMENT ON FUNCTION areg_words_to_store(text) IS 'ABC of an unspaced script becomes A A AB B BC C C';
+
+CREATE FUNCTION areg_words_to_find(q text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN regexp_replace(regexp_replace(replace(q, U&'\200B', ''),
+		'[' || areg_unspaced_characters() || ']+', ' \& ', 'g'),
+	'(?<=[' || areg_unspaced_characters() || '])[' || areg_unspaced_characters()
+		|| '](?=[' || areg_unspaced_characters() || '])', '\& \&', 'g');
+COMMENT ON FUNCTION areg_words_to_find(text) IS 'ABC of an unspaced script becomes AB BC, and A alone stays A';
+
 CREATE TABLE erc8004_agents (
 	-- First what searches read of every match: whatever stands before a column is walked past.
 	agent_uuid uuid NOT NULL DEFAULT gen_random_uuid(),
@@ -68,8 +96,9 @@ CREATE TABLE erc8004_agents (
 	name_sort text COLLATE "C" NOT NULL
 		GENERATED ALWAYS AS (left(lower(coalesce(name, '')), 100)) STORED,
 	search tsvector NOT NULL GENERATED ALWAYS AS (
-		setweight(to_tsvector('simple'::regconfig, coalesce(name, '')), 'A')
-		|| setweight(to_tsvector('simple'::regconfig, coalesce(description, '')), 'B')) STORED,
+		setweight(to_tsvector('simple'::regconfig, areg_words_to_store(coalesce(name, ''))), 'A')
+		|| setweight(to_tsvector('simple'::regconfig, areg_words_to_store(coalesce(description, ''))),
+			'B')) STORED,
 	flags text[] NOT NULL GENERATED ALWAYS AS (ARRAY[
 		CASE WHEN x402_support IS TRUE THEN 'x402' ELSE 'no x402' END,
 		CASE WHEN registration_digest IS NULL THEN 'no file' ELSE 'file' END,

@@ -55,9 +55,10 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
 	SELECT lexeme, areg_words_relevance(search, (''''
 		|| replace(replace(lexeme, E'\\', E'\\\\'), '''', '''''') || '''')::tsquery)
-	FROM unnest(search);
+	FROM unnest(search) WHERE lexeme < U&'\0080' COLLATE "C";
 END;
-COMMENT ON FUNCTION areg_words(tsvector) IS 'Every word with its relevance';
+COMMENT ON FUNCTION areg_words(tsvector) IS
+	'Every word that begins in ASCII, with its relevance: app/search.c asks the list for no others';
 
 CREATE FUNCTION areg_agents_listed() RETURNS trigger
 LANGUAGE plpgsql AS $$

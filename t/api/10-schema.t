@@ -511,11 +511,14 @@ srand 8004;
 psql(join '', map {
 	my $text = join '', map { chr 32 + int rand 95 } 1 .. 200;
 	$text =~ s/'/''/g;
-	agent_values(name => "'Odd $_'", description => "'http://a.b/c''d\\e $text'") . ';'
+	agent_values(name => "'Odd $_'", description => "'\xc3\xa9lan \xe5\xa4\xa9\xe6\xb0\x94 http://a.b/c''d\\e $text'") . ';'
 } 1 .. 300);
 my $listed = "erc8004_agent_words w JOIN erc8004_agents a USING (agent_uuid) WHERE word ~ '^[a-z][a-z0-9]*\$'";
 is psql('SELECT count(*) FROM erc8004_agent_words'),
-	psql("SELECT sum(length(search)) FROM erc8004_agents WHERE status = 'active'"), 'every word of active agents is listed';
+	psql("SELECT count(*) FROM erc8004_agents, unnest(search) WHERE status = 'active' AND lexeme ~ '^[[:ascii:]]'"),
+	'every word of active agents that begins in ASCII is listed';
+cmp_ok psql("SELECT count(*) FROM erc8004_agents, unnest(search) WHERE status = 'active' AND lexeme !~ '^[[:ascii:]]'"), '>', 0,
+	'some do not';
 cmp_ok psql("SELECT count(*) FROM $listed"), '>', 1000, 'many of one kind of letters';
 is psql("SELECT count(*) FROM $listed AND (plainto_tsquery('simple', word)::text <> quote_literal(word)"
 	. " OR relevance <> areg_words_relevance(search, plainto_tsquery('simple', word)))"), 0, 'as a query finds them';

@@ -29,6 +29,7 @@ my %SORTS = (
 
 my $areg = Areg::Test->start(workers => 4);
 my $user = $areg->make_user(wallet => $MIXED_CASE);
+my $elsewhere = $areg->make_user;
 
 {
 	local $ENV{AREG_BUILD} = build_dir();
@@ -39,12 +40,13 @@ my $user = $areg->make_user(wallet => $MIXED_CASE);
 
 sub register
 {
-	my ($name, $description) = @_;
-	my $answer = $areg->post("$SEARCH/register", { owner_address => $user->{wallet},
+	my ($name, $description, $owner) = @_;
+	$owner //= $user;
+	my $answer = $areg->post("$SEARCH/register", { owner_address => $owner->{wallet},
 		chain => 'base-sepolia', registration_file => { name => $name, description => $description,
 		services => [{ name => 'MCP', endpoint => 'https://example.com/mcp', version => '1' }],
 		image => 'https://example.com/i.png', x402Support => JSON::PP::true } },
-		{ key => $user->{key} });
+		{ key => $owner->{key} });
 	die $answer->{body} if $answer->{status} != 201;
 	return $answer->{json};
 }
@@ -52,6 +54,16 @@ sub register
 my $oracle = register('Quokka Weather Oracle', 'Tells what the sky will do.');
 my $desk = register('Harbor Desk', 'Knows every quokka by name, and the weather of Rottnest.');
 my $unicode = register('Größe 数字 🤖', 'Misst Höhe und Breite.');
+# Words of scripts without blanks, in longer names.
+my $beijing = register('天气预报代理', '提供全球天气预报服务。', $elsewhere);
+my $tokyo = register('東京の天気予報エージェント', '毎朝の予報', $elsewhere);
+my $gpt = register('GPT助手2号', '用GPT-5写代码', $elsewhere);
+my $thai = register('ผู้ช่วยพยากรณ์อากาศ', 'บอกอากาศวันนี้', $elsewhere);
+my $khmer = register("ព្យាករណ៍អាកាស", "ជំនួយការ\x{200b}អាកាសធាតុ", $elsewhere);
+my $lao = register('ພະຍາກອນອາກາດ', 'x', $elsewhere);
+my $myanmar = register('မိုးလေဝသခန့်မှန်းချက်', 'x', $elsewhere);
+my $seoul = register('서울날씨예보 도우미', '날씨를 알려 줍니다.', $elsewhere);
+my $rare = register('𠮷野家案内', 'x', $elsewhere);
 my $lines = register("Two\nLines", 'Its name has a line feed.');
 
 # Some of every status and trust level, and ties in every order.
@@ -399,6 +411,30 @@ subtest 'words find agents' => sub {
 	$finds->('rotnest', 'a typo is forgiven in names only');
 	$finds->('höhe', 'in any script', $unicode);
 	$finds->('größe 数字', 'in any script', $unicode);
+	$finds->('天气', 'begins the name', $beijing);
+	$finds->('气预', 'from the middle', $beijing);
+	$finds->('预报代理', 'ends the name', $beijing);
+	$finds->('全球天气', 'in a description without blanks', $beijing);
+	$finds->('报预', 'not in this order');
+	$finds->('预报 天气', 'two words', $beijing);
+	$finds->('理', 'of one character', $beijing);
+	$finds->('天気', 'Han in Japanese', $tokyo);
+	$finds->('予報', 'Han in Japanese', $tokyo);
+	$finds->('ージェン', 'kana', $tokyo);
+	$finds->('gpt', 'Latin beside Han', $gpt);
+	$finds->('2号', 'Han beside a number', $gpt);
+	$finds->('GPT助手', 'Latin and Han', $gpt);
+	$finds->('写代码', 'in a description of two scripts', $gpt);
+	$finds->('อากาศ', 'Thai', $thai);
+	$finds->('พยากรณ์', 'Thai', $thai);
+	$finds->('អាកាស', 'Khmer', $khmer);
+	$finds->('ជំនួយការអាកាសធាតុ', 'Khmer without the blank of no width', $khmer);
+	$finds->('ອາກາດ', 'Lao', $lao);
+	$finds->('လေဝသ', 'Myanmar', $myanmar);
+	$finds->('날씨', 'a part of a compound in Hangul', $seoul);
+	$finds->('예보', 'a part of a compound in Hangul', $seoul);
+	$finds->('野家', 'of four bytes', $rare);
+	$finds->('𠮷', 'of four bytes', $rare);
 	$finds->('xylophone', 'none');
 	$finds->("xylophone; rottnest -- \\ 100% 'or'='or' _", 'none of this is SQL');
 	# Of several words some may do where they make up enough of a name; all of them are better.
@@ -417,7 +453,7 @@ subtest 'words find agents' => sub {
 
 	# One word is listed, and with a chain beside it looked for: both find the same, in the same order.
 	my @chains = map { $_->[0] } $areg->psql('SELECT DISTINCT chain FROM erc8004_agents');
-	for my $q (qw(agent AGENT travel quokka quoka a x402 8004 agent8), 'two words') {
+	for my $q (qw(agent AGENT travel quokka quoka a x402 8004 agent8 GPT), 'two words', 'GPT助手', '天气') {
 		my ($query) = map { "q=" . encoded($_) } $q;
 		for my $order (qw(asc desc)) {
 			is_deeply([walk("$query&order=$order", 100)],
