@@ -14,6 +14,7 @@ static const struct {
 	[SWEEP_RETRIES] = { "retries", "answers kept for retries" },
 	[SWEEP_CHALLENGES] = { "challenges", "sign-in challenges" },
 	[SWEEP_TOTALS] = { "totals", "rows that totals are the sum of, for a few" },
+	[SWEEP_EVENTS] = { "events", "events older than event_retention_days" },
 };
 
 static enum db_status sweep_all(struct ctl *ctl, enum sweep what, uint64_t *removed)
@@ -24,7 +25,7 @@ static enum db_status sweep_all(struct ctl *ctl, enum sweep what, uint64_t *remo
 
 	*removed = 0;
 	do {
-		status = sweep_batch(ctl->db, what, ctl->arena, &batch, &more);
+		status = sweep_batch(ctl->db, what, &ctl->settings, ctl->arena, &batch, &more);
 		*removed += batch;
 	} while (status == DB_OK && more);
 	return status;

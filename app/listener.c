@@ -83,12 +83,13 @@ static const struct db_statement audit_head = {
 };
 
 /* One row more than is caught up with, and at least one. A place ahead of the horizon is of another
- * database: this one was restored. */
+ * database: this one was restored. Events from the place on may have been deleted since. */
 static const struct db_statement missed_changes = {
 	.name = "listener_missed_changes",
 	.effect = DB_READS,
-	.sql = "SELECT here.is_ahead, missed.place IS NOT NULL, missed.agent_uuid"
-	       "  FROM (SELECT areg_event_horizon() < $1::bigint AS is_ahead) AS here"
+	.sql = "SELECT here.is_lost, missed.place IS NOT NULL, missed.agent_uuid"
+	       "  FROM (SELECT areg_event_horizon() < $1::bigint OR place >= $1::bigint AS is_lost"
+	       "          FROM erc8004_events_pruned) AS here"
 	       "  LEFT JOIN LATERAL (SELECT place, agent_uuid FROM erc8004_events"
 	       "                      WHERE place >= $1::bigint LIMIT 5001) AS missed ON true",
 };
@@ -112,6 +113,7 @@ struct heard {
 };
 
 struct listener {
+	const struct settings *settings;
 	struct hot *hot;
 	struct reports *reports; /* of errors; NULL: none is wanted */
 	struct progress *progress; /* that hot's */
@@ -232,7 +234,7 @@ static enum db_status sweep(struct listener *listener, enum sweep what, bool *mo
 {
 	uint64_t removed;
 
-	return sweep_batch(listener->db, what, listener->arena, &removed, more);
+	return sweep_batch(listener->db, what, listener->settings, listener->arena, &removed, more);
 }
 
 static enum db_status sweep_retries(struct listener *listener, bool *more)
@@ -243,6 +245,11 @@ static enum db_status sweep_retries(struct listener *listener, bool *more)
 static enum db_status sweep_challenges(struct listener *listener, bool *more)
 {
 	return sweep(listener, SWEEP_CHALLENGES, more);
+}
+
+static enum db_status sweep_events(struct listener *listener, bool *more)
+{
+	return sweep(listener, SWEEP_EVENTS, more);
 }
 
 static enum db_status fold(struct listener *listener, bool *more)
@@ -620,15 +627,18 @@ int listener_run(
 		{ .name = "sweeping sign-in challenges",
 			.every_ms = 60000,
 			.run = sweep_challenges },
+		{ .name = "sweeping old events", .every_ms = 60000, .run = sweep_events },
 		{ .name = "reading which keys there are",
 			.every_ms = 3600 * 1000,
 			.run = fill_keyring },
 	};
 	const struct cache_options cache_options = { settings->memcached_servers,
 		settings->cache_timeout_ms, settings->cache_retry_ms, hot->view };
-	struct listener listener = {
-		.hot = hot, .progress = hot->progress, .reports = reports, .ready_fd = ready_fd
-	};
+	struct listener listener = { .settings = settings,
+		.hot = hot,
+		.progress = hot->progress,
+		.reports = reports,
+		.ready_fd = ready_fd };
 
 	listener.db = db_new(&options);
 	listener.arena = arena_new(64 * 1024, 256 * 1024 * 1024);

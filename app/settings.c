@@ -436,6 +436,8 @@ static const struct conf_key top_keys[] = {
 	{ "feedback_per_client_per_day", CONF_INT, AT(feedback_per_client_per_day), "20", 0,
 		1000000,
 		.help = "Feedback that one client may give one agent on a day (UTC); 0: no limit." },
+	{ "event_retention_days", CONF_INT, AT(event_retention_days), "90", 0, 36500,
+		.help = "Days for which GET /events tells of a change; 0: for ever." },
 	{ "max_requests", CONF_INT64, AT(max_requests), "100000", 0, 1000000000,
 		.help = "Requests after which a worker is replaced; 0 never." },
 	{ "request_timeout", CONF_DURATION, AT(request_timeout_ms), "30s", 100 * MS, 1 * HOUR,

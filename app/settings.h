@@ -60,6 +60,7 @@ struct settings {
 	const char *log_file; /* path, or "stderr" */
 	enum log_format log_format;
 	enum log_level log_level;
+	int event_retention_days; /* 0: for ever */
 	int slow_request_ms; /* logged as such from that on; 0: none is */
 
 	const char

@@ -27,6 +27,12 @@ static const struct db_statement totals = {
 	.sql = "SELECT areg_fold_totals()",
 };
 
+static const struct db_statement events = {
+	.name = "sweep_events",
+	.effect = DB_CHANGES,
+	.sql = "SELECT areg_prune_events($1::integer)",
+};
+
 static const struct {
 	const struct db_statement *statement;
 	uint64_t batch; /* as the statement says */
@@ -34,13 +40,16 @@ static const struct {
 	[SWEEP_RETRIES] = { &retries, 1000 },
 	[SWEEP_CHALLENGES] = { &challenges, 1000 },
 	[SWEEP_TOTALS] = { &totals, 10000 },
+	[SWEEP_EVENTS] = { &events, 1000 },
 };
 
-enum db_status sweep_batch(
-	struct db *db, enum sweep what, struct arena *arena, uint64_t *removed, bool *more)
+enum db_status sweep_batch(struct db *db, enum sweep what, const struct settings *settings,
+	struct arena *arena, uint64_t *removed, bool *more)
 {
+	const char *days = arena_printf(arena, "%d", settings->event_retention_days);
 	struct db_rows rows;
-	enum db_status status = db_run(db, sweeps[what].statement, NULL, 0, arena, &rows);
+	enum db_status status = db_run(
+		db, sweeps[what].statement, &days, what == SWEEP_EVENTS ? 1 : 0, arena, &rows);
 
 	*removed = status == DB_OK ? (uint64_t)db_int(&rows, 0, 0) : 0;
 	*more = *removed == sweeps[what].batch;

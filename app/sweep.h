@@ -6,18 +6,20 @@
 #ifndef AREG_SWEEP_H
 #define AREG_SWEEP_H
 
+#include "app/settings.h"
 #include "lib/db.h"
 
 enum sweep {
 	SWEEP_RETRIES, /* answers kept for requests that are sent again, after a day */
 	SWEEP_CHALLENGES, /* to sign in, once they have expired */
 	SWEEP_TOTALS, /* what was added to totals: many rows become one */
+	SWEEP_EVENTS, /* once they are older than event_retention_days */
 };
-enum { SWEEPS = SWEEP_TOTALS + 1 };
+enum { SWEEPS = SWEEP_EVENTS + 1 };
 
 /* Takes one batch away, but for rows that somebody else holds. *removed is how many rows went, and
  * *more whether there may be more of them. */
-MUST_CHECK enum db_status sweep_batch(
-	struct db *db, enum sweep what, struct arena *arena, uint64_t *removed, bool *more);
+MUST_CHECK enum db_status sweep_batch(struct db *db, enum sweep what,
+	const struct settings *settings, struct arena *arena, uint64_t *removed, bool *more);
 
 #endif

@@ -317,9 +317,10 @@ static const char *reason_phrase(int status)
 	} phrases[] = { { 200, "OK" }, { 201, "Created" }, { 204, "No Content" },
 		{ 304, "Not Modified" }, { 400, "Bad Request" }, { 401, "Unauthorized" },
 		{ 403, "Forbidden" }, { 404, "Not Found" }, { 405, "Method Not Allowed" },
-		{ 409, "Conflict" }, { 413, "Content Too Large" }, { 414, "URI Too Long" },
-		{ 415, "Unsupported Media Type" }, { 429, "Too Many Requests" },
-		{ 500, "Internal Server Error" }, { 503, "Service Unavailable" } };
+		{ 409, "Conflict" }, { 410, "Gone" }, { 413, "Content Too Large" },
+		{ 414, "URI Too Long" }, { 415, "Unsupported Media Type" },
+		{ 429, "Too Many Requests" }, { 500, "Internal Server Error" },
+		{ 503, "Service Unavailable" } };
 
 	for (size_t i = 0; i < sizeof phrases / sizeof phrases[0]; i++)
 		if (phrases[i].status == status)

@@ -23,6 +23,8 @@ DROP FUNCTION areg_feedback_responses_changed();
 DROP FUNCTION areg_feedback_changed();
 DROP FUNCTION areg_metadata_changed();
 DROP FUNCTION areg_agents_changed();
+DROP FUNCTION areg_prune_events(integer);
+DROP TABLE erc8004_events_pruned;
 DROP FUNCTION areg_resume_events();
 DROP FUNCTION areg_event_place();
 DROP TABLE erc8004_events;

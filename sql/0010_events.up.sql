@@ -82,6 +82,59 @@ DO $$ BEGIN
 		current_schema());
 END $$;
 
+-- Retention. Events go in the order in which they are read, so one place says which are gone.
+CREATE TABLE erc8004_events_pruned (
+	only_row boolean PRIMARY KEY DEFAULT true
+		CONSTRAINT erc8004_events_pruned_one_row CHECK (only_row),
+	place bigint NOT NULL DEFAULT 0,
+	id bigint NOT NULL DEFAULT 0
+);
+COMMENT ON TABLE erc8004_events_pruned IS
+	'The last event that was deleted by areg_prune_events(): it and all before it are gone';
+INSERT INTO erc8004_events_pruned DEFAULT VALUES;
+
+-- With its owner's rights: see areg_seal_audit(). The newest event stays: what comes next must not stand
+-- before it (areg_event_place()), in another cluster neither. Of two callers at once, one does nothing.
+CREATE FUNCTION areg_prune_events(keep_days integer) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+	gone erc8004_events_pruned;
+	last_place bigint;
+	last_id bigint;
+	removed bigint;
+BEGIN
+	IF keep_days < 1 THEN
+		RETURN 0;
+	END IF;
+	SELECT * INTO gone FROM erc8004_events_pruned FOR UPDATE SKIP LOCKED;
+	IF NOT FOUND THEN
+		RETURN 0;
+	END IF;
+	SELECT place, id INTO last_place, last_id
+	FROM (SELECT place, id, max(at) OVER (ORDER BY place, id) AS latest
+		FROM (SELECT place, id, at FROM erc8004_events
+			WHERE (place, id) > (gone.place, gone.id) AND place < areg_event_horizon()
+				AND (place, id) < (SELECT e.place, e.id FROM erc8004_events e
+					ORDER BY e.place DESC, e.id DESC LIMIT 1)
+			ORDER BY place, id LIMIT 1000) AS oldest) AS oldest_first
+	WHERE latest < now() - make_interval(days => keep_days) ORDER BY place DESC, id DESC LIMIT 1;
+	IF NOT FOUND THEN
+		RETURN 0;
+	END IF;
+	DELETE FROM erc8004_events
+	WHERE (place, id) > (gone.place, gone.id) AND (place, id) <= (last_place, last_id);
+	GET DIAGNOSTICS removed = ROW_COUNT;
+	UPDATE erc8004_events_pruned SET place = last_place, id = last_id;
+	RETURN removed;
+END $$;
+COMMENT ON FUNCTION areg_prune_events(integer) IS
+	'Deletes at most 1000 events that are older than so many days, the oldest first; 0 days: none';
+REVOKE ALL ON FUNCTION areg_prune_events(integer) FROM PUBLIC;
+DO $$ BEGIN
+	EXECUTE format('ALTER FUNCTION areg_prune_events(integer) SET search_path = pg_catalog, %I, pg_temp',
+		current_schema());
+END $$;
+
 CREATE FUNCTION areg_agents_changed() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

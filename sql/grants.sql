@@ -49,6 +49,7 @@ BEGIN
 		['erc8004_total_changes', 'SELECT, INSERT, UPDATE, DELETE'],
 		['erc8004_event_base', 'SELECT'],
 		['erc8004_events', 'SELECT, INSERT'],
+		['erc8004_events_pruned', 'SELECT'],
 
 		['v_erc8004_agent_reputation', 'SELECT'],
 		['v_erc8004_agent_stats', 'SELECT'],
@@ -72,7 +73,8 @@ BEGIN
 	-- What runs with its owner's rights, whoever calls it.
 	FOREACH item SLICE 1 IN ARRAY ARRAY[
 		['areg_seal_audit()', 'EXECUTE'],
-		['areg_resume_events()', 'EXECUTE']
+		['areg_resume_events()', 'EXECUTE'],
+		['areg_prune_events(integer)', 'EXECUTE']
 	] LOOP
 		CONTINUE WHEN to_regprocedure(item[1]) IS NULL;
 		EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, %I', item[1], runtime);

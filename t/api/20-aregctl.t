@@ -474,15 +474,19 @@ subtest 'a sweep removes what has expired, without a running aregd' => sub {
 	}
 	my $held = q{SELECT min(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7};
 	ok(wait_until(20, sub { $areg->psql_value($held) }), 'one row is held');
-	ctl_is(0, qr/\Aremoved 1,499 answers kept for retries\nremoved 1,000 sign-in challenges\nremoved $rows rows /,
+	$areg->psql(q{INSERT INTO erc8004_events (place, type, at) SELECT 1, 'agent.updated', now() - interval '91 days'
+		FROM generate_series(1, 1001)});
+	my $logged = $areg->psql_value('SELECT count(*) FROM audit_log');
+	ctl_is(0, qr/\Aremoved 1,499 answers kept for retries\nremoved 1,000 sign-in challenges\nremoved $rows rows .*\nremoved 1,001 events /,
 		'sweep');
 	$areg->psql("SELECT pg_terminate_backend(($held))");
 	waitpid $holder, 0;
 	is_deeply([map { @$_ } $areg->psql('SELECT key FROM idempotency_keys ORDER BY key')], ['key0', 'key7'],
 		'what is held, or kept for less than a day, stays');
+	is($areg->psql_value('SELECT count(*) FROM audit_log'), $logged, 'the audit log is what it was');
 	is($areg->psql_value('SELECT count(*) FROM auth_nonces'), 1, 'so does a challenge that holds');
 	is($areg->psql_value('SELECT feedback FROM v_erc8004_totals'), $totals, 'totals are what they were');
-	is_deeply(ctl_json('sweep'), { retries => 1, challenges => 0, totals => 0 }, 'for programs');
+	is_deeply(ctl_json('sweep'), { retries => 1, challenges => 0, totals => 0, events => 0 }, 'for programs');
 	ctl_is(0, qr/\Aremoved 0 .*\nremoved 0 .*\nremoved 0 /, 'sweep');
 };
 

@@ -269,6 +269,39 @@ is_deeply(\@disorder, [], 'the events of one agent are in the order of their com
 cmp_ok($revoked, '>', 20, 'revocations among them');
 is(scalar(grep { $_ > 1 } map { $seen{$_} } grep { /^feedback\.given/ } keys %seen), 0, 'none twice');
 
+# ---- kept for a while ----
+
+my $kept = $events[-6]{cursor};
+my ($kept_place, $kept_id) = split /\./, $kept;
+is(page($areg, $start)->{retention_days}, 90, 'it says for how many days');
+my $audited = $areg->psql_value('SELECT count(*) FROM audit_log');
+my $swept = sub {
+	my ($left, $name) = @_;
+	# The listener may be at it, too.
+	ok(wait_until(20, sub { $areg->aregctl('sweep')->{exit} == 0
+		&& $areg->psql_value('SELECT count(*) FROM erc8004_events') == $left }), $name);
+};
+# Somebody else is at it: who sweeps does not wait.
+my $sweeper = session($areg, 'sweeper');
+told($areg, $sweeper, 'sweeper', 'BEGIN; SELECT FROM erc8004_events_pruned FOR UPDATE');
+$areg->psql("UPDATE erc8004_events SET at = at - interval '91 days' WHERE (place, id) <= ($kept_place, $kept_id)");
+like($areg->aregctl('sweep')->{stdout}, qr/^removed 0 events/m, 'two do not sweep at once');
+print $sweeper "ROLLBACK;\n";
+close $sweeper;
+$swept->(5, 'what is older is swept');
+is_deeply(kinds(rest($areg, $kept)), kinds(@events[-5 .. -1]), 'from the last that is gone on, nothing is missed');
+is_deeply(kinds(rest($areg)), kinds(@events[-5 .. -1]), 'who does not say where from begins with the oldest that is kept');
+problem_ok($areg->get("$V1/events?after=$_"), 410, 'events_gone')
+	for $start, $events[0]{cursor}, $events[-7]{cursor}, '1.0';
+like($areg->get("$V1/events?after=$start")->{json}{detail}, qr/after=now/, 'which says what to do');
+$areg->psql("UPDATE erc8004_events SET at = at - interval '91 days'");
+$swept->(1, 'of all, the newest stays');
+is_deeply(kinds(rest($areg)), kinds($events[-1]), 'as the end of what was');
+problem_ok($areg->get("$V1/events?after=$kept"), 410, 'events_gone');
+is_deeply([rest($areg, $events[-1]{cursor})], [], 'a reader that has seen all may go on');
+is($areg->psql_value('SELECT count(*) FROM audit_log'), $audited, 'the audit log is kept');
+is($areg->psql_value('SELECT areg_prune_events(0)'), 0, 'for ever: none is swept');
+
 # ---- restored into another cluster ----
 
 # Its transaction numbers are far behind those that the events stand at.

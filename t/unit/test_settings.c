@@ -150,6 +150,7 @@ static void test_database_alone_is_enough_and_the_rest_has_defaults(void **state
 	assert_int_equal(settings->feedback_writers, 8);
 	assert_int_equal(settings->feedback_per_client_per_day, 20);
 	assert_int_equal(settings->max_requests, 100000);
+	assert_int_equal(settings->event_retention_days, 90);
 	assert_int_equal(settings->request_timeout_ms, 30000);
 	assert_int_equal(settings->shutdown_timeout_ms, 30000);
 	assert_memory_equal(settings->rates, rate_defaults, sizeof rate_defaults);
