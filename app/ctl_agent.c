@@ -277,7 +277,7 @@ static const struct ctl_option options[] = {
 
 static const char forms[] =
 	"ID is any of: the agent_uuid; chain:agent_id (base:42); the global form\n"
-	"eip155:8453:0x8004A169FB4a3325136EB29fA0ceB6D2e539a432:42.\n";
+	"eip155:8453:0x617265672D64656D6F2D6964656e746974696573:42.\n";
 
 static const char owner_notes[] =
 	"ADDRESS is the wallet that registered the agents. Agents that were only transferred to it\n"

@@ -49,6 +49,13 @@ static void check_chains(struct list *list, const struct settings *settings)
 					"chain %s: rpc_url: this version does not read chains, and "
 					"hands out the agent ids itself: take rpc_url out",
 					chain->name));
+		if (chain->authority == AUTHORITY_CHAIN)
+			add(list, PREFLIGHT_REFUSED,
+				arena_printf(list->arena,
+					"chain %s: authority = chain: this version does not read "
+					"chains, and hands out the agent ids itself: say "
+					"authority = registry",
+					chain->name));
 		if (chain_is_official(chain))
 			add(list, PREFLIGHT_WARNING,
 				arena_printf(list->arena,
@@ -113,7 +120,7 @@ size_t preflight(struct arena *arena, const struct settings *settings,
 {
 	struct list list = { .arena = arena };
 
-	list.at = arena_alloc(arena, (3 + 2 * settings->chain_count) * sizeof *list.at);
+	list.at = arena_alloc(arena, (3 + 3 * settings->chain_count) * sizeof *list.at);
 	check_chains(&list, settings);
 	check_log_file(&list, settings);
 	check_rights(&list, settings);

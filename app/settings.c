@@ -398,6 +398,7 @@ static const char *check_address(struct arena *arena, const char *text, const ch
 
 /* ---- The keys ---- */
 
+static const char *const authorities[] = { "registry", "chain", NULL };
 static const char *const log_formats[] = { "json", "text", NULL };
 static const char *const log_levels[] = { "debug", "info", "warn", "error", NULL };
 
@@ -504,6 +505,8 @@ static const struct conf_key chain_keys[] = {
 		.help = "Address of the validation registry." },
 	{ "first_block", CONF_INT64, AT(first_block), NULL, 0, INT64_MAX,
 		.help = "Block in which the identity registry was deployed." },
+	{ "authority", CONF_WORD, AT(authority), "registry", .words = authorities,
+		.help = "Who hands out agent ids: registry. For a later version: chain." },
 	{ "rpc_url", CONF_TEXT, AT(rpc_url), .check = check_rpc_url, .mask = mask_rpc_url,
 		.help = "JSON-RPC node: for a later version; aregd -t refuses it." },
 };

@@ -12,6 +12,10 @@
 #include "lib/eth.h"
 #include "lib/log.h"
 
+/* Who hands out the agent ids of a chain, in the order of the words of areg.conf. Only the registry does
+ * until chains are read; see app/preflight.c. */
+enum chain_authority { AUTHORITY_REGISTRY, AUTHORITY_CHAIN };
+
 /* A chain that this registry serves: a [chain NAME] section. */
 struct chain {
 	const char *name; /* as in API answers: "base-sepolia" */
@@ -21,6 +25,7 @@ struct chain {
 	const char *reputation_registry; /* canonical address, or NULL */
 	const char *validation_registry; /* canonical address, or NULL */
 	uint64_t first_block;
+	enum chain_authority authority;
 	const char *rpc_url; /* for a program that will read chains; see app/preflight.c */
 };
 

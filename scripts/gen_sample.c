@@ -35,11 +35,14 @@ struct network {
 	unsigned share; /* of all agents, in 1000 */
 };
 
+/* Of conf/areg.conf.in: "areg-demo-identities". No agent of a sample is one of a real chain. */
+#define DEMO_REGISTRY "0x617265672d64656d6f2d6964656e746974696573"
+
 static const struct network CHAINS[] = {
-	{ "ethereum", "0x8004a169fb4a3325136eb29fa0ceb6d2e539a432", 1, 24339924, 12, 500 },
-	{ "base", "0x8004a169fb4a3325136eb29fa0ceb6d2e539a432", 8453, 41663799, 2, 350 },
-	{ "sepolia", "0x8004a818bfb912233c491871b3d84c89a494bd9e", 11155111, 9980000, 12, 80 },
-	{ "base-sepolia", "0x8004a818bfb912233c491871b3d84c89a494bd9e", 84532, 37174254, 2, 70 },
+	{ "ethereum", DEMO_REGISTRY, 1, 24339871, 12, 500 },
+	{ "base", DEMO_REGISTRY, 8453, 41663783, 2, 350 },
+	{ "sepolia", DEMO_REGISTRY, 11155111, 9989393, 12, 80 },
+	{ "base-sepolia", DEMO_REGISTRY, 84532, 36304145, 2, 70 },
 };
 enum { CHAIN_COUNT = sizeof CHAINS / sizeof *CHAINS };
 

@@ -13,11 +13,11 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(address build_dir from_json hash json_text root wait_until);
+use Areg::Test qw(address build_dir from_json hash json_text root sample_registry wait_until);
 
 my $areg = Areg::Test->start(without => [qw(memcached aregd nginx)]);
 my $scratch = tempdir('aregctl-XXXXXX', TMPDIR => 1, CLEANUP => 1);
-my $registry = '0x8004A169FB4a3325136EB29fA0ceB6D2e539a432';
+my $registry = sample_registry('ethereum');
 my $alice = '0x9ce7082814bDA389F3ba548BDf2626006279569c';
 
 # Starts aregctl by itself, its output in a file: what is AREG_ in the environment of a test is no

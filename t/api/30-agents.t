@@ -8,12 +8,12 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(address canonical from_json in_parallel json_text problem_ok skip_without);
+use Areg::Test qw(address canonical from_json in_parallel json_text problem_ok sample_registry skip_without);
 
 binmode $_, ':utf8' for Test::More->builder->output, Test::More->builder->failure_output;
 
 my $REGISTER = '/api/v1/agents/register';
-my $REGISTRY = '0x8004A169FB4a3325136EB29fA0ceB6D2e539a432'; # of ethereum and base, EIP-55
+my $REGISTRY = sample_registry('base'); # of ethereum and base, EIP-55
 my $NO_UUID = '00000000-0000-4000-8000-000000000000';
 my $TYPE = 'https://eips.ethereum.org/EIPS/eip-8004#registration-v1';
 
@@ -123,7 +123,7 @@ subtest 'what cannot name an agent is not found' => sub {
 		'eip155:8453:' . address('nobody') . ':0', "eip155:1:$REGISTRY:0", 'ethereum:0',
 		"eip155:424242:$REGISTRY:0", 'nowhere:0', 'base:-1', 'base:01x', 'base:', ':0', 'base',
 		'base:1e1', 'base:' . '9' x 79, 'base:' . '9' x 500, "eip155:8453:0x12:0",
-		"eip155:8453:\L$REGISTRY\E", 'eip155::0x:0', 'eip155:8453:0x8004a169fB4a3325136EB29fA0ceB6D2e539a432:0',
+		"eip155:8453:\L$REGISTRY\E", 'eip155::0x:0', 'eip155:8453:' . ($REGISTRY =~ s{D}{d}r) . ':0',
 		'%C3%A4', 'a%20b', "$uuid ", substr($uuid, 1), "{$uuid}", "'%3B--") {
 		my $path = agent($id =~ s/ /%20/gr);
 		problem_ok($areg->get($path), 404, 'agent_not_found');

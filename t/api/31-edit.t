@@ -8,13 +8,13 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(canonical from_json in_parallel json_text problem_ok);
+use Areg::Test qw(canonical from_json in_parallel json_text problem_ok sample_registry);
 
 binmode $_, ':utf8' for Test::More->builder->output, Test::More->builder->failure_output;
 
 my $REGISTER = '/api/v1/agents/register';
 my $NO_UUID = '00000000-0000-4000-8000-000000000000';
-my $REGISTRY = '0x8004a169fb4a3325136eb29fa0ceb6d2e539a432';
+my $REGISTRY = lc sample_registry('base');
 
 my $areg = Areg::Test->start(workers => 4);
 my $owner = $areg->make_user;

@@ -7,11 +7,11 @@ use File::Basename qw(dirname);
 use Test::More;
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(address from_json json_text problem_ok);
+use Areg::Test qw(address from_json json_text problem_ok sample_registry);
 
 binmode $_, ':utf8' for Test::More->builder->output, Test::More->builder->failure_output;
 
-my $REGISTRY = '0x8004A169FB4a3325136EB29fA0ceB6D2e539a432';
+my $REGISTRY = sample_registry('base');
 my $areg = Areg::Test->start(workers => 2);
 my $user = $areg->make_user;
 my $next_id = 1000;

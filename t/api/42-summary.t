@@ -9,14 +9,14 @@ use Math::BigInt;
 use Test::More;
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(address in_parallel problem_ok);
+use Areg::Test qw(address in_parallel problem_ok sample_registry);
 
 binmode $_, ':utf8' for Test::More->builder->output, Test::More->builder->failure_output;
 
 my $SETS = 5000;
 my $AGENTS = 25; # that the sets are spread over
 my $READERS = 4;
-my $REGISTRY = '0x8004a169fb4a3325136eb29fa0ceb6d2e539a432';
+my $REGISTRY = lc sample_registry('base');
 my $E38 = '1' . '0' x 38;
 
 my $areg = Areg::Test->start(workers => 4);

@@ -7,7 +7,7 @@ use File::Basename qw(dirname);
 use Test::More;
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(address hash in_parallel problem_ok wait_until);
+use Areg::Test qw(address hash in_parallel problem_ok sample_registry wait_until);
 
 my $V1 = '/api/v1';
 
@@ -166,8 +166,8 @@ is_deeply(ok_json('/stats'), counted_totals(), 'and are exact in the end');
 my %chains = map { ($_->{name} => $_) } @{ ok_json('/chains')->{chains} };
 is_deeply([sort keys %chains], [qw(base base-sepolia ethereum sepolia)], 'the chains of the configuration');
 is_deeply($chains{'base-sepolia'}, { name => 'base-sepolia', aliases => ['baseSepolia'], chain_id => 84532,
-	identity_registry => '0x8004a818bfb912233c491871b3d84c89a494bd9e',
-	reputation_registry => '0x8004b663056a597dffe9eccc1965a193b7388713', validation_registry => undef,
+	identity_registry => lc sample_registry('base-sepolia'),
+	reputation_registry => lc sample_registry('base-sepolia', 'reputation'), validation_registry => undef,
 	authority => 'registry', agents => 0, indexed_block => undef }, 'each with what is said of it there');
 is_deeply({ map { ($_ => $chains{$_}{agents}) } keys %chains },
 	{ 'base-sepolia' => 0, map { @$_ } $areg->psql('SELECT chain, count(*) FROM erc8004_agents GROUP BY chain') },

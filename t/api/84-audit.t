@@ -10,7 +10,7 @@ use Math::BigInt;
 use Test::More;
 
 use lib "$FindBin::Bin/../lib";
-use Areg::Test qw(build_dir from_json hash in_parallel json_text wait_until);
+use Areg::Test qw(build_dir from_json hash in_parallel json_text sample_registry wait_until);
 
 my ($aregd, $aregctl) = map { build_dir() . "/$_" } qw(aregd aregctl);
 my $areg = Areg::Test->start(workers => 2);
@@ -250,7 +250,7 @@ is_deeply([newest()], [['agent.suspend', 'agent', $agent]], 'aregctl agent suspe
 $areg->aregctl('agent', 'reactivate', $agent);
 is_deeply([newest()], [['agent.reactivate', 'agent', $agent]], 'and agent reactivate');
 my $import = json_text({ agent_id => 70_000, chain => 'base', owner_address => $bob->{wallet},
-	registry_address => '0x8004A169FB4a3325136EB29fA0ceB6D2e539a432', registration_file => undef });
+	registry_address => sample_registry('base'), registration_file => undef });
 is($areg->aregctl('import', '-', \"$import\n")->{exit}, 0, 'an import');
 is_deeply([newest()], [['import', 'registry', '-']], 'is one entry');
 

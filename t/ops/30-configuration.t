@@ -176,6 +176,10 @@ unlike((test_as('areg', 'areg'))[1], qr/^warning: the role/m, 'two roles: no war
 ($exit, $output) = test_as('areg', 'areg_owner');
 is($exit, 0, 'one role that owns all works');
 like($output, qr/^warning: the role areg_owner owns the audit log/m, 'with a warning');
+($exit, $output) = test_as('areg', 'not_there');
+is($exit, 3, 'a role that is not there');
+like($output, $> == 0 ? qr/^database: .*PostgreSQL runs, but does not let root in.*runuser -u areg -- aregd -t/m
+	: qr/^database: .*PostgreSQL runs, but does not let this user in/m, 'is not called a PostgreSQL that is down');
 $areg->psql('CREATE ROLE other LOGIN; /* as a superuser: */ SET session_replication_role = origin');
 ($exit, $output) = test_as('areg', 'other');
 is($exit, 3, 'a role that was granted nothing');
@@ -202,6 +206,10 @@ unlike($output, qr/^warning: .*official/m, 'and no warning of an official one');
 ($exit, $output) = tested($top . $chain =~ s/^identity_registry.*/identity_registry = $identity/mr);
 is($exit, 0, 'the registry of a real chain: 0');
 like($output, qr/^warning: chain base: .*official registry of a real chain/m, 'and a warning');
+my $shipped = do { open my $in, '<', root() . '/conf/areg.conf.in' or die; local $/; <$in> } =~ /^(\[chain .*)/ms ? $1 : die;
+($exit, $output) = tested("$top$shipped");
+is($exit, 0, 'the chains of areg.conf as shipped: 0') or diag($output);
+unlike($output, qr/official/, 'and none claims to be a real one');
 ($exit, $output) = tested($top);
 is($exit, 3, 'no chain: 3');
 like($output, qr/^chains: none is configured/m, 'and it says so');
@@ -209,6 +217,11 @@ like($output, qr/^chains: none is configured/m, 'and it says so');
 is($exit, 1, 'a node of a chain: 1, for this version does not read it');
 like($output, qr/^chain base: rpc_url: this version does not read chains.*take rpc_url out/m, 'it says so');
 unlike($output, qr/is right/, 'and does not call the configuration right');
+($exit, $output) = tested("$top${chain}authority = chain\n");
+is($exit, 1, 'the chain as the authority: 1, too');
+like($output, qr/^chain base: authority = chain: this version does not read chains.*say authority = registry/m, 'it says so');
+($exit, $output) = tested("$top${chain}authority = registry\n");
+is($exit, 0, 'this registry as the authority: 0') or diag($output);
 ($exit, $output) = tested("${top}log_file = /nonexistent/areg.log\n$chain");
 is($exit, 3, 'a log file in no folder: 3');
 like($output, qr{^log_file: there is no folder /nonexistent}m, 'and it says which');
@@ -242,18 +255,20 @@ like($output, qr/memcached_servers: .*comma/, 'and it says what belongs there');
 }
 SKIP: {
 	skip 'only root can run a program as another user', 1 if $> != 0 || $ENV{AREG_BUILD} && $ENV{AREG_BUILD} =~ /sanitized/;
-	my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1) or die "socket: $!\n";
+	my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1, Timeout => 30) or die "socket: $!\n";
 	write_conf("database_url = postgresql://x\@127.0.0.1:" . $silent->sockport . "/x\nmemcached_servers = none\n"
 		. "database_connect_timeout = 10s\n$chain");
 	chmod 0644, $file;
 	chmod 0711, $dir;
 	my $pid = fork // die "fork: $!\n";
 	if ($pid == 0) {
-		open STDOUT, '>', '/dev/null';
+		open STDOUT, '>', "$dir/said";
+		open STDERR, '>&', \*STDOUT;
 		exec 'setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', build_dir() . '/aregd', '-t',
 			'-c', $file or POSIX::_exit(127);
 	}
 	my $accepted = $silent->accept;
+	ok($accepted, 'it asks the database') or diag(do { open my $in, '<', "$dir/said"; local $/; <$in> });
 	is((stat "/proc/$pid/environ")[4], 0, 'nor can another process of the same user read its memory');
 	kill 'KILL', $pid;
 	waitpid $pid, 0;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "app/build.h"
+#include "app/preflight.h"
 #include "app/progress.h"
 #include "app/settings.h"
 
@@ -200,6 +201,7 @@ static void test_every_key_is_read_from_the_file(void **state)
 			"reputation_registry = " TESTNET_REPUTATION "\n"
 			"validation_registry = 0x0000000000000000000000000000000000000001\n"
 			"first_block = 37174254\n"
+			"authority = chain\n"
 			"rpc_url = https://u:p@rpc.example/v2/KEY?a=b\n"),
 		"");
 	assert_string_equal(settings->database_url, "host=db1 user=areg password='a b'");
@@ -245,6 +247,7 @@ static void test_every_key_is_read_from_the_file(void **state)
 	assert_string_equal(
 		chain->validation_registry, "0x0000000000000000000000000000000000000001");
 	assert_int_equal(chain->first_block, 37174254);
+	assert_int_equal(chain->authority, AUTHORITY_CHAIN);
 	assert_string_equal(chain->rpc_url, "https://u:p@rpc.example/v2/KEY?a=b");
 }
 
@@ -369,6 +372,8 @@ static const struct {
 	{ "[chain a]\nchain_id = 1\nidentity_registry = " MAINNET_IDENTITY "\n"
 	  "rpc_url = wss://hunter2@rpc.example\n",
 		"areg.conf:5: rpc_url: the value does not begin with https:// or http://\n" },
+	{ "[chain a]\nchain_id = 1\nidentity_registry = " MAINNET_IDENTITY "\nauthority = me\n",
+		"areg.conf:5: authority: \"me\" is not one of registry, chain\n" },
 	{ "[chain Base]\n", "areg.conf:2: [chain NAME]: \"Base\" is not 1 to 32 lower-case "
 			    "letters, digits and hyphens\n" },
 	{ "[chain a]\nworkers = 4\n", "areg.conf:3: workers belongs before the first section\n"
@@ -774,13 +779,13 @@ static void test_sample_is_right_and_has_the_four_chains(void **state)
 		assert_string_equal(chain->name, chains[i].name);
 		assert_int_equal(chain->chain_id, chains[i].chain_id);
 		assert_int_equal(chain->first_block, chains[i].first_block);
-		assert_string_equal(chain->identity_registry,
-			i < 2 ? "0x8004a169fb4a3325136eb29fa0ceb6d2e539a432"
-			      : "0x8004a818bfb912233c491871b3d84c89a494bd9e");
-		assert_string_equal(chain->reputation_registry,
-			i < 2 ? "0x8004baa17c55a88189ae136b182e5fda19de9b63"
-			      : "0x8004b663056a597dffe9eccc1965a193b7388713");
+		assert_string_equal(
+			chain->identity_registry, "0x617265672d64656d6f2d6964656e746974696573");
+		assert_string_equal(
+			chain->reputation_registry, "0x617265672d64656d6f2d72657075746174696f6e");
 		assert_null(chain->validation_registry);
+		assert_int_equal(chain->authority, AUTHORITY_REGISTRY);
+		assert_false(chain_is_official(chain));
 	}
 	assert_ptr_equal(
 		settings_chain(&loading->settings, "baseSepolia"), &loading->settings.chains[3]);
@@ -831,7 +836,7 @@ static void test_sample_and_manual_name_every_key_with_its_default(void **state)
 									   "\n.It Ic %s\n", name)),
 				arena_printf(loading->arena, "The default is\n.Li %s .\n", value)));
 	}
-	assert_int_equal(keys, 35 + 7);
+	assert_int_equal(keys, 35 + 8);
 }
 
 static void test_manual_names_every_variable_of_the_replaced_service(void **state)

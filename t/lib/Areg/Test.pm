@@ -34,7 +34,7 @@ use Test::More ();
 use Time::HiRes qw(sleep time);
 
 our @EXPORT_OK = qw(address hash in_parallel problem_ok wait_until alive rss_kib root build_dir
-	json_text from_json canonical skip_without skip_file_without);
+	json_text from_json canonical sample_registry skip_without skip_file_without);
 
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 my @instances;
@@ -82,6 +82,17 @@ sub skip_file_without
 # An address and a 32-byte hash that belong to the given words alone; both in lower case.
 sub address { return '0x' . substr(sha256_hex(encode_utf8("address @_")), 0, 40) }
 sub hash { return '0x' . sha256_hex(encode_utf8("hash @_")) }
+
+# Addresses in conf/areg.conf.in, with their checksum (EIP-55): what the registries of start() have.
+sub sample_registry
+{
+	my ($chain, $kind) = (@_, 'identity'); # or 'reputation'
+	open my $in, '<', root() . '/conf/areg.conf.in' or die "areg.conf.in: $!\n";
+	my $text = do { local $/; <$in> };
+	$text =~ /^\[chain \Q$chain\E\]\n(?:\w.*\n)*?${kind}_registry = (0x\w+)$/m
+		or die "areg.conf.in: no $kind registry of $chain\n";
+	return $1;
+}
 
 sub json_text { return $json->encode($_[0]) }
 
