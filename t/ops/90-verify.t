@@ -285,6 +285,21 @@ with('private.conf', sub { s/worker_connections \d+/worker_connections 768/ });
 fails(nginx => 'nginx has few connections', qr/worker_connections is 768/);
 with('private.conf', sub { s/worker_rlimit_nofile\s+\d+/worker_rlimit_nofile 8192/ });
 fails(nginx => 'nginx may open few files', qr/worker_rlimit_nofile is 8192, not twice/);
+SKIP: {
+	my $socket = $areg->socket_path('health');
+	my ($user) = text_of("$scratch/nginx/private.conf") =~ /^user (\S+);/m;
+	skip 'nginx runs as the user of this test', 2 if !$user || $user eq 'root';
+	site();
+	chmod 0700, $socket;
+	my $text = verify($URL, @outside, @inside)->{text};
+	chmod 0770, $socket;
+	like($text, qr/^FAILED nginx: nginx does not reach areg: user $user may not use \Q$socket\E, .*: see that/m,
+		'a socket that nginx may not use is named');
+	like($text, qr/^FAILED health: the answer is 50\d.*Permission denied/m, 'and health says where to look');
+	my $missing = $socket =~ s/health$/none/r;
+	like(do { with('http.conf', sub { s/unix:\Q$socket\E/unix:$missing/ }); verify($URL, @outside, @inside)->{text} },
+		qr/^FAILED nginx: nginx does not reach areg: there is no socket \Q$missing\E: /m, 'one that is not there, too');
+}
 with('app.conf', sub { s/limit_conn\s+areg_connections.*// });
 fails(nginx => 'one client may take all connections', qr/any number of requests/);
 with('app.conf', sub { s/client_body_timeout\s+\S+;/client_body_timeout 2m;/ });
@@ -348,6 +363,18 @@ like(verify($URL, @outside, '--key', 'areg_live_' . 'x' x 49)->{text}, qr/^FAILE
 	'a wrong key is called that');
 $areg->psql("UPDATE api_keys SET is_active = false, revoked_at = now() WHERE name = 'verify-deployment' AND is_active");
 
+# What root is told of a database that takes root for nobody.
+shim(aregctl => 'echo "aregctl: migrate status: the database cannot be used: no role root" >&2;'
+	. ' echo "         do it as that user: runuser -u areg -- aregctl ..." >&2; exit 1');
+SKIP: {
+	skip 'only root is told to be another user', 2 if $> != 0;
+	my $text = verify($URL, @outside, @inside)->{text};
+	my $advice = qr/run this as the user of areg: runuser -u areg -- verify-deployment \Q$URL\E --conf \S+/;
+	like($text, qr/^FAILED migrations: .*: $advice$/m, 'as root it says as whom to look at the migrations');
+	like($text, qr/^FAILED write: .*: $advice$/m, 'and as whom to write');
+}
+unlink "$bin/aregctl";
+
 utime time - 30 * 3600, time - 30 * 3600, "$backups/areg-1.dump";
 fails(backups => 'the newest backup is old', qr/areg-1\.dump is older than 26 hours/);
 dump_to("$backups/areg-2.dump", 'areg');
@@ -356,7 +383,7 @@ fails(backups => 'the newest backup was cut short', qr/areg-2\.dump cannot be re
 dump_to("$backups/areg-2.dump", 'postgres');
 fails(backups => 'the newest backup is of another database', qr/areg-2\.dump holds no agents/);
 unlink glob "$backups/*";
-fails(backups => 'there is no backup', qr/no \*\.dump is in/);
+fails(backups => 'there is no backup', qr/no \*\.dump is in .*: make one now: runuser -u postgres -- areg-backup;/);
 
 # ---- interrupted ----
 
