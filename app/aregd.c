@@ -13,6 +13,7 @@
 
 #include "app/backends.h"
 #include "app/build.h"
+#include "app/cache_key.h"
 #include "app/describe.h"
 #include "app/handover.h"
 #include "app/master.h"
@@ -226,7 +227,8 @@ int main(int argc, char **argv)
 		exit_code = EXIT_USAGE;
 		goto done;
 	}
-	while (!settings_load(arena, path, &settings, &faults)) {
+	while (!settings_load(arena, path, &settings, &faults) ||
+		(task != PRINT && !cache_key_read(arena, &settings, &faults))) {
 		for (size_t i = 0; i < faults.count; i++)
 			fprintf(stderr, "aregd: %s: %s\n", faults.list[i].where,
 				faults.list[i].why);

@@ -207,7 +207,7 @@ static void check_memcached(
 	struct arena *arena, const struct settings *settings, struct backend_report *report)
 {
 	const struct cache_options options = { settings->memcached_servers,
-		settings->cache_timeout_ms, settings->cache_retry_ms, NULL };
+		settings->cache_timeout_ms, settings->cache_retry_ms, NULL, settings->cache_key };
 	struct cache *cache = cache_new(&options);
 	const size_t count = cache_server_count(cache);
 	struct buf detail;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/cache_key.h"
 #include "app/cached.h"
 #include "app/metering.h"
 #include "app/routes.h"
@@ -137,6 +138,17 @@ static enum ctl_exit warm(struct ctl *ctl, struct worker *worker, size_t top)
 	return CTL_DONE;
 }
 
+/* What is stored without the right key, nobody believes. */
+static bool has_key(struct ctl *ctl, const char *name)
+{
+	struct settings_faults faults;
+
+	if (cache_key_read(ctl->arena, &ctl->settings, &faults))
+		return true;
+	ctl_error("%s: %s: %s", name, faults.list[0].where, faults.list[0].why);
+	return false;
+}
+
 static enum ctl_exit cache_warm(struct ctl *ctl, const void *arg)
 {
 	const struct values *values = arg;
@@ -146,6 +158,8 @@ static enum ctl_exit cache_warm(struct ctl *ctl, const void *arg)
 
 	if (!read_top(values->top, &top))
 		return CTL_USAGE;
+	if (!has_key(ctl, "cache warm"))
+		return CTL_FAILED;
 	worker.metrics = metering_new(ctl->arena, &ctl->settings, 1);
 	if (worker.metrics == NULL) {
 		ctl_error("cache warm: no memory for metrics: %m");
@@ -163,13 +177,17 @@ static enum ctl_exit cache_warm(struct ctl *ctl, const void *arg)
 static enum ctl_exit cache_flush(struct ctl *ctl, const void *arg)
 {
 	const struct cache_options options = { ctl->settings.memcached_servers,
-		ctl->settings.cache_timeout_ms, ctl->settings.cache_retry_ms, NULL };
-	struct cache *cache = cache_new(&options);
+		ctl->settings.cache_timeout_ms, ctl->settings.cache_retry_ms, NULL,
+		ctl->settings.cache_key };
+	struct cache *cache;
 	struct level2 level2;
 	struct db_rows rows;
 	bool is_void;
 
 	(void)arg;
+	if (!has_key(ctl, "cache flush"))
+		return CTL_FAILED;
+	cache = cache_new(&options);
 	level2_init(&level2, ctl->arena, &ctl->settings, cache, NULL, NULL);
 	is_void = level2_drop_all(&level2);
 	cache_free(cache);

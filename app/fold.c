@@ -49,35 +49,40 @@ struct ledger {
 	uint64_t total_before; /* in the minute before */
 };
 
-static void ledger_keys(const struct limit_share *share, struct ledger *ledger)
+static void ledger_key(const struct cache *cache, const struct limit_share *share, uint64_t minute,
+	char key[KEY_BYTES])
 {
-	snprintf(ledger->key, KEY_BYTES, "{%016" PRIx64 "}areg:rl:%016" PRIx64 ":%" PRIu64,
-		share->tag, share->tag, share->minute);
-	snprintf(ledger->key_before, KEY_BYTES, "{%016" PRIx64 "}areg:rl:%016" PRIx64 ":%" PRIu64,
-		share->tag, share->tag, share->minute - 1);
+	snprintf(key, KEY_BYTES, "{%016" PRIx64 "}areg:rl:%s:%016" PRIx64 ":%" PRIu64, share->tag,
+		cache_key_id(cache), share->tag, minute);
 }
 
-static uint64_t number(const struct cache_value *value)
+static void ledger_keys(
+	const struct cache *cache, const struct limit_share *share, struct ledger *ledger)
 {
-	return value->bytes == NULL ? 0 : strtoull(value->bytes, NULL, 10);
+	ledger_key(cache, share, share->minute, ledger->key);
+	ledger_key(cache, share, share->minute - 1, ledger->key_before);
+}
+
+/* This host's own reservations are in the sum, whatever the ledger says: so somebody who writes smaller
+ * numbers there gains no more than hosts would allow by themselves. */
+static void ledger_correct(struct ledger *ledger, uint64_t own)
+{
+	if (ledger->total < own)
+		ledger->total = own;
 }
 
 /* Takes over what memcached answered for both keys, and what this host knows better. */
 static void ledger_note(struct cache *cache, const struct limit_share *share,
-	const struct cache_value values[2], struct ledger *ledger)
+	const struct cache_count counts[2], struct ledger *ledger)
 {
-	char digits[16];
-
-	/* What is gone from memcached although this host reserved it, memcached has lost. */
-	ledger->total = values[0].bytes == NULL ? share->reserved : number(&values[0]);
-	ledger->total_before = number(&values[1]);
-	if (values[1].bytes == NULL && share->used_before > 0) {
-		/* This host was alone a minute ago: others are to know what it let through. */
-		snprintf(digits, sizeof digits, "%" PRIu32, share->used_before);
-		if (cache_add(cache, ledger->key_before, digits, strlen(digits), LEDGER_TTL_S) ==
+	ledger->total = counts[0].number;
+	ledger_correct(ledger, share->reserved);
+	ledger->total_before = counts[1].number;
+	/* This host was alone a minute ago: others are to know what it let through. */
+	if (!counts[1].is_there && share->used_before > 0 &&
+		cache_start_count(cache, ledger->key_before, share->used_before, LEDGER_TTL_S) ==
 			CACHE_AWAY)
-			log_debug("the ledger went away while a past minute was entered");
-	}
+		log_debug("the ledger went away while a past minute was entered");
 	if (ledger->total_before < share->used_before)
 		ledger->total_before = share->used_before;
 }
@@ -129,6 +134,7 @@ static bool ledger_take(struct cache *cache, const struct limit_share *share, st
 	if (cache_add_count(cache, ledger->key, more, (uint64_t)share->reserved + more,
 		    LEDGER_TTL_S, &ledger->total) != CACHE_HIT)
 		return false;
+	ledger_correct(ledger, (uint64_t)share->reserved + more);
 	if (ledger->total > allowed)
 		excess =
 			ledger->total - allowed < more ? (uint32_t)(ledger->total - allowed) : more;
@@ -155,14 +161,14 @@ static bool reserve_next(struct limiter *limiter, struct cache *cache, struct ar
 {
 	struct ledger ledger;
 	const char *const keys[] = { ledger.key, ledger.key_before };
-	struct cache_value values[2];
+	struct cache_count counts[2];
 	uint32_t more = 0, kept = 0;
 	uint64_t allowed;
 
-	ledger_keys(share, &ledger);
-	if (cache_get_many(cache, keys, 2, arena, values) == CACHE_AWAY)
+	ledger_keys(cache, share, &ledger);
+	if (cache_get_counts(cache, keys, 2, arena, counts) == CACHE_AWAY)
 		return false;
-	ledger_note(cache, share, values, &ledger);
+	ledger_note(cache, share, counts, &ledger);
 	allowed = allowance(limit, &ledger, now_ms);
 	if (ledger.total < allowed)
 		more = wanted(share, allowed - ledger.total, limiter_hosts(limiter, now_ms));
@@ -212,9 +218,9 @@ struct folder {
 	} seen[SEEN];
 };
 
-static void host_key(unsigned place, char key[KEY_BYTES])
+static void host_key(const struct folder *folder, unsigned place, char key[KEY_BYTES])
 {
-	snprintf(key, KEY_BYTES, PLACES "areg:host:%u", place);
+	snprintf(key, KEY_BYTES, PLACES "areg:host:%s:%u", cache_key_id(folder->cache), place);
 }
 
 static bool is_mine(const struct folder *folder, const struct cache_value *value)
@@ -229,7 +235,7 @@ static void claim_place(struct folder *folder, const struct cache_value values[H
 
 	folder->place = -1;
 	for (unsigned i = 0; i < HOSTS_MAX && folder->place < 0; i++) {
-		host_key(i, key);
+		host_key(folder, i, key);
 		if (values[i].bytes == NULL && cache_add(folder->cache, key, folder->id,
 						       ID_BYTES - 1, HOST_TTL_S) == CACHE_HIT)
 			folder->place = (int)i;
@@ -242,7 +248,7 @@ static void keep_place(struct folder *folder)
 
 	if (folder->now_ms < folder->refresh_at_ms)
 		return;
-	host_key((unsigned)folder->place, key);
+	host_key(folder, (unsigned)folder->place, key);
 	if (cache_set(folder->cache, key, folder->id, ID_BYTES - 1, HOST_TTL_S) == CACHE_HIT)
 		folder->refresh_at_ms = folder->now_ms + REFRESH_MS;
 }
@@ -254,7 +260,7 @@ static void leave_place(struct folder *folder)
 
 	if (folder->place < 0)
 		return;
-	host_key((unsigned)folder->place, key);
+	host_key(folder, (unsigned)folder->place, key);
 	if (cache_get(folder->cache, key, folder->arena, &value) == CACHE_HIT &&
 		is_mine(folder, &value) && cache_delete(folder->cache, key) == CACHE_AWAY)
 		log_debug("memcached went away while this host left");
@@ -270,7 +276,7 @@ static unsigned count_hosts(struct folder *folder)
 	bool is_here = false;
 
 	for (unsigned i = 0; i < HOSTS_MAX; i++) {
-		host_key(i, names[i]);
+		host_key(folder, i, names[i]);
 		keys[i] = names[i];
 	}
 	if (cache_get_many(folder->cache, keys, HOSTS_MAX, folder->arena, values) == CACHE_AWAY)
@@ -323,7 +329,7 @@ static void restore(const struct limit_share *share, void *arg)
 	uint64_t total;
 	uint32_t excess;
 
-	ledger_keys(share, &ledger);
+	ledger_keys(folder->cache, share, &ledger);
 	if (share->reserved == 0 || !is_lost(folder, ledger.key) ||
 		cache_add_count(folder->cache, ledger.key, share->reserved, share->reserved,
 			LEDGER_TTL_S, &total) != CACHE_HIT ||
@@ -377,15 +383,15 @@ static void top_up(struct folder *folder)
 	const size_t count = folder->needy_count;
 	struct ledger *ledgers = arena_alloc(folder->arena, count * sizeof *ledgers + 1);
 	const char **keys = arena_alloc(folder->arena, 2 * count * sizeof *keys + 1);
-	struct cache_value *values = arena_alloc(folder->arena, 2 * count * sizeof *values + 1);
+	struct cache_count *counts = arena_alloc(folder->arena, 2 * count * sizeof *counts + 1);
 
 	for (size_t i = 0; i < count; i++) {
-		ledger_keys(&folder->needy[i], &ledgers[i]);
+		ledger_keys(folder->cache, &folder->needy[i], &ledgers[i]);
 		keys[2 * i] = ledgers[i].key;
 		keys[2 * i + 1] = ledgers[i].key_before;
 	}
-	if (count == 0 ||
-		cache_get_many(folder->cache, keys, 2 * count, folder->arena, values) == CACHE_AWAY)
+	if (count == 0 || cache_get_counts(folder->cache, keys, 2 * count, folder->arena, counts) ==
+				  CACHE_AWAY)
 		return;
 	/* What has moved is entered again first, in the next round. */
 	if (cache_view(folder->cache) != folder->view)
@@ -396,7 +402,7 @@ static void top_up(struct folder *folder)
 		uint64_t allowed, left;
 		uint32_t kept = 0, debt = owed(share);
 
-		ledger_note(folder->cache, share, &values[2 * i], ledger);
+		ledger_note(folder->cache, share, &counts[2 * i], ledger);
 		allowed = allowance(share->limit, ledger, folder->now_ms);
 		left = allowed > ledger->total ? allowed - ledger->total : 0;
 		/* Nothing ahead of need where a batch is a single request: it might be missing on
@@ -452,7 +458,7 @@ int folder_run(const struct settings *settings, struct limiter *limiter, struct 
 {
 	const struct cache_options options = { settings->memcached_servers,
 		settings->cache_timeout_ms > TIMEOUT_MS ? settings->cache_timeout_ms : TIMEOUT_MS,
-		RETRY_MS, view };
+		RETRY_MS, view, settings->cache_key };
 	struct folder *folder = calloc(1, sizeof *folder);
 	uint64_t random, next_ms;
 	bool goes_on;

@@ -279,6 +279,11 @@ static void print_cache(
 	buf_printf(
 		out, "areg_cache_memcached_trusted %d\n", level2_is_trusted(&call->worker->level2));
 	buf_printf(out,
+		"# HELP areg_cache_refused_total Values in memcached that were not used, since this "
+		"registry's seal was missing or wrong.\n"
+		"# TYPE areg_cache_refused_total counter\nareg_cache_refused_total %llu\n",
+		(unsigned long long)cache_refused(call->worker->hot->view));
+	buf_printf(out,
 		"# HELP areg_cache_distrusts_total Changes that memcached was not told.\n"
 		"# TYPE areg_cache_distrusts_total counter\nareg_cache_distrusts_total %llu\n",
 		(unsigned long long)answers_distrusts(call->worker->hot->answers));

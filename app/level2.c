@@ -33,11 +33,14 @@ static void digest_hex(const struct buf *text, char hex[LEVEL2_SPACE])
 void level2_init(struct level2 *level2, struct arena *arena, const struct settings *settings,
 	struct cache *cache, struct answers *answers, const struct progress *progress)
 {
+	char key_id[SEAL_ID];
 	struct buf text;
 
 	*level2 = (struct level2){ .cache = cache, .answers = answers, .progress = progress };
 	buf_init(&text, arena, 1024);
 	buf_puts(&text, settings_database(arena, settings));
+	seal_key_id(settings->cache_key, key_id);
+	buf_printf(&text, "\n%s", key_id);
 	digest_hex(&text, level2->space);
 	buf_printf(&text, "\n%s %d %s", PACKAGE_VERSION, AREG_SCHEMA_VERSION, settings->public_url);
 	for (size_t i = 0; i < settings->chain_count; i++) {

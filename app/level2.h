@@ -15,6 +15,10 @@
  * everything after the last such failure. So a memcached that slept through a change and woke up
  * again serves nothing that it missed.
  *
+ * Whoever reaches memcached can write there. So what lies in it is sealed under its name (lib/cache.h),
+ * and what has no right seal is not there. A token and an answer of before could be put back together:
+ * such an answer is believed for as long as its seal holds, which is ANSWER_TTL_S.
+ *
  *	areg:SPACE:all            token of everything, one on each server
  *	areg:SPACE:registry       token of what any change may touch
  *	areg:SPACE:agent:UUID     token of an agent
@@ -65,7 +69,8 @@ struct level2 {
 	struct cache *cache;
 	struct answers *answers; /* of this host; NULL: a program that stands alone, and trusts */
 	const struct progress *progress; /* of this host; NULL: likewise, and asks the primary */
-	char space[LEVEL2_SPACE]; /* of the database: another one has other tokens */
+	char space
+		[LEVEL2_SPACE]; /* of the database and the key of seals: others have other tokens */
 	char edition[LEVEL2_SPACE]; /* of the program and its settings: others answer otherwise */
 };
 

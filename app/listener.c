@@ -633,7 +633,8 @@ int listener_run(
 			.run = fill_keyring },
 	};
 	const struct cache_options cache_options = { settings->memcached_servers,
-		settings->cache_timeout_ms, settings->cache_retry_ms, hot->view };
+		settings->cache_timeout_ms, settings->cache_retry_ms, hot->view,
+		settings->cache_key };
 	struct listener listener = { .settings = settings,
 		.hot = hot,
 		.progress = hot->progress,

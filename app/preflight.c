@@ -1,12 +1,12 @@
 #include "app/preflight.h"
 
 #include <errno.h>
-#include <libpq-fe.h>
 #include <libgen.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "app/cache_key.h"
 #include "app/progress.h"
 
 struct list {
@@ -87,26 +87,13 @@ static void check_log_file(struct list *list, const struct settings *settings)
 				  strerror(errno)));
 }
 
-static bool has_password(const char *url)
-{
-	PQconninfoOption *options = PQconninfoParse(url, NULL);
-	bool has = false;
-
-	for (const PQconninfoOption *option = options; option != NULL && option->keyword != NULL;
-		option++)
-		if (strcmp(option->keyword, "password") == 0)
-			has = option->val != NULL && *option->val != '\0';
-	PQconninfoFree(options);
-	return has;
-}
-
 static void check_rights(struct list *list, const struct settings *settings)
 {
-	bool is_secret = settings->sentry_dsn != NULL || has_password(settings->database_url);
+	bool is_secret = settings->sentry_dsn != NULL || url_has_password(settings->database_url);
 	struct stat found;
 
 	for (size_t i = 0; i < settings_replicas(settings); i++)
-		is_secret = is_secret || has_password(settings->database_read[i]);
+		is_secret = is_secret || url_has_password(settings->database_read[i]);
 	if (is_secret && stat(settings->source, &found) == 0 && (found.st_mode & S_IROTH) != 0)
 		add(list, PREFLIGHT_FAULT,
 			arena_printf(list->arena,
@@ -115,15 +102,38 @@ static void check_rights(struct list *list, const struct settings *settings)
 				settings->source));
 }
 
+static bool all_are_sockets(const char *servers)
+{
+	size_t len;
+
+	for (; *servers != '\0'; servers += len + (servers[len] == ',')) {
+		servers += strspn(servers, " \t");
+		len = strcspn(servers, ",");
+		if (len > 0 && strncmp(servers, "unix:", 5) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* A socket file has its rights; everybody on the host, or on the network, reaches a port. */
+static void check_cache_secret(struct list *list, const struct settings *settings)
+{
+	if (!settings->is_cache_key_secret && !all_are_sockets(settings->memcached_servers))
+		add(list, PREFLIGHT_WARNING,
+			"memcached_servers: whoever reaches them can put answers there, since there is "
+			"no secret to seal them with: make cache_secret_file, the same on all hosts");
+}
+
 size_t preflight(struct arena *arena, const struct settings *settings,
 	const struct preflight_finding **findings)
 {
 	struct list list = { .arena = arena };
 
-	list.at = arena_alloc(arena, (3 + 3 * settings->chain_count) * sizeof *list.at);
+	list.at = arena_alloc(arena, (4 + 3 * settings->chain_count) * sizeof *list.at);
 	check_chains(&list, settings);
 	check_log_file(&list, settings);
 	check_rights(&list, settings);
+	check_cache_secret(&list, settings);
 	*findings = list.at;
 	return list.count;
 }

@@ -320,6 +320,16 @@ static const char *check_memcached_servers(
 						      : arena_printf(arena, "is refused: %s", why);
 }
 
+static const char *check_secret_file(struct arena *arena, const char *text, const char **value)
+{
+	(void)arena;
+	if (*text == '\0' || strcmp(text, "none") == 0) {
+		*value = "";
+		return NULL;
+	}
+	return *text == '/' ? NULL : "is neither none nor a path that begins with a slash";
+}
+
 static const char *check_rates(struct arena *arena, const char *text, const char **value)
 {
 	uint32_t row[TIERS];
@@ -426,6 +436,9 @@ static const struct conf_key top_keys[] = {
 	{ "memcached_servers", CONF_TEXT, AT(memcached_servers), "127.0.0.1:11211",
 		.check = check_memcached_servers, .may_be_empty = true,
 		.help = "Servers of memcached between commas, or none." },
+	{ "cache_secret_file", CONF_TEXT, AT(cache_secret_file), AREG_CACHE_SECRET_DEFAULT,
+		.check = check_secret_file, .may_be_empty = true,
+		.help = "What seals answers in memcached, the same on all hosts: a path, or none." },
 	{ "cache_timeout", CONF_DURATION, AT(cache_timeout_ms), "50ms", 1 * MS, 10 * SECOND,
 		.help = "How long to wait for memcached." },
 	{ "cache_retry", CONF_DURATION, AT(cache_retry_ms), "2s", 10 * MS, 1 * HOUR,

@@ -11,6 +11,7 @@
 #include "lib/arena.h"
 #include "lib/eth.h"
 #include "lib/log.h"
+#include "lib/seal.h"
 
 /* Who hands out the agent ids of a chain, in the order of the words of areg.conf. Only the registry does
  * until chains are read; see app/preflight.c. */
@@ -42,6 +43,9 @@ struct settings {
 	bool database_request_ids; /* PostgreSQL's application_name carries the request's id */
 
 	const char *memcached_servers; /* "" for none */
+	const char *cache_secret_file; /* path; "" for none */
+	uint8_t cache_key[SEAL_KEY_BYTES]; /* by cache_key_read(); zero before that */
+	bool is_cache_key_secret; /* likewise: whether it is made of a secret */
 	int cache_timeout_ms;
 	int cache_retry_ms;
 

@@ -60,7 +60,8 @@ static void *look_on(void *arg)
 	const struct db_options db_options = { settings->database_url, "areg health", CONNECT_MS,
 		STATEMENT_MS, NULL, true };
 	const struct cache_options cache_options = { settings->memcached_servers,
-		settings->cache_timeout_ms, settings->cache_retry_ms, watch->view };
+		settings->cache_timeout_ms, settings->cache_retry_ms, watch->view,
+		settings->cache_key };
 	struct arena *arena = arena_new(16 * 1024, 16 * 1024 * 1024);
 	struct db *db = db_new(&db_options);
 	struct cache *cache = cache_new(&cache_options);

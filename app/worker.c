@@ -157,9 +157,9 @@ void worker_open(struct worker *worker)
 	worker->db_options = (struct db_options){ settings->database_url, "areg",
 		settings->database_connect_timeout_ms, settings->database_statement_timeout_ms,
 		search_session, true };
-	worker->cache_options =
-		(struct cache_options){ settings->memcached_servers, settings->cache_timeout_ms,
-			settings->cache_retry_ms, worker->hot == NULL ? NULL : worker->hot->view };
+	worker->cache_options = (struct cache_options){ settings->memcached_servers,
+		settings->cache_timeout_ms, settings->cache_retry_ms,
+		worker->hot == NULL ? NULL : worker->hot->view, settings->cache_key };
 	worker->arena = arena_new(ARENA_BLOCK, ARENA_LIMIT);
 	worker->db = db_new(&worker->db_options);
 	if (worker->hot != NULL)

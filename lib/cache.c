@@ -19,11 +19,14 @@
 #include "lib/siphash.h"
 
 enum {
-	VALUE_MAX = 1024 * 1024, /* memcached's own default limit */
+	VALUE_MAX = 1024 * 1024 - SEAL_BYTES, /* memcached's own default limit */
 	POST_MAX = 1000 * 1000, /* room for what memcached keeps beside a value */
 	TTL_MAX_S = 30 * 24 * 3600, /* past that memcached takes it for a date */
 	PAUSES_MAX = 8, /* times retry_ms: longest that a server is left alone that fails again */
 	STEADY_MS = 60 * 1000, /* a server that was in for so long is as good as any */
+	CLOCKS_APART_S = 60, /* a value lives that much longer: hosts' clocks differ */
+	WARN_EVERY_S = 60, /* of wrong seals, on a host */
+	COUNT_DIGITS = 20, /* of the largest number of 64 bits */
 };
 
 struct node {
@@ -51,6 +54,9 @@ struct cache {
 	uint32_t node_count;
 	uint64_t asked_at_us; /* when the exchange at hand began */
 	uint64_t waited_us;
+	char key_id[SEAL_ID];
+	char *sealed; /* a value on its way, with its seal */
+	size_t sealed_room;
 };
 
 /* One entry of a server list, as it stands in the list: not NUL-terminated. */
@@ -214,6 +220,7 @@ struct cache *cache_new(const struct cache_options *options)
 		abort();
 	cache->options = options;
 	cache->view = options->view ? options->view : &cache->own;
+	seal_key_id(options->key, cache->key_id);
 	while (!is_blank(list) && next_server(&list, &server, &why))
 		open_node(cache, &server);
 	return cache;
@@ -229,12 +236,18 @@ void cache_free(struct cache *cache)
 		memcached_free(cache->nodes[i].handle);
 		free(cache->nodes[i].name);
 	}
+	free(cache->sealed);
 	free(cache);
 }
 
 bool cache_has_servers(const struct cache *cache)
 {
 	return cache->node_count > 0;
+}
+
+const char *cache_key_id(const struct cache *cache)
+{
+	return cache->key_id;
 }
 
 uint64_t cache_waited_us(const struct cache *cache)
@@ -323,6 +336,11 @@ bool cache_is_settled(const struct cache *cache)
 void cache_settle(struct cache *cache, uint64_t view)
 {
 	__atomic_store_n(&cache->view->settled, view, __ATOMIC_SEQ_CST);
+}
+
+uint64_t cache_refused(const struct cache_view *view)
+{
+	return load(&view->refused);
 }
 
 uint64_t cache_members(const struct cache *cache, uint64_t view)
@@ -491,6 +509,54 @@ size_t cache_server_of(const struct cache *cache, uint64_t view, const char *key
 	return owner_of(cache, servers_in(cache, view), read_key(key).place);
 }
 
+/* ---- Seals ---- */
+
+static uint64_t now_s(void)
+{
+	return clock_unix_ms() / 1000;
+}
+
+static time_t expiration(unsigned ttl_s)
+{
+	return (time_t)(ttl_s < TTL_MAX_S ? ttl_s : TTL_MAX_S);
+}
+
+/* The value with its seal behind it, len + SEAL_BYTES bytes, until the next call. NULL when there is
+ * no memory for it. */
+static const char *sealed(
+	struct cache *cache, const struct key *key, const char *bytes, size_t len, unsigned ttl_s)
+{
+	if (cache->sealed_room < len + SEAL_BYTES) {
+		char *more = realloc(cache->sealed, len + SEAL_BYTES);
+
+		if (!more)
+			return NULL;
+		cache->sealed = more;
+		cache->sealed_room = len + SEAL_BYTES;
+	}
+	if (len)
+		memcpy(cache->sealed, bytes, len);
+	seal_put(cache->options->key, key->text, key->len, cache->sealed, len,
+		now_s() + (uint64_t)expiration(ttl_s) + CLOCKS_APART_S);
+	return cache->sealed;
+}
+
+/* Counts a value with a wrong seal; one of them a minute is logged. */
+static void refuse(struct cache *cache, const struct node *node, const struct key *key)
+{
+	const uint64_t now = now_s();
+	uint64_t warn_at = load(&cache->view->warn_at_s);
+
+	__atomic_add_fetch(&cache->view->refused, 1, __ATOMIC_RELAXED);
+	if (now < warn_at || !__atomic_compare_exchange_n(&cache->view->warn_at_s, &warn_at,
+				     now + WARN_EVERY_S, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		return;
+	log_event(LOG_LEVEL_WARN,
+		"memcached holds what this registry did not store there; it is not used",
+		LOG_TEXT("server", node->name), LOG_TEXT("key", key->text),
+		LOG_NUMBER("so_far", (int64_t)cache_refused(cache->view)));
+}
+
 /* ---- Exchanges ---- */
 
 static bool is_closed(const struct node *node)
@@ -544,15 +610,11 @@ enum cache_status cache_get(
 	return cache_get_many(cache, &key, 1, arena, value);
 }
 
-static time_t expiration(unsigned ttl_s)
-{
-	return (time_t)(ttl_s < TTL_MAX_S ? ttl_s : TTL_MAX_S);
-}
-
 /* A question for several keys, and whom each of them is asked. */
 struct question {
 	const struct cache_item *items; /* to be stored before, one for each key; NULL: none */
-	time_t expiration; /* of these */
+	unsigned ttl_s; /* of these */
+	bool has_seals; /* what is asked for; numbers have none */
 	const struct key *keys;
 	const uint8_t *owners; /* CACHE_SERVERS_MAX: nobody */
 	size_t count;
@@ -560,20 +622,31 @@ struct question {
 	struct cache_value *values;
 };
 
-/* Puts a fetched result where it belongs: at every place that asked for its key. */
-static void place(struct node *node, const struct question *question)
+/* Puts a fetched result where it belongs: at every place that asked for its key. False, with the key
+ * that has it in *refused, when its seal is wrong. */
+static bool place(struct cache *cache, struct node *node, const struct question *question,
+	const struct key **refused)
 {
 	const char *name = memcached_result_key_value(&node->result);
 	const size_t name_len = memcached_result_key_length(&node->result);
-	const size_t len = memcached_result_length(&node->result);
-	char *bytes = arena_alloc(question->arena, len + 1);
+	const char *value = memcached_result_value(&node->result);
+	size_t len = memcached_result_length(&node->result);
+	const bool is_right = !question->has_seals || seal_holds(cache->options->key, name,
+							      name_len, value, len, now_s(), &len);
+	char *bytes = is_right ? arena_alloc(question->arena, len + 1) : NULL;
 
-	if (len)
-		memcpy(bytes, memcached_result_value(&node->result), len);
-	for (size_t i = 0; i < question->count; i++)
-		if (question->keys[i].len == name_len &&
-			memcmp(question->keys[i].text, name, name_len) == 0)
+	if (is_right && len)
+		memcpy(bytes, value, len);
+	for (size_t i = 0; i < question->count; i++) {
+		if (question->keys[i].len != name_len ||
+			memcmp(question->keys[i].text, name, name_len) != 0)
+			continue;
+		if (is_right)
 			question->values[i] = (struct cache_value){ bytes, len };
+		else
+			*refused = &question->keys[i];
+	}
+	return is_right;
 }
 
 static memcached_st *connection(const struct node *node, const struct question *question)
@@ -594,12 +667,17 @@ static memcached_return_t send_question(
 		const struct key *key = &question->keys[i];
 		const struct cache_item *item = question->items ? &question->items[i] : NULL;
 		memcached_return_t result = MEMCACHED_SUCCESS;
+		const char *bytes;
 
 		if (question->owners[i] != at)
 			continue;
-		if (item)
-			result = memcached_set(handle, key->text, key->len, item->bytes, item->len,
-				question->expiration, 0);
+		if (item) {
+			bytes = sealed(cache, key, item->bytes, item->len, question->ttl_s);
+			result = !bytes ? MEMCACHED_MEMORY_ALLOCATION_FAILURE
+					: memcached_set(handle, key->text, key->len, bytes,
+						  item->len + SEAL_BYTES,
+						  expiration(question->ttl_s), 0);
+		}
 		if (memcached_failed(result))
 			return result;
 		asked[count] = key->text;
@@ -608,30 +686,44 @@ static memcached_return_t send_question(
 	return memcached_mget(handle, asked, lengths, count);
 }
 
+/* Takes away what has a wrong seal: who stores a value only where there is none finds room again.
+ * Nobody waits for it, and should somebody have stored a right one just now, it is merely lost. */
+static void drop(struct node *node, const struct key *key)
+{
+	memcached_behavior_set(node->handle, MEMCACHED_BEHAVIOR_NOREPLY, 1);
+	(void)memcached_delete(node->handle, key->text, key->len, 0);
+	memcached_behavior_set(node->handle, MEMCACHED_BEHAVIOR_NOREPLY, 0);
+}
+
 /* Returns whether anything was there; *result says how it ended. */
 static bool take_answer(struct cache *cache, uint32_t at, const struct question *question,
 	memcached_return_t *result)
 {
 	struct node *node = &cache->nodes[at];
+	const struct key *refused = NULL;
 	bool hit = false;
 
 	while (memcached_success(*result) || *result == MEMCACHED_SOME_ERRORS) {
 		if (!memcached_fetch_result(connection(node, question), &node->result, result))
 			break;
-		place(node, question);
-		hit = true;
+		hit |= place(cache, node, question, &refused);
+	}
+	if (refused) {
+		refuse(cache, node, refused);
+		if (is_answer(*result))
+			drop(node, refused);
 	}
 	return hit;
 }
 
 /* All servers concerned are asked, each by one message, before the first of them is listened to. */
 static enum cache_status exchange(struct cache *cache, const char *const *keys, size_t count,
-	const struct cache_item *items, unsigned ttl_s, struct arena *arena,
+	const struct cache_item *items, unsigned ttl_s, bool has_seals, struct arena *arena,
 	struct cache_value *values)
 {
 	struct key *read = arena_alloc(arena, (count + 1) * sizeof(*read));
 	uint8_t *owners = arena_alloc(arena, count + 1);
-	const struct question question = { items, expiration(ttl_s), read, owners, count, arena,
+	const struct question question = { items, ttl_s, has_seals, read, owners, count, arena,
 		values };
 	memcached_return_t results[CACHE_SERVERS_MAX];
 	uint32_t concerned = 0;
@@ -669,7 +761,7 @@ static enum cache_status exchange(struct cache *cache, const char *const *keys, 
 enum cache_status cache_get_many(struct cache *cache, const char *const *keys, size_t count,
 	struct arena *arena, struct cache_value *values)
 {
-	return exchange(cache, keys, count, NULL, 0, arena, values);
+	return exchange(cache, keys, count, NULL, 0, true, arena, values);
 }
 
 /* Whether the key can be asked for now: CACHE_HIT with its server and what that knows it by, or why
@@ -695,8 +787,11 @@ static enum cache_status set_on(struct cache *cache, uint32_t at, const struct k
 
 	if (len > VALUE_MAX)
 		return CACHE_TOO_LARGE;
-	result = memcached_set(
-		cache->nodes[at].handle, key->text, key->len, bytes, len, expiration(ttl_s), 0);
+	bytes = sealed(cache, key, bytes, len, ttl_s);
+	if (!bytes)
+		return CACHE_AWAY;
+	result = memcached_set(cache->nodes[at].handle, key->text, key->len, bytes,
+		len + SEAL_BYTES, expiration(ttl_s), 0);
 	if (!reached(cache, at, result))
 		return CACHE_AWAY;
 	return memcached_success(result) ? CACHE_HIT : CACHE_TOO_LARGE;
@@ -734,25 +829,33 @@ enum cache_status cache_set_everywhere(struct cache *cache, const char *name,
 	return is_done ? CACHE_HIT : CACHE_AWAY;
 }
 
+/* Adds bytes as they are. */
+static enum cache_status add_on(struct cache *cache, uint32_t at, const struct key *key,
+	const char *bytes, size_t len, unsigned ttl_s)
+{
+	const memcached_return_t result = memcached_add(
+		cache->nodes[at].handle, key->text, key->len, bytes, len, expiration(ttl_s), 0);
+
+	if (!reached(cache, at, result))
+		return CACHE_AWAY;
+	if (memcached_success(result))
+		return CACHE_HIT;
+	return result == MEMCACHED_NOTSTORED ? CACHE_MISS : CACHE_TOO_LARGE;
+}
+
 enum cache_status cache_add(
 	struct cache *cache, const char *name, const char *bytes, size_t len, unsigned ttl_s)
 {
 	struct key key;
 	uint32_t owner;
 	enum cache_status status = ask(cache, name, CACHE_TOO_LARGE, &key, &owner);
-	memcached_return_t result;
 
 	if (status == CACHE_HIT && len > VALUE_MAX)
 		return CACHE_TOO_LARGE;
 	if (status != CACHE_HIT)
 		return status;
-	result = memcached_add(
-		cache->nodes[owner].handle, key.text, key.len, bytes, len, expiration(ttl_s), 0);
-	if (!reached(cache, owner, result))
-		return CACHE_AWAY;
-	if (memcached_success(result))
-		return CACHE_HIT;
-	return result == MEMCACHED_NOTSTORED ? CACHE_MISS : CACHE_TOO_LARGE;
+	bytes = sealed(cache, &key, bytes, len, ttl_s);
+	return bytes ? add_on(cache, owner, &key, bytes, len + SEAL_BYTES, ttl_s) : CACHE_AWAY;
 }
 
 typedef memcached_return_t storing(memcached_st *handle, const char *key, size_t key_len,
@@ -772,9 +875,12 @@ static bool post(struct cache *cache, storing *store, const char *name, const ch
 
 	if (ask(cache, name, CACHE_TOO_LARGE, &key, &owner) != CACHE_HIT || len > POST_MAX)
 		return false;
+	bytes = sealed(cache, &key, bytes, len, ttl_s);
+	if (!bytes)
+		return false;
 	handle = cache->nodes[owner].handle;
 	memcached_behavior_set(handle, MEMCACHED_BEHAVIOR_NOREPLY, 1);
-	result = store(handle, key.text, key.len, bytes, len, expiration(ttl_s), 0);
+	result = store(handle, key.text, key.len, bytes, len + SEAL_BYTES, expiration(ttl_s), 0);
 	memcached_behavior_set(handle, MEMCACHED_BEHAVIOR_NOREPLY, 0);
 	if (result == MEMCACHED_BUFFERED || memcached_success(result))
 		return true;
@@ -814,7 +920,7 @@ enum cache_status cache_set_many(struct cache *cache, const struct cache_item *i
 		if (items[i].len > POST_MAX)
 			return CACHE_AWAY;
 	}
-	if (exchange(cache, keys, count, items, ttl_s, arena, values) == CACHE_AWAY)
+	if (exchange(cache, keys, count, items, ttl_s, true, arena, values) == CACHE_AWAY)
 		return CACHE_AWAY;
 	for (size_t i = 0; i < count; i++) {
 		known[i] = is_there(&items[i], &values[i]);
@@ -822,6 +928,54 @@ enum cache_status cache_set_many(struct cache *cache, const struct cache_item *i
 			status = CACHE_MISS;
 	}
 	return status;
+}
+
+/* ---- Numbers ---- */
+
+bool cache_count_parse(const char *bytes, size_t len, uint64_t *number)
+{
+	size_t digits = 0;
+
+	*number = 0;
+	for (; digits < len && bytes[digits] >= '0' && bytes[digits] <= '9'; digits++)
+		if (__builtin_mul_overflow(*number, 10, number) ||
+			__builtin_add_overflow(*number, (uint64_t)(bytes[digits] - '0'), number))
+			return false;
+	/* What has become shorter by taking off is filled up with blanks. */
+	for (size_t i = digits; i < len; i++)
+		if (bytes[i] != ' ')
+			return false;
+	return digits > 0 && len <= COUNT_DIGITS;
+}
+
+enum cache_status cache_get_counts(struct cache *cache, const char *const *keys, size_t count,
+	struct arena *arena, struct cache_count *counts)
+{
+	struct cache_value *values = arena_alloc(arena, (count + 1) * sizeof(*values));
+	const enum cache_status status =
+		exchange(cache, keys, count, NULL, 0, false, arena, values);
+
+	for (size_t i = 0; i < count; i++) {
+		counts[i] = (struct cache_count){ .is_there = false };
+		if (values[i].bytes)
+			counts[i].is_there = cache_count_parse(
+				values[i].bytes, values[i].len, &counts[i].number);
+	}
+	return status;
+}
+
+enum cache_status cache_start_count(
+	struct cache *cache, const char *name, uint64_t initial, unsigned ttl_s)
+{
+	char digits[COUNT_DIGITS + 1];
+	struct key key;
+	uint32_t owner;
+	enum cache_status status = ask(cache, name, CACHE_TOO_LARGE, &key, &owner);
+
+	if (status != CACHE_HIT)
+		return status;
+	snprintf(digits, sizeof(digits), "%llu", (unsigned long long)initial);
+	return add_on(cache, owner, &key, digits, strlen(digits), ttl_s);
 }
 
 /* CACHE_HIT, or CACHE_MISS when there is no such number. */
@@ -837,6 +991,8 @@ static enum cache_status change_count(
 		return status;
 	result = (up ? memcached_increment : memcached_decrement)(
 		cache->nodes[owner].handle, key.text, key.len, delta, total);
+	if (result == MEMCACHED_CLIENT_ERROR) /* it is no number */
+		result = MEMCACHED_NOTFOUND;
 	if (!reached(cache, owner, result))
 		return CACHE_AWAY;
 	return memcached_success(result) ? CACHE_HIT : CACHE_MISS;
@@ -846,12 +1002,10 @@ enum cache_status cache_add_count(struct cache *cache, const char *key, uint32_t
 	uint64_t initial, unsigned ttl_s, uint64_t *total)
 {
 	enum cache_status status = change_count(cache, key, delta, true, total);
-	char digits[24];
 
 	if (status != CACHE_MISS)
 		return status;
-	snprintf(digits, sizeof(digits), "%llu", (unsigned long long)initial);
-	status = cache_add(cache, key, digits, strlen(digits), ttl_s);
+	status = cache_start_count(cache, key, initial, ttl_s);
 	if (status == CACHE_HIT)
 		*total = initial;
 	if (status != CACHE_MISS)
@@ -865,6 +1019,8 @@ enum cache_status cache_take_count(
 {
 	return change_count(cache, key, delta, false, total);
 }
+
+/* ---- Deleting ---- */
 
 enum cache_status cache_delete(struct cache *cache, const char *name)
 {

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "lib/arena.h"
+#include "lib/seal.h"
 
 struct cache;
 
@@ -27,6 +28,8 @@ struct cache_view {
 	uint64_t settled; /* the state that was settled last */
 	uint64_t list; /* of servers that the state speaks of; 0: nobody has claimed it yet */
 	uint32_t joined[CACHE_SERVERS_MAX]; /* generation in which each was last put in */
+	uint64_t refused; /* values whose seal was wrong */
+	uint64_t warn_at_s; /* Unix time from which the next such value is logged */
 };
 
 struct cache_options {
@@ -34,6 +37,7 @@ struct cache_options {
 	int timeout_ms; /* for one operation, and for connecting */
 	int retry_ms; /* how long a server that failed is left alone */
 	struct cache_view *view; /* of the host; NULL: one of its own */
+	const uint8_t *key; /* SEAL_KEY_BYTES bytes, the same on all hosts; not copied */
 };
 
 enum cache_status {
@@ -63,6 +67,12 @@ void cache_abandon(struct cache *cache);
 
 /* Whether there are any servers. */
 bool cache_has_servers(const struct cache *cache);
+
+/* Hex digits that stand for the key, to be part of the names of what hosts share. */
+const char *cache_key_id(const struct cache *cache);
+
+/* How many values that processes of this host met had a wrong seal. */
+uint64_t cache_refused(const struct cache_view *view);
 
 /* How long memcached kept this process waiting: for log and metrics. */
 uint64_t cache_waited_us(const struct cache *cache);
@@ -118,10 +128,33 @@ MUST_CHECK bool cache_post(
 MUST_CHECK bool cache_post_new(
 	struct cache *cache, const char *key, const char *bytes, size_t len, unsigned ttl_s);
 
+/* ---- Numbers ---- */
+
 /*
- * A number that hosts count together, in digits. Adds `delta` to it, or where the key is not there
- * starts it with `initial` for ttl_s seconds (adding does not prolong its life). CACHE_HIT with the
- * new value in *total, which is the sum of all that was added, whatever the order.
+ * Numbers that hosts count together, in digits. They have no seal, since memcached adds to them by
+ * itself: who reads one must make sure that no number does harm.
+ */
+struct cache_count {
+	bool is_there; /* and is a number */
+	uint64_t number;
+};
+
+/* Several numbers in one round trip, as cache_get_many(). */
+MUST_CHECK enum cache_status cache_get_counts(struct cache *cache, const char *const *keys,
+	size_t count, struct arena *arena, struct cache_count *counts);
+
+/* Reads a number as memcached keeps it: digits, and blanks behind them. False for all else, and for
+ * what exceeds 64 bits. */
+MUST_CHECK bool cache_count_parse(const char *bytes, size_t len, uint64_t *number);
+
+/* Starts a number unless it is there already: CACHE_HIT when started, CACHE_MISS when not. */
+MUST_CHECK enum cache_status cache_start_count(
+	struct cache *cache, const char *key, uint64_t initial, unsigned ttl_s);
+
+/*
+ * Adds `delta` to a number, or where the key is not there starts it with `initial` for ttl_s seconds
+ * (adding does not prolong its life). CACHE_HIT with the new value in *total, which is the sum of all
+ * that was added, whatever the order.
  */
 MUST_CHECK enum cache_status cache_add_count(struct cache *cache, const char *key, uint32_t delta,
 	uint64_t initial, unsigned ttl_s, uint64_t *total);

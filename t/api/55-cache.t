@@ -5,6 +5,7 @@ use warnings;
 
 use FindBin;
 use IO::Handle;
+use IO::Socket::UNIX;
 use POSIX ();
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -337,6 +338,49 @@ subtest 'a restarted areg is warm: answers come from memcached in one trip' => s
 	my $grown = growth(sub { is($areg->get($_)->{body}, $before{$_}, $_) for @rest });
 	is_deeply($grown, { memcached => 2 }, 'from memcached');
 	is_deeply(growth(sub { $areg->get($_) for @rest }), { memory => 2 }, 'and from memory afterwards');
+};
+
+# Says a command to memcached, as anybody can who reaches it; returns the reply.
+sub say_to_memcached
+{
+	my ($command) = @_;
+	my $socket = IO::Socket::UNIX->new(Peer => $areg->socket_path('memcached')) or die "memcached: $!\n";
+	my $reply = '';
+
+	print $socket "$command\r\n";
+	while ($reply !~ /(?:^|\n)(?:END|STORED)\r\n\z/ && sysread $socket, my $more, 65536) { $reply .= $more }
+	return $reply;
+}
+
+# Changes a byte of each answer that lies in memcached. Returns how many there are.
+sub forge_answers
+{
+	my $count = 0;
+
+	for my $key (say_to_memcached('lru_crawler metadump all') =~ /^key=(\S+)/mg) {
+		$key =~ s/%3A/:/g;
+		my ($len, $value) = say_to_memcached("get $key") =~ /^VALUE \S+ \d+ (\d+)\r\n(.*)\r\nEND\r\n\z/s or next;
+		next if $len < 200 || $value !~ s/(?<=Agent )\d/x/;
+		like(say_to_memcached("set $key 0 3600 $len\r\n$value"), qr/^STORED/, 'an answer is forged');
+		$count++;
+	}
+	return $count;
+}
+
+subtest 'what somebody else put into memcached is not served' => sub {
+	my $forged = "/api/v1/agents/$other";
+	my $before = truth($forged);
+	fill($forged);
+	ok(forge_answers() > 0, 'there are answers to forge');
+	forget();
+	my $refused = counter('areg_cache_refused_total');
+	is($areg->get($forged)->{body}, $before, 'the answer is right');
+	is(counter('areg_cache_refused_total'), $refused + 1, 'the forged one is counted');
+	my @said = $areg->log_text('areg') =~ /memcached holds what this registry did not store there/g;
+	is(scalar @said, 1, 'and logged once');
+	forget();
+	is_deeply(growth(sub { is($areg->get($forged)->{body}, $before, 'asked again') }), { memcached => 1 },
+		'a right one has taken its place');
 };
 
 subtest 'what changed while no areg ran is not served from memcached, and the rest is' => sub {

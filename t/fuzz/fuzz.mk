@@ -21,7 +21,8 @@ all: $(TARGETS)
 # In place of what make writes in a build, as no program is configured here.
 app/build.h:
 	@mkdir -p $(@D)
-	printf '#define AREG_%s\n' 'CONF_DEFAULT "/nonexistent/areg.conf"' 'SQL_DIR "/nonexistent"' \
+	printf '#define AREG_%s\n' 'CONF_DEFAULT "/nonexistent/areg.conf"' \
+		'CACHE_SECRET_DEFAULT "/nonexistent/cache.secret"' 'SQL_DIR "/nonexistent"' \
 		'RUN_DIR "/nonexistent"' 'SCHEMA_VERSION 0' >$@
 
 $(OBJECTS) $(TARGETS:%=t/fuzz/%.o): %.o: $(ROOT)/%.c | app/build.h

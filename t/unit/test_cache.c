@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,6 +18,8 @@
 #include "lib/cache.h"
 #include "lib/log.h"
 #include "t/unit/servers.h"
+
+static const uint8_t test_key[SEAL_KEY_BYTES] = "the key of tests";
 
 enum { MIB = 1024 * 1024, TIMEOUT_MS = 100, RETRY_MS = 300 };
 
@@ -58,7 +62,7 @@ static int tear_down_group(void **state)
 static void use(const char *servers)
 {
 	cache_free(cache);
-	options = (struct cache_options){ servers, TIMEOUT_MS, RETRY_MS, NULL };
+	options = (struct cache_options){ servers, TIMEOUT_MS, RETRY_MS, NULL, test_key };
 	cache = cache_new(&options);
 }
 
@@ -315,6 +319,146 @@ static void what_is_posted_is_there_for_the_next_question(void **state)
 	assert_int_equal(get("not there"), CACHE_MISS);
 }
 
+/* ---- Somebody else who reaches memcached ---- */
+
+/* Sends a command to a server as anybody can; what it says goes to `reply`. */
+static void say(const char *command, size_t len, char *reply, size_t room)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	size_t got = 0;
+	ssize_t more;
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", server.socket);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(write(fd, command, len), (ssize_t)len);
+	assert_int_equal(write(fd, "quit\r\n", 6), 6);
+	while ((more = read(fd, reply + got, room - 1 - got)) > 0)
+		got += (size_t)more;
+	reply[got] = '\0';
+	close(fd);
+}
+
+static void write_there(const char *key, const char *bytes, size_t len)
+{
+	char command[1024], reply[64];
+	const int head = snprintf(command, sizeof(command), "set %s 0 60 %zu\r\n", key, len);
+
+	memcpy(command + head, bytes, len);
+	memcpy(command + head + len, "\r\n", 2);
+	say(command, (size_t)head + len + 2, reply, sizeof(reply));
+	assert_string_equal(reply, "STORED\r\n");
+}
+
+/* Returns how many bytes lie under a key, after copying them. */
+static size_t read_there(const char *key, char bytes[256])
+{
+	char command[64], reply[512];
+	const int len = snprintf(command, sizeof(command), "get %s\r\n", key);
+	const char *end;
+	size_t size = 0;
+
+	say(command, (size_t)len, reply, sizeof(reply));
+	if (sscanf(reply, "VALUE %*s %*d %zu", &size) != 1)
+		return 0;
+	end = strchr(reply, '\n') + 1;
+	memcpy(bytes, end, size);
+	return size;
+}
+
+static void is_refused(const char *key)
+{
+	const uint64_t before = cache_refused(options.view);
+
+	assert_int_equal(get(key), CACHE_MISS);
+	assert_null(value.bytes);
+	assert_int_equal(cache_refused(options.view), before + 1);
+	/* It is gone, so that a right one finds room. */
+	assert_int_equal(get(key), CACHE_MISS);
+	assert_int_equal(cache_refused(options.view), before + 1);
+	assert_int_equal(cache_add(cache, key, "right", 5, 60), CACHE_HIT);
+	holds(key, "right");
+}
+
+static void what_others_wrote_there_is_not_believed(void **state)
+{
+	static const uint8_t another_key[SEAL_KEY_BYTES] = "another key";
+	struct cache_view own = { 0 };
+	const char *keys[] = { "moved", "here", "forged" };
+	struct cache_value values[3];
+	struct cache_options theirs;
+	struct cache *other_host;
+	char bytes[256];
+	size_t len;
+
+	(void)state;
+	options.view = &own;
+	cache_free(cache);
+	cache = cache_new(&options);
+	write_there("forged", "an answer", 9);
+	is_refused("forged");
+	write_there("short", "", 0);
+	is_refused("short");
+
+	/* A right value, under another key, and with a byte changed. */
+	store("here", "a value");
+	len = read_there("here", bytes);
+	assert_int_equal(len, 7 + SEAL_BYTES);
+	write_there("moved", bytes, len);
+	is_refused("moved");
+	bytes[0] = 'b';
+	write_there("here", bytes, len);
+	is_refused("here");
+	bytes[0] = 'a';
+	write_there("here", bytes, len); /* one of before, back again: nobody can tell */
+	holds("here", "a value");
+
+	theirs = options;
+	theirs.key = another_key;
+	other_host = cache_new(&theirs);
+	assert_string_not_equal(cache_key_id(cache), cache_key_id(other_host));
+	assert_int_equal(cache_set(other_host, "a key with blanks", "x", 1, 60), CACHE_TOO_LARGE);
+	assert_int_equal(cache_set(other_host, "theirs", "x", 1, 60), CACHE_HIT);
+	is_refused("theirs");
+	cache_free(other_host);
+
+	/* Beside right values a wrong one is merely not there. */
+	write_there("forged", "an answer", 9);
+	assert_int_equal(cache_get_many(cache, keys, 3, arena, values), CACHE_HIT);
+	assert_non_null(values[0].bytes);
+	assert_non_null(values[1].bytes);
+	assert_null(values[2].bytes);
+}
+
+static void a_number_that_is_none_is_not_there(void **state)
+{
+	static const char *const none[] = { "", "x", "-1", " 1", "1x", "1 1", "0x10",
+		"18446744073709551616", "99999999999999999999", "000000000000000000001" };
+	const char *const keys[] = { "number", "nowhere" };
+	struct cache_count counts[2];
+	uint64_t total;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+		write_there("number", none[i], strlen(none[i]));
+		assert_int_equal(cache_get_counts(cache, keys, 2, arena, counts), CACHE_HIT);
+		assert_false(counts[0].is_there);
+		assert_false(counts[1].is_there);
+	}
+	/* And nothing is added to it; the server stays in. */
+	write_there("number", "x", 1);
+	assert_int_equal(cache_take_count(cache, "number", 1, &total), CACHE_MISS);
+	assert_int_equal(cache_add_count(cache, "number", 1, 1, 60, &total), CACHE_AWAY);
+	assert_int_equal(cache_check(cache), 1);
+	write_there("number", "18446744073709551615", 20);
+	assert_int_equal(cache_get_counts(cache, keys, 2, arena, counts), CACHE_HIT);
+	assert_true(counts[0].is_there && counts[0].number == UINT64_MAX);
+	write_there("number", "10", 2);
+	assert_int_equal(cache_take_count(cache, "number", 3, &total), CACHE_HIT);
+	assert_int_equal(cache_get_counts(cache, keys, 2, arena, counts), CACHE_HIT);
+	assert_true(counts[0].is_there && counts[0].number == 7);
+}
+
 static void a_stopped_server_costs_no_more_than_the_timeout(void **state)
 {
 	const char *const lists[] = { local_list, four_list };
@@ -446,7 +590,7 @@ static void use_three(void)
 	view = (struct cache_view){ 0 };
 	snprintf(three_list, sizeof(three_list), "%s, %s, %s", local_list, six_list, four_list);
 	cache_free(cache);
-	options = (struct cache_options){ three_list, TIMEOUT_MS, RETRY_MS, &view };
+	options = (struct cache_options){ three_list, TIMEOUT_MS, RETRY_MS, &view, test_key };
 	cache = cache_new(&options);
 	other = cache_new(&options);
 	cache_claim(cache);
@@ -613,7 +757,7 @@ static void each_server_gets_a_value_of_its_own_in_the_view_that_is_told(void **
 
 static void a_reload_to_other_servers_ends_the_view_of_the_ones_before(void **state)
 {
-	struct cache_options after = { four_list, TIMEOUT_MS, RETRY_MS, &view };
+	struct cache_options after = { four_list, TIMEOUT_MS, RETRY_MS, &view, test_key };
 
 	(void)state;
 	use_three();
@@ -707,6 +851,8 @@ int main(void)
 		TEST(a_restarted_server_is_away_for_one_call_and_a_pause_at_most),
 		TEST(several_values_are_stored_in_one_call_or_known_not_to_be),
 		TEST(what_is_posted_is_there_for_the_next_question),
+		TEST(what_others_wrote_there_is_not_believed),
+		TEST(a_number_that_is_none_is_not_there),
 		TEST(a_stopped_server_costs_no_more_than_the_timeout),
 		TEST(one_of_two_servers_down_costs_only_its_own_keys),
 		TEST(keys_are_spread_evenly_and_only_those_of_a_lost_server_move),

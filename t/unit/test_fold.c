@@ -73,7 +73,7 @@ static int set_up(void **state)
 	settings = (struct settings){ .memcached_servers = servers,
 		.cache_timeout_ms = TIMEOUT_MS,
 		.cache_retry_ms = RETRY_MS };
-	options = (struct cache_options){ servers, TIMEOUT_MS, RETRY_MS, NULL };
+	options = (struct cache_options){ servers, TIMEOUT_MS, RETRY_MS, NULL, settings.cache_key };
 	for (size_t i = 0; i < HOSTS; i++)
 		hosts[i] =
 			(struct host){ limiter_init(shared(limiter_bytes(SUBJECTS)), SUBJECTS), 0 };
@@ -243,8 +243,8 @@ static void numbers_counted_together_start_once_and_add_up(void **state)
 	assert_int_equal(total, 99);
 	assert_int_equal(cache_take_count(cache, "n", 100, &total), CACHE_HIT);
 	assert_int_equal(total, 0);
-	assert_int_equal(cache_add(cache, "n", "7", 1, 60), CACHE_MISS);
-	assert_int_equal(cache_add(cache, "m", "7", 1, 60), CACHE_HIT);
+	assert_int_equal(cache_start_count(cache, "n", 7, 60), CACHE_MISS);
+	assert_int_equal(cache_start_count(cache, "m", 7, 60), CACHE_HIT);
 	assert_int_equal(cache_add_count(cache, "m", 1, 1, 60, &total), CACHE_HIT);
 	assert_int_equal(total, 8);
 	assert_int_equal(cache_add_count(cache, "a b", 1, 1, 60, &total), CACHE_TOO_LARGE);
@@ -267,7 +267,7 @@ static void numbers_counted_together_start_once_and_add_up(void **state)
 	test_memcached_stop(&server);
 	assert_int_equal(cache_add_count(cache, "all", 1, 1, 60, &total), CACHE_AWAY);
 	assert_int_equal(cache_take_count(cache, "all", 1, &total), CACHE_AWAY);
-	assert_int_equal(cache_add(cache, "all", "1", 1, 60), CACHE_AWAY);
+	assert_int_equal(cache_start_count(cache, "all", 1, 60), CACHE_AWAY);
 	cache_free(cache);
 }
 
@@ -335,6 +335,29 @@ static void no_window_across_two_minutes_gets_more_than_the_limit(void **state)
 	assert_int_equal(passed[1], 0);
 	assert_int_equal(passed[2], 500);
 	assert_in_range(passed[3], 498, 500);
+	cache_free(cache);
+}
+
+/* Somebody who reaches memcached takes back what was entered there, again and again. */
+static void no_host_passes_the_limit_by_itself_whatever_the_ledger_says(void **state)
+{
+	const uint64_t minute_ms = (clock_unix_ms() / LIMIT_WINDOW_MS + 10) * LIMIT_WINDOW_MS;
+	struct cache *cache = cache_new(&options);
+	const uint64_t tag = limiter_tag(hosts[0].limiter, 1, "lied to");
+	uint32_t passed = 0, lies = 0;
+	uint64_t total;
+	char key[96];
+
+	(void)state;
+	snprintf(key, sizeof key, "{%016" PRIx64 "}areg:rl:%s:%016" PRIx64 ":%" PRIu64, tag,
+		cache_key_id(cache), tag, minute_ms / LIMIT_WINDOW_MS);
+	limiter_set_hosts(hosts[0].limiter, HOSTS, minute_ms + 2 * LIMIT_WINDOW_MS);
+	for (int n = 0; n < 3000; n++) {
+		passed += ask(&hosts[0], cache, "lied to", 1000, minute_ms);
+		lies += cache_take_count(cache, key, UINT32_MAX, &total) == CACHE_HIT;
+	}
+	assert_true(lies > 0);
+	assert_int_equal(passed, 1000);
 	cache_free(cache);
 }
 
@@ -438,7 +461,7 @@ static void each_host_counts_alone_while_memcached_is_away_and_shares_again(void
 /* Slower than a worker waits for, as on a host that is short of processors. */
 static void memcached_that_hangs_for_a_moment_does_not_give_each_host_the_limit(void **state)
 {
-	const struct cache_options impatient = { servers, 50, 2000, NULL };
+	const struct cache_options impatient = { servers, 50, 2000, NULL, settings.cache_key };
 	struct cache *caches[HOSTS];
 	uint32_t passed = 0;
 	uint64_t now_ms;
@@ -524,6 +547,7 @@ int main(void)
 		TEST(two_busy_hosts_let_through_the_limit_and_no_more),
 		TEST(one_busy_host_of_two_gets_nine_tenths),
 		TEST(no_window_across_two_minutes_gets_more_than_the_limit),
+		TEST(no_host_passes_the_limit_by_itself_whatever_the_ledger_says),
 		TEST(host_that_joins_gets_only_what_the_first_has_left),
 		TEST(host_goes_on_alone_when_its_folder_is_killed),
 		TEST(host_that_ends_is_forgotten_at_once),

@@ -41,7 +41,8 @@ static void host_open(struct host *host)
 	void *memory = calloc(1, ANSWERS_BYTES);
 
 	assert_non_null(memory);
-	host->options = (struct cache_options){ servers, TIMEOUT_MS, RETRY_MS, NULL };
+	host->options =
+		(struct cache_options){ servers, TIMEOUT_MS, RETRY_MS, NULL, settings.cache_key };
 	host->cache = cache_new(&host->options);
 	host->answers = answers_init(memory, ANSWERS_BYTES);
 	assert_ptr_equal(host->answers, memory);
@@ -268,7 +269,8 @@ static void without_memcached_changes_are_told_to_nobody_and_nothing_is_found(vo
 
 	(void)state;
 	host_close(&there);
-	there.options = (struct cache_options){ "", TIMEOUT_MS, RETRY_MS, NULL };
+	there.options =
+		(struct cache_options){ "", TIMEOUT_MS, RETRY_MS, NULL, settings.cache_key };
 	there.cache = cache_new(&there.options);
 	there.answers = answers_init(calloc(1, ANSWERS_BYTES), ANSWERS_BYTES);
 	level2_init(&there.level2, arena, &settings, there.cache, there.answers, NULL);

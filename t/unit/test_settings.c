@@ -8,9 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "app/build.h"
+#include "app/cache_key.h"
 #include "app/preflight.h"
 #include "app/progress.h"
 #include "app/settings.h"
@@ -760,6 +762,134 @@ static void test_secrets_are_printed_as_stars(void **state)
 	assert_non_null(strstr(text, "\nrpc_url = https://rpc.example/****\n"));
 }
 
+/* ---- The secret for memcached ---- */
+
+static const char secret_path[] = "secret";
+
+static void write_secret(const char *text, size_t len, mode_t mode)
+{
+	FILE *file;
+
+	unlink(secret_path);
+	file = fopen(secret_path, "w");
+	assert_non_null(file);
+	assert_int_equal(fwrite(text, 1, len, file), len);
+	fclose(file);
+	assert_int_equal(chmod(secret_path, mode), 0);
+}
+
+static bool reads_key(struct loading *loading)
+{
+	loading->settings.cache_secret_file = secret_path;
+	memset(loading->settings.cache_key, 0, SEAL_KEY_BYTES);
+	return cache_key_read(loading->arena, &loading->settings, &loading->faults);
+}
+
+static void test_hosts_with_the_same_secret_have_the_same_key(void **state)
+{
+	struct loading *loading = *state;
+	uint8_t key[SEAL_KEY_BYTES];
+
+	assert_string_equal(load_text(loading, "database_url = dbname=a\n"), "");
+	write_secret("0123456789abcdef", 16, 0640);
+	assert_true(reads_key(loading));
+	assert_true(loading->settings.is_cache_key_secret);
+	memcpy(key, loading->settings.cache_key, sizeof key);
+	write_secret("0123456789abcdef\r\n\n", 19, 0600); /* as an editor leaves it */
+	assert_true(reads_key(loading));
+	assert_memory_equal(loading->settings.cache_key, key, sizeof key);
+	loading->settings.database_url = "dbname=b";
+	assert_true(reads_key(loading));
+	assert_memory_equal(loading->settings.cache_key, key, sizeof key);
+	write_secret("0123456789abcdeg", 16, 0600);
+	assert_true(reads_key(loading));
+	assert_memory_not_equal(loading->settings.cache_key, key, sizeof key);
+	unlink(secret_path);
+}
+
+static void test_a_secret_that_is_none_is_refused(void **state)
+{
+	char longest[CACHE_SECRET_MOST + 1];
+	struct loading *loading = *state;
+
+	assert_string_equal(load_text(loading, "database_url = dbname=a\n"), "");
+	memset(longest, 'x', sizeof longest);
+	assert_false(reads_key(loading));
+	assert_string_equal(loading->faults.list[0].where, secret_path);
+	assert_string_equal(
+		loading->faults.list[0].why, "cache_secret_file: No such file or directory");
+	write_secret("0123456789abcde\n", 16, 0600);
+	assert_false(reads_key(loading));
+	assert_string_equal(
+		loading->faults.list[0].why, "cache_secret_file: it is shorter than 16 bytes");
+	write_secret(longest, sizeof longest, 0600);
+	assert_false(reads_key(loading));
+	assert_string_equal(
+		loading->faults.list[0].why, "cache_secret_file: it is longer than 4096 bytes");
+	write_secret(longest, sizeof longest - 1, 0600);
+	assert_true(reads_key(loading));
+	write_secret(longest, 100, 0644);
+	assert_false(reads_key(loading));
+	assert_non_null(strstr(loading->faults.list[0].why, "every user of this host can read it"));
+	unlink(secret_path);
+	assert_int_equal(mkfifo(secret_path, 0600), 0);
+	assert_false(reads_key(loading));
+	assert_string_equal(
+		loading->faults.list[0].why, "cache_secret_file: it is no regular file");
+	unlink(secret_path);
+}
+
+static void test_without_a_secret_the_password_of_the_database_is_one(void **state)
+{
+	struct loading *loading = *state;
+	uint8_t key[SEAL_KEY_BYTES];
+
+	assert_string_equal(
+		load_text(loading, "database_url = dbname=a\ncache_secret_file = none\n"), "");
+	assert_string_equal(loading->settings.cache_secret_file, "");
+	assert_true(cache_key_read(loading->arena, &loading->settings, &loading->faults));
+	assert_false(loading->settings.is_cache_key_secret);
+	memcpy(key, loading->settings.cache_key, sizeof key);
+	loading->settings.database_url = "dbname=a password=b";
+	assert_true(cache_key_read(loading->arena, &loading->settings, &loading->faults));
+	assert_true(loading->settings.is_cache_key_secret);
+	assert_memory_not_equal(loading->settings.cache_key, key, sizeof key);
+}
+
+static bool warns(struct loading *loading, const char *text)
+{
+	const struct preflight_finding *findings;
+	bool found = false;
+	size_t count;
+
+	assert_string_equal(load_text(loading, text), "");
+	assert_true(cache_key_read(loading->arena, &loading->settings, &loading->faults));
+	count = preflight(loading->arena, &loading->settings, &findings);
+	for (size_t i = 0; i < count; i++)
+		found = found || strstr(findings[i].what, "make cache_secret_file") != NULL;
+	return found;
+}
+
+static void test_a_port_of_memcached_without_a_secret_is_warned_of(void **state)
+{
+	static const char none[] = "cache_secret_file = none\n";
+	struct loading *loading = *state;
+
+	assert_true(warns(loading,
+		arena_printf(loading->arena,
+			"database_url = dbname=a\nmemcached_servers = unix:/a, h:1\n%s", none)));
+	assert_false(warns(loading,
+		arena_printf(loading->arena,
+			"database_url = dbname=a\nmemcached_servers = unix:/a, unix:/b\n%s",
+			none)));
+	assert_false(warns(
+		loading, arena_printf(loading->arena,
+				 "database_url = dbname=a\nmemcached_servers = none\n%s", none)));
+	assert_false(warns(loading,
+		arena_printf(loading->arena,
+			"database_url = dbname=a password=b\nmemcached_servers = h:1\n%s", none)));
+}
+
 /* ---- Sample and manual page say what the program does ---- */
 
 static void test_sample_is_right_and_has_the_four_chains(void **state)
@@ -819,6 +949,8 @@ static void test_sample_and_manual_name_every_key_with_its_default(void **state)
 		/* Where it is known only when the files are installed. */
 		if (strncmp(value, AREG_RUN_DIR "/", strlen(AREG_RUN_DIR "/")) == 0)
 			value = arena_printf(loading->arena, "@%s@", name);
+		if (strcmp(value, AREG_CACHE_SECRET_DEFAULT) == 0)
+			value = "@sysconfdir@/areg/cache.secret";
 		assert_non_null(
 			strstr(manual_text, arena_printf(loading->arena, "\n.It Ic %s\n", name)));
 		if (in_chain) {
@@ -836,7 +968,7 @@ static void test_sample_and_manual_name_every_key_with_its_default(void **state)
 									   "\n.It Ic %s\n", name)),
 				arena_printf(loading->arena, "The default is\n.Li %s .\n", value)));
 	}
-	assert_int_equal(keys, 35 + 8);
+	assert_int_equal(keys, 37 + 8);
 }
 
 static void test_manual_names_every_variable_of_the_replaced_service(void **state)
@@ -879,6 +1011,10 @@ int main(void)
 		TEST(test_chain_made_by_a_variable_must_be_whole),
 		TEST(test_printed_settings_are_read_back_the_same),
 		TEST(test_secrets_are_printed_as_stars),
+		TEST(test_hosts_with_the_same_secret_have_the_same_key),
+		TEST(test_a_secret_that_is_none_is_refused),
+		TEST(test_without_a_secret_the_password_of_the_database_is_one),
+		TEST(test_a_port_of_memcached_without_a_secret_is_warned_of),
 		TEST(test_sample_is_right_and_has_the_four_chains),
 		TEST(test_sample_and_manual_name_every_key_with_its_default),
 		TEST(test_manual_names_every_variable_of_the_replaced_service),

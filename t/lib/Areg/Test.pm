@@ -161,7 +161,8 @@ sub start
 	if (my $first = $option{beside}) {
 		$option{without} = [qw(postgres memcached)];
 		$self->{shared} = { database_url => $first->env('DATABASE_URL'),
-			memcached_servers => $first->env('MEMCACHED_SERVERS') };
+			memcached_servers => $first->env('MEMCACHED_SERVERS'),
+			cache_secret_file => "$first->{dir}/cache.secret" };
 	}
 
 	# Other users must be able to go through it: PostgreSQL's when the test runs as root.
