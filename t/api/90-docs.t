@@ -10,7 +10,7 @@ use Test::More;
 
 use lib "$FindBin::Bin/../lib", "$FindBin::Bin/../../docs/lib";
 use Areg::Docs::Problems;
-use Areg::Test qw(root build_dir json_text canonical);
+use Areg::Test qw(root build_dir from_json json_text canonical);
 
 my $root = root();
 my $docs = build_dir() . '/docs';
@@ -164,6 +164,22 @@ like($answer->{headers}{'content-security-policy'}, qr/default-src 'none'; style
 	'a page may load its style and nothing else');
 is(join(' ', grep { $page{$_} =~ /<script|<style|\bstyle="|\bon\w+="/ } sort keys %page), '',
 	'and none has a script or a style of its own');
+is(join(' ', grep { $page{$_} =~ /localhost:8080/ } sort keys %page), '',
+	'and none names an address where the registry may not be');
+
+# What lists leave out is said in numbers, and those are the program's.
+my $program = from_json(scalar `@{[ build_dir() ]}/aregd -j`);
+my ($mib, $services, $kib) = ($program->{page_bytes_max} / 1024 ** 2, $program->{shown_services_max},
+	$program->{shown_services_bytes_max} / 1024);
+like(text_of("$root/docs/lists.md"), qr/ends where its rows reach $mib MiB of JSON/, 'lists.md says how long a page is');
+like(text_of("$root/docs/lists.md"), qr/the first $services `services` .*fit into\n$kib KiB/s, 'and how many services it shows');
+my $schemas = from_json(scalar $areg->get('/openapi.json')->{body})->{components}{schemas};
+my ($found) = grep { $_ } map { $_->{properties}{services} } map { ($_, @{ $_->{allOf} || [] }) } $schemas->{FoundAgent};
+is($found->{maxItems}, $services, 'so does openapi.json');
+like($found->{description}, qr/up to $services and $kib KiB/, 'in words, too');
+my ($list) = map { $schemas->{$_}{properties} } 'FoundAgentPage';
+like($list->{agents}{description}, qr/reach $mib MiB/, 'and where a page ends');
+
 is(fetch('style.css')->{headers}{'content-type'}, 'text/css', 'the style is served');
 is(fetch('icon.svg')->{headers}{'content-type'}, 'image/svg+xml', 'and the icon');
 
