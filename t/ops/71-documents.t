@@ -177,7 +177,7 @@ for my $suite (sort keys %version) {
 		$clean = Areg::CleanRoot->make($suite, "$work/$suite");
 		is(ref $clean, 'Areg::CleanRoot', "a clean Debian $version{$suite} is made") or do { diag($clean); next };
 		# Which every host has.
-		follow('a host', 'apt-get update -q && apt-get install -q -y --no-install-recommends systemd openssl curl util-linux', in => '/');
+		follow('a host', 'apt-get update -q && apt-get install -q -y --no-install-recommends systemd openssl curl util-linux procps', in => '/');
 		$clean->write_file('/usr/local/sbin/systemctl', $systemctl, 0755);
 		unpack_sources('/srv/areg');
 		install();
@@ -275,7 +275,7 @@ sub uninstall
 	follow('runbook', 'make uninstall', in => '/srv/areg-later');
 	follow('runbook', 'nginx -t', in => '/');
 	follow('runbook', $_, in => '/') for @blocks;
-	is(($clean->inside('find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path "/srv/areg*" -o -path /tmp \) -prune -o -iname "*areg*" -print'
+	is(($clean->inside('find /usr/share/areg 2>/dev/null; find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path "/srv/areg*" -o -path /tmp \) -prune -o -iname "*areg*" -print'
 		. ' | grep -v "^/etc/ssl/\|^/usr/local/share/ca-certificates/"; ps ax -o user:20,args | grep "^areg"; getent passwd areg areg_owner'))[1], '',
 		'nothing is left of it');
 }
