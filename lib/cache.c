@@ -364,6 +364,8 @@ void cache_claim(struct cache *cache)
 	/* Whoever meets the new list is to meet a view that is not settled. */
 	while (list != 0 && !change_state(cache, &state, next_state(state, 0)))
 		;
+	for (size_t i = 0; i < CACHE_SERVERS_MAX; i++)
+		__atomic_store_n(&cache->view->late[i], 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&cache->view->list, cache->list, __ATOMIC_SEQ_CST);
 }
 
@@ -405,10 +407,24 @@ static bool is_answer(memcached_return_t result)
 	}
 }
 
+/* Counts a time-out. Whether that was one too many; an answer in between begins the count anew. */
+static bool is_too_late(struct cache *cache, uint32_t at)
+{
+	return __atomic_add_fetch(&cache->view->late[at], 1, __ATOMIC_RELAXED) >= CACHE_LATE_MOST;
+}
+
+/* Every answer comes by here: the shared word is written only when it changes. */
+static void is_in_time(struct cache *cache, uint32_t at)
+{
+	if (__atomic_load_n(&cache->view->late[at], __ATOMIC_RELAXED) != 0)
+		__atomic_store_n(&cache->view->late[at], 0, __ATOMIC_RELAXED);
+}
+
 static void put_in(struct cache *cache, uint32_t at)
 {
 	uint64_t state = load(&cache->view->state), next;
 
+	is_in_time(cache, at);
 	do {
 		next = next_state(state, (uint32_t)state & ~(UINT32_C(1) << at));
 		__atomic_store_n(
@@ -593,6 +609,9 @@ static bool reached(struct cache *cache, uint32_t at, memcached_return_t result)
 			log_event(LOG_LEVEL_INFO, "cache reached again",
 				LOG_TEXT("server", node->name));
 		node->closed_until_ms = 0;
+		is_in_time(cache, at);
+	} else if (result == MEMCACHED_TIMEOUT && !is_too_late(cache, at)) {
+		log_debug("%s is late", node->name);
 	} else if (cache->node_count == 1) {
 		close_breaker(cache, node, result);
 	} else if (is_lost(node, result)) {

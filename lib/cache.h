@@ -6,7 +6,8 @@
  * Keys are spread over the servers by rendezvous hashing: with one server less, only its own keys go
  * elsewhere. Where there are several, the processes of a host have a view in common, of which of them
  * are in. Who finds one failing takes it out for all; one process probes those that are out and puts
- * them in again. What was told to one view may be unknown to the next: see cache_is_settled().
+ * them in again. A server that is merely late once or twice stays in: only who asked goes without the
+ * answer. CACHE_LATE_MOST time-outs in a row, of any processes of the host, are a failure. What was told to one view may be unknown to the next: see cache_is_settled().
  */
 #ifndef AREG_CACHE_H
 #define AREG_CACHE_H
@@ -20,7 +21,7 @@
 
 struct cache;
 
-enum { CACHE_SERVERS_MAX = 32 };
+enum { CACHE_SERVERS_MAX = 32, CACHE_LATE_MOST = 3 };
 
 /* Lies in shared memory, zeroed at first: all servers are in, and settled. */
 struct cache_view {
@@ -28,6 +29,7 @@ struct cache_view {
 	uint64_t settled; /* the state that was settled last */
 	uint64_t list; /* of servers that the state speaks of; 0: nobody has claimed it yet */
 	uint32_t joined[CACHE_SERVERS_MAX]; /* generation in which each was last put in */
+	uint32_t late[CACHE_SERVERS_MAX]; /* time-outs in a row of each */
 	uint64_t refused; /* values whose seal was wrong */
 	uint64_t warn_at_s; /* Unix time from which the next such value is logged */
 };

@@ -210,6 +210,8 @@ static void what_a_worker_gave_up_is_not_stored_later(void **state)
 	(void)state;
 	assert_int_equal(give_when_open(AGENT, CLIENT, "50"), WRITER_STORED);
 	kill(writer, SIGSTOP);
+	/* Else it may go on for a moment, and store what comes next. */
+	assert_int_equal(waitpid(writer, NULL, WUNTRACED), writer);
 	links.timeout_ms = 50;
 	assert_int_equal(give(AGENT, CLIENT, "1"), WRITER_FAILED);
 	assert_int_equal(error.status, DB_OUTCOME_UNKNOWN);
