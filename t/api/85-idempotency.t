@@ -93,6 +93,30 @@ sub waiting
 		WHERE application_name = 'areg' AND wait_event_type = 'Lock'");
 }
 
+# For clients in parallel: what each calls with its number to begin together with the others. The first
+# waits until all are there, and lets them go. A client that waits for one that has died is killed.
+sub starting_line
+{
+	my ($n) = @_;
+	pipe my $there, my $say_there or die "pipe: $!\n";
+	pipe my $go, my $say_go or die "pipe: $!\n";
+
+	return sub {
+		my ($i) = @_;
+		my ($seen, $byte) = (0, '.');
+
+		alarm 120;
+		if ($i > 0) {
+			syswrite $say_there, $byte;
+			sysread $go, $byte, 1;
+		} else {
+			$seen += sysread $there, $byte, $n while $seen < $n - 1;
+			syswrite $say_go, '.' x ($n - 1);
+		}
+		alarm 0;
+	};
+}
+
 # ---- one record ----
 
 sub given { return $areg->post($feedback, opinion('given before'), { key => $alice->{key} })->{json}{id} }
@@ -146,11 +170,11 @@ for my $route (@mutating) {
 	subtest "$method $template: sent 50 times at once, done once" => sub {
 		ok($how, 'this test knows how to call it') or return;
 		my ($path, $body, $named, $status) = (@$how, 201);
-		my ($key, $start) = (fresh_key(), time + 2);
+		my ($key, $begin_together) = (fresh_key(), starting_line(50));
 		my $entries = $areg->psql_value('SELECT count(*) FROM audit_log');
 		my @answers = in_parallel(50, sub {
 			$areg->get('/api/v1/me', { key => $alice->{key} });
-			sleep $start - time if $start > time;
+			$begin_together->($_[0]);
 			return send_with($key, $path, $body);
 		});
 		my $record = ref $named ? $$named : $answers[0]{json}{$named};

@@ -713,7 +713,7 @@ sub settle
 	$self->{unsettled} = 0;
 	for (1 .. 2) {
 		my $later;
-		wait_until(10, sub { $later = $self->psql_value("SELECT at FROM ($oldest) AS heard (at) WHERE at > '$since'") })
+		wait_until(60, sub { $later = $self->psql_value("SELECT at FROM ($oldest) AS heard (at) WHERE at > '$since'") })
 			or return Test::More::diag('a listener is silent');
 		$since = $later;
 	}
