@@ -15,9 +15,14 @@ static const struct column agent_columns[] = { { "agent_uuid", COLUMN_TEXT },
 	{ "registry_address", COLUMN_TEXT }, { "agent_registry", COLUMN_TEXT },
 	{ "owner_address", COLUMN_TEXT }, { "agent_wallet", COLUMN_TEXT },
 	{ "token_uri", COLUMN_TEXT }, { "status", COLUMN_TEXT }, { "created_at", COLUMN_TEXT },
-	{ "updated_at", COLUMN_TEXT }, { "registration_file", COLUMN_JSON },
-	{ "conformance", COLUMN_JSON }, { "metadata", COLUMN_JSON } };
-enum { AGENT_COLUMN_COUNT = sizeof agent_columns / sizeof agent_columns[0] };
+	{ "updated_at", COLUMN_TEXT } };
+/* Behind those columns. */
+enum {
+	AGENT_FILE = sizeof agent_columns / sizeof agent_columns[0],
+	AGENT_CONFORMANCE,
+	AGENT_METADATA,
+	AGENT_COLUMN_COUNT
+};
 
 static const struct db_statement get_agent = {
 	.name = "get_agent",
@@ -44,6 +49,19 @@ static const struct db_statement get_registration = {
 	       " WHERE a.agent_uuid = " AGENT_NAMED
 	       "   AND a.status = 'active' AND a.registration_file IS NOT NULL",
 };
+
+/* The metadata of a registration as its answer shows it, of two parameters: keys and values. */
+#define GIVEN_METADATA(keys, values) \
+	"coalesce((SELECT json_object_agg(m.key, m.value ORDER BY m.key)" \
+	"  FROM unnest(" keys "::text[], " values "::text[]) AS m (key, value)), '{}')"
+
+static const struct db_statement show_metadata = {
+	.name = "show_metadata",
+	.effect = DB_READS,
+	.sql = "SELECT " GIVEN_METADATA("$1", "$2"),
+};
+
+#define REGISTERED_METADATA GIVEN_METADATA("$19", "$20")
 
 /*
  * All or nothing, in one statement. The counter's row is taken before the agent is stored, so that
@@ -90,9 +108,7 @@ static const struct db_statement register_agent = {
 	       "      FROM a"
 	       ")"
 	       "SELECT duplicate.agent_uuid, " AGENT_COLUMNS ","
-	       "       coalesce((SELECT json_object_agg(m.key, m.value ORDER BY m.key)"
-	       "                   FROM unnest($19::text[], $20::text[]) AS m (key, value)), '{}'),"
-	       "       duplicate.status, suspended.is"
+	       "       " REGISTERED_METADATA ", duplicate.status, suspended.is"
 	       "  FROM (SELECT) AS one LEFT JOIN duplicate ON true LEFT JOIN a ON true"
 	       "       LEFT JOIN suspended ON true",
 };
@@ -131,7 +147,34 @@ static const struct json_field registration_fields[] = {
 		.kind = JSON_OBJECT,
 		.offset = offsetof(struct registration, metadata) },
 };
+
+/* What agent_write() shows of a registration's own body. */
+static enum db_status registration_echo(struct call *call, const char *parts[CALL_ECHOES_MAX])
+{
+	struct registration registration = { 0 };
+	struct metadata metadata;
+	const char *params[2];
+	struct faults faults;
+	struct json_doc doc;
+	struct db_rows rows;
+	enum db_status status;
+
+	if (!call_body(call, &registration, &doc, &faults) ||
+		registration.registration_file.object == NULL)
+		return DB_OURS;
+	metadata_read(call->arena, registration.metadata.object, false, &metadata, &faults);
+	params[0] = db_array(call->arena, metadata.keys, metadata.count);
+	params[1] = db_array(call->arena, metadata.values, metadata.count);
+	status = db_run(call->worker->db, &show_metadata, params, 2, call->arena, &rows);
+	if (status != DB_OK)
+		return status;
+	parts[0] = registration.registration_file.text;
+	parts[1] = db_text(&rows, 0, 0);
+	return DB_OK;
+}
+
 const struct route_input agents_register_input = { .body_max = BODY_WITH_FILE_MAX,
+	.echo = registration_echo,
 	.fields = registration_fields,
 	.field_count = sizeof registration_fields / sizeof registration_fields[0] };
 
@@ -190,7 +233,10 @@ void agent_write(struct call *call, int status, const struct db_rows *rows, int 
 	struct json_out out = call_answer(call, status);
 
 	json_open_object(&out);
-	columns_write(&out, agent_columns, AGENT_COLUMN_COUNT, rows, 0, first);
+	columns_write(&out, agent_columns, AGENT_FILE, rows, 0, first);
+	call_echo(call, &out, "registration_file", db_text(rows, 0, first + AGENT_FILE));
+	json_raw(&out, "conformance", db_text(rows, 0, first + AGENT_CONFORMANCE));
+	call_echo(call, &out, "metadata", db_text(rows, 0, first + AGENT_METADATA));
 	json_string(&out, "authority", "registry"); /* until chains are read */
 	json_close_object(&out);
 }

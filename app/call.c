@@ -150,8 +150,20 @@ struct json_out call_answer(struct call *call, int status)
 	struct json_out out;
 
 	call->response->status = status;
+	call->echo_count = 0;
 	json_out_init(&out, &call->response->body);
 	return out;
+}
+
+void call_echo(struct call *call, struct json_out *out, const char *key, const char *json)
+{
+	struct call_part *part = &call->echoes[call->echo_count++];
+
+	assert(call->echo_count <= CALL_ECHOES_MAX);
+	json_key(out, key);
+	part->at = out->buf->len;
+	json_put_raw(out, json);
+	part->len = out->buf->len - part->at;
 }
 
 bool call_is_wallet(const struct call *call, const char *address)

@@ -14,8 +14,10 @@
 #include "lib/json_out.h"
 
 struct route;
+struct call;
 
 enum { CALL_CHANGES_MAX = 4 }; /* agents that one call names, at most */
+enum { CALL_ECHOES_MAX = 2 }; /* parts of an answer that repeat the request, at most */
 
 enum {
 	BODY_MAX = 16 * 1024, /* bytes of a body, where its route_input says nothing else */
@@ -30,6 +32,16 @@ struct route_input {
 	size_t body_max; /* bytes; 0: BODY_MAX */
 	const char *const *params; /* of the query string, NULL-terminated; NULL: none */
 	const char *const *repeatable; /* likewise; these may stand several times */
+	/*
+	 * For a POST whose good answer repeats large parts of its body: makes those that the handler
+	 * wrote by call_echo() again, from the same body, in the same order. DB_OURS when it cannot.
+	 */
+	enum db_status (*echo)(struct call *call, const char *parts[CALL_ECHOES_MAX]);
+};
+
+/* A part of the answer's body that the request says as well, in bytes. */
+struct call_part {
+	size_t at, len;
 };
 
 /* Who may be asked by call_read(). */
@@ -54,6 +66,8 @@ struct call {
 	char changed_names[CALL_CHANGES_MAX][37]; /* … this, which outlives the arena's reset */
 	size_t change_count;
 	bool changed_all; /* more than could be named */
+	struct call_part echoes[CALL_ECHOES_MAX]; /* see call_echo() */
+	size_t echo_count;
 	bool is_shared; /* others are told the same answer: nothing in it is the caller's own */
 	enum call_readers readers;
 	uint64_t read_position; /* replicas must have replayed at least that: see app/progress.h */
@@ -96,6 +110,10 @@ void call_key_gone(struct call *call);
 
 /* A writer for the body of the answer; sets the status. */
 struct json_out call_answer(struct call *call, int status);
+
+/* Writes a key and its JSON, and remembers that the request says the same: see route_input.echo. At most
+ * CALL_ECHOES_MAX in an answer, whose body `out` writes. */
+void call_echo(struct call *call, struct json_out *out, const char *key, const char *json);
 
 /* Whether the caller's wallet is this canonical address. */
 bool call_is_wallet(const struct call *call, const char *address);

@@ -37,6 +37,19 @@ static const struct db_statement keep_answer = {
 	       " WHERE user_id = $1 AND key = $2",
 };
 
+static const struct db_statement release_key = {
+	.name = "release_idempotency_key",
+	.effect = DB_CHANGES,
+	.sql = "DELETE FROM idempotency_keys WHERE user_id = $1 AND key = $2",
+};
+
+enum {
+	/* Of a refusal that is kept. One that names a hundred faults at long pointers has more. */
+	REFUSAL_BYTES_MAX = 16 * 1024,
+	/* Stands in a kept body for what the request says as well. JSON has no such byte. */
+	ECHO_MARK = '\x01',
+};
+
 enum { SEAL_KEY = 32, SEAL_NONCE = 12, SEAL_TAG = 16 };
 
 struct attempt {
@@ -141,6 +154,47 @@ static void repeat_changes(struct call *call, const char *changed)
 		call_changed(call, strcmp(word, "registry") == 0 ? NULL : word);
 }
 
+/* The answer's body, with a mark in the place of each part that the request says as well. */
+static const char *body_without_echoes(const struct call *call)
+{
+	const struct buf *body = &call->response->body;
+	struct buf kept;
+	size_t at = 0;
+
+	if (call->route->input == NULL || call->route->input->echo == NULL ||
+		call->response->status >= 400)
+		return body->data;
+	buf_init(&kept, call->arena, 2048);
+	for (size_t i = 0; i < call->echo_count; i++) {
+		buf_put(&kept, body->data + at, call->echoes[i].at - at);
+		buf_putc(&kept, ECHO_MARK);
+		at = call->echoes[i].at + call->echoes[i].len;
+	}
+	buf_put(&kept, body->data + at, body->len - at);
+	return kept.data;
+}
+
+/* Answers with a body that was kept so: *call has the same request, or one with the same digest. */
+static enum db_status answer_with_echoes(struct call *call, const char *kept)
+{
+	const char *parts[CALL_ECHOES_MAX] = { NULL }, *mark = strchr(kept, ECHO_MARK);
+	enum db_status status = DB_OK;
+
+	if (mark != NULL)
+		status = call->route->input == NULL || call->route->input->echo == NULL
+				 ? DB_OURS
+				 : call->route->input->echo(call, parts);
+	for (size_t i = 0; status == DB_OK && mark != NULL; mark = strchr(kept, ECHO_MARK)) {
+		if (i == CALL_ECHOES_MAX || parts[i] == NULL)
+			return DB_OURS;
+		buf_put(&call->response->body, kept, (size_t)(mark - kept));
+		buf_puts(&call->response->body, parts[i++]);
+		kept = mark + 1;
+	}
+	buf_puts(&call->response->body, kept);
+	return status;
+}
+
 static enum db_status replay(struct attempt *attempt)
 {
 	struct call *call = attempt->call;
@@ -168,9 +222,11 @@ static enum db_status replay(struct attempt *attempt)
 			return DB_OK;
 		}
 	}
+	status = answer_with_echoes(call, body);
+	if (status != DB_OK)
+		return status;
 	call->response->status = (int)db_int(&rows, 0, 1);
 	call->response->content_type = db_text(&rows, 0, 2);
-	buf_puts(&call->response->body, body);
 	if (db_text(&rows, 0, 3) != NULL)
 		http_header_add(call->response, "Location", db_text(&rows, 0, 3));
 	http_header_add(call->response, "Idempotency-Replayed", "true");
@@ -188,7 +244,7 @@ static const char *location_of(const struct http_response *response)
 static enum db_status keep(struct attempt *attempt)
 {
 	struct call *call = attempt->call;
-	const char *body = call->response->body.data;
+	const char *body = body_without_echoes(call);
 	struct db_rows rows;
 
 	if (call->route->caching == HOLDS_SECRET && call->response->status < 400)
@@ -220,9 +276,13 @@ static enum db_status attempt_once(struct db *db, void *arg)
 	if (status != DB_OK)
 		return status;
 	call->route->serve(call);
-	return call->db_status != DB_OK	       ? call->db_status
-	       : call->response->status >= 500 ? DB_OURS
-					       : keep(attempt);
+	if (call->db_status != DB_OK)
+		return call->db_status;
+	if (call->response->status >= 500)
+		return DB_OURS;
+	if (call->response->status >= 400 && call->response->body.len > REFUSAL_BYTES_MAX)
+		return db_run(db, &release_key, params, 2, call->arena, &rows);
+	return keep(attempt);
 }
 
 static bool is_user_gone(const struct call *call, enum db_status status)

@@ -233,6 +233,47 @@ subtest 'one key is for one request of one user' => sub {
 		'each has their own');
 };
 
+# Random, so that PostgreSQL cannot make it smaller.
+sub noise
+{
+	my ($bytes) = @_;
+	return substr encode_base64(join('', map { chr rand 256 } 1 .. $bytes), ''), 0, $bytes;
+}
+
+subtest 'what a registration stores is not kept twice' => sub {
+	my $size = sub { $areg->psql_value("SELECT sum(pg_total_relation_size(name::regclass))
+		FROM unnest('{$_[0]}'::text[]) AS name") };
+	my @bodies = map { { %{ agent("large $_") }, metadata => { notes => noise(60_000), "caf\xe9" => "\x{5929}" } } } 1 .. 20;
+	$_->{registration_file}{padding} = noise(30_000) for @bodies;
+	my @keys = map { fresh_key() } @bodies;
+	my ($kept, $stored) = map { $size->($_) } 'idempotency_keys', 'erc8004_agents,erc8004_agent_metadata';
+	my @first = map { send_with($keys[$_], $register, $bodies[$_]) } 0 .. $#bodies;
+
+	is((grep { $_->{status} == 201 } @first), 20, 'registered');
+	$stored = $size->('erc8004_agents,erc8004_agent_metadata') - $stored;
+	$kept = $size->('idempotency_keys') - $kept;
+	cmp_ok($stored, '>', 20 * 90_000, 'they store what was sent');
+	cmp_ok($kept, '<', 20 * 4096, 'and what is kept for the keys is small beside that') or diag("$kept of $stored");
+	is($areg->psql_value("SELECT count(*) FROM idempotency_keys WHERE body ~ 'padding' OR octet_length(body) > 2000"),
+		0, 'it has neither file nor metadata');
+
+	# Whatever has become of the agent meanwhile.
+	my ($changed, $revoked) = map { $_->{json}{agent_uuid} } @first[0, 1];
+	$areg->api(PATCH => "/api/v1/agents/$changed", { registration_file => agent('other')->{registration_file},
+		metadata => { notes => undef } }, { key => $alice->{key} });
+	$areg->api(PATCH => "/api/v1/agents/$revoked", { status => 'revoked' }, { key => $alice->{key} });
+	replayed_ok(send_with($keys[$_], $register, $bodies[$_]), $first[$_], "the answer to registration $_ is the same")
+		for 0 .. $#bodies;
+	my $file = json_text({ name => 'spaced', description => 'd', 'x' => '\\u0001\x01' });
+	$file =~ s/,/ ,\n\t/g;
+	my $spaced = qq({"registration_file": $file, "metadata": { "b" : "1", "a":"\\u00012" },)
+		. qq( "chain": "base", "owner_address": "$alice->{wallet}"});
+	my $key = fresh_key();
+	created_ok(my $answer = send_with($key, $register, $spaced), 'a file with spaces and control characters');
+	isnt(index($answer->{body}, $file), -1, 'is answered as it was sent');
+	replayed_ok(send_with($key, $register, $spaced), $answer, 'and so again');
+};
+
 subtest 'two keys, one registration, one instant: one agent' => sub {
 	my @keys = map { fresh_key() } 1 .. 2;
 	# Both have seen that there is no such agent before either can store it.
@@ -282,6 +323,17 @@ subtest 'a refusal is kept like any answer' => sub {
 	replayed_ok(send_with($suspended, $feedback, opinion('suspended')), $first, 'an agent that was suspended');
 	created_ok(send_with(fresh_key(), $feedback, opinion('suspended')), 'a new key asks anew');
 	is(opinions_of('suspended'), 1, 'one feedback');
+};
+
+subtest 'a long refusal is not kept' => sub {
+	my ($key, $before) = (fresh_key(), stored());
+	my %body = (%{ agent('never') }, metadata => { map { ("$_" . 'k' x 500) => '' } 1 .. 100 });
+	my @answers = map { send_with($key, $register, \%body) } 1 .. 2;
+
+	problem_ok($_, 400, 'validation_failed') for @answers;
+	cmp_ok(length $answers[0]{body}, '>', 16 * 1024, 'it is long');
+	is((grep { is_replayed($_) } @answers), 0, 'it is made anew');
+	is(stored(), $before, 'nothing is stored');
 };
 
 subtest 'what is refused at the door is not kept' => sub {
