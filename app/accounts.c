@@ -25,8 +25,10 @@ static const struct db_statement get_me = {
 	.sql = "SELECT u.id, u.name, u.wallet_address, u.tier, array_to_json(u.scopes),"
 	       "       rfc3339(u.created_at), k.id, k.name, k.key_prefix,"
 	       "       array_to_json(areg_common_scopes(k.scopes, u.scopes)),"
-	       "       rfc3339(k.expires_at), rfc3339(k.created_at)"
+	       "       rfc3339(k.expires_at), rfc3339(k.created_at),"
+	       "       coalesce(s.agents, 0), coalesce(s.bytes, 0)"
 	       "  FROM api_keys k JOIN users u ON u.id = k.user_id"
+	       "  LEFT JOIN user_storage s ON s.user_id = u.id"
 	       " WHERE k.id = $1::uuid AND k.is_active AND u.is_active",
 };
 
@@ -65,6 +67,31 @@ static void write_limits(const struct call *call, struct json_out *out)
 	json_close_object(out);
 }
 
+static void write_quotas(const struct call *call, struct json_out *out, const struct db_rows *rows)
+{
+	static const char *const names[QUOTAS] = {
+		[QUOTA_AGENTS] = "agents", [QUOTA_BYTES] = "bytes"
+	};
+
+	json_key(out, "quotas");
+	json_open_object(out);
+	for (enum quota_kind kind = 0; kind < QUOTAS; kind++) {
+		const int64_t quota = call->worker->settings->quotas[kind][call->caller->tier];
+
+		json_key(out, names[kind]);
+		json_open_object(out);
+		json_key(out, "quota");
+		if (quota == INT64_MAX)
+			json_put_null(out);
+		else
+			json_put_integer(out, quota);
+		json_integer(out, "used",
+			db_int(rows, 0, MY_COLUMN_COUNT + MY_KEY_COLUMN_COUNT + (int)kind));
+		json_close_object(out);
+	}
+	json_close_object(out);
+}
+
 void me_get(struct call *call)
 {
 	const char *params[] = { call->caller->key_id };
@@ -92,6 +119,7 @@ void me_get(struct call *call)
 	columns_write(&out, my_key_columns, MY_KEY_COLUMN_COUNT, &rows, 0, MY_COLUMN_COUNT);
 	json_close_object(&out);
 	write_limits(call, &out);
+	write_quotas(call, &out, &rows);
 	json_close_object(&out);
 }
 

@@ -1,6 +1,7 @@
 /* Identity: registering agents and reading them back. */
 #include "app/agents.h"
 
+#include <inttypes.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -64,10 +65,12 @@ static const struct db_statement show_metadata = {
 #define REGISTERED_METADATA GIVEN_METADATA("$19", "$20")
 
 /*
- * All or nothing, in one statement. The counter's row is taken before the agent is stored, so that
- * numbers are consecutive and two registrations at once both succeed; a duplicate takes none. Two
- * equal registrations at the same instant are told apart by the unique index
- * erc8004_agents_one_registration, one at the instant at which its owner is suspended by a trigger.
+ * All or nothing, in one statement. The user's row in user_storage is charged first, and no row comes
+ * back from it when that would exceed a quota. Then the counter's row is taken, before the agent is
+ * stored, so that numbers are consecutive and two registrations at once both succeed; a duplicate takes
+ * none. All who take both rows take them in this order, so there is no deadlock. Two equal registrations
+ * at the same instant are told apart by the unique index erc8004_agents_one_registration, one at the
+ * instant at which its owner is suspended by a trigger.
  */
 static const struct db_statement register_agent = {
 	.name = "register_agent",
@@ -79,24 +82,32 @@ static const struct db_statement register_agent = {
 	       "     ORDER BY status DESC LIMIT 1"
 	       "), suspended AS ("
 	       "    SELECT true AS is FROM erc8004_suspended_owners WHERE owner_address = $5"
-	       "), number AS ("
-	       "    SELECT areg_take_agent_id($2, $4) AS agent_id"
-	       "     WHERE NOT EXISTS (SELECT FROM duplicate)"
+	       "), charged AS ("
+	       "    INSERT INTO user_storage AS s (user_id, agents, bytes)"
+	       "    SELECT $21::uuid, 1, $25::bigint"
+	       "     WHERE $25::bigint <= $27::bigint AND NOT EXISTS (SELECT FROM duplicate)"
 	       "       AND NOT EXISTS (SELECT FROM suspended)"
+	       "    ON CONFLICT (user_id) DO UPDATE"
+	       "       SET agents = s.agents + 1, bytes = s.bytes + EXCLUDED.bytes"
+	       "     WHERE s.agents < $26::bigint AND s.bytes + EXCLUDED.bytes <= $27::bigint"
+	       "    RETURNING s.user_id"
+	       "), number AS ("
+	       "    SELECT user_id, areg_take_agent_id($2, $4) AS agent_id FROM charged"
 	       "), a AS ("
 	       "    INSERT INTO erc8004_agents (agent_uuid, agent_id, chain, chain_id,"
 	       "        registry_address, owner_address, agent_wallet, token_uri, status, source,"
 	       "        registration_file, registration_digest, name, description, image,"
 	       "        shown_services, x402_support, file_active, services, skills, domains,"
-	       "        supported_trust)"
+	       "        supported_trust, charged_to, file_charged_to)"
 	       "    SELECT $1::uuid, number.agent_id, $2, $3::bigint, $4, $5, $5, $8, 'active',"
 	       "        'api', $6::json, decode($7, 'hex'), $9, $10, $11, $12::json, $13::boolean,"
-	       "        $14::boolean, $15::text[], $16::text[], $17::text[], $18::text[]"
+	       "        $14::boolean, $15::text[], $16::text[], $17::text[], $18::text[],"
+	       "        number.user_id, number.user_id"
 	       "      FROM number"
 	       "    RETURNING *"
 	       "), metadata AS ("
-	       "    INSERT INTO erc8004_agent_metadata (agent_uuid, key, value)"
-	       "    SELECT a.agent_uuid, m.key, convert_to(m.value, 'UTF8')"
+	       "    INSERT INTO erc8004_agent_metadata (agent_uuid, key, value, charged_to)"
+	       "    SELECT a.agent_uuid, m.key, convert_to(m.value, 'UTF8'), a.charged_to"
 	       "      FROM a, unnest($19::text[], $20::text[]) AS m (key, value)"
 	       "), audited AS ("
 	       "    INSERT INTO audit_log (actor_user, actor, request_id, client_address, action,"
@@ -104,7 +115,7 @@ static const struct db_statement register_agent = {
 	       "    SELECT $21::uuid, $22, $23, areg_client_address($24), 'agent.register', 'agent', a.agent_uuid,"
 	       "        jsonb_build_object('chain', a.chain, 'agent_id', a.agent_id,"
 	       "            'owner_address', a.owner_address, 'name', a.name,"
-	       "            'registration_digest', $7, 'metadata_keys', to_jsonb($19::text[]))"
+	       "            'registration_digest', $7, 'metadata_keys', areg_audited(to_jsonb($19::text[])))"
 	       "      FROM a"
 	       ")"
 	       "SELECT duplicate.agent_uuid, " AGENT_COLUMNS ","
@@ -291,6 +302,36 @@ static const char *new_uuid(struct arena *arena)
 		arena, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
 }
 
+const char *quota_param(const struct call *call, enum quota_kind kind)
+{
+	return arena_printf(
+		call->arena, "%" PRId64, call->worker->settings->quotas[kind][call->caller->tier]);
+}
+
+static const char *quota_text(const struct call *call, enum quota_kind kind, const char *unit)
+{
+	const int64_t quota = call->worker->settings->quotas[kind][call->caller->tier];
+
+	return quota == INT64_MAX ? arena_printf(call->arena, "any number of %s", unit)
+				  : arena_printf(call->arena, "%" PRId64 " %s", quota, unit);
+}
+
+void agent_refuse_quota(struct call *call)
+{
+	call_problem(call, 403, "quota_exceeded",
+		arena_printf(call->arena,
+			"This would exceed what you may store in all: %s and %s of registration "
+			"files and metadata. GET /api/v1/me says how much of it is used.",
+			quota_text(call, QUOTA_AGENTS, "agents"),
+			quota_text(call, QUOTA_BYTES, "bytes")));
+}
+
+bool agent_user_is_gone(const struct call *call, enum db_status status)
+{
+	return status == DB_CALLER && strcmp(db_last_error(call->worker->db)->constraint,
+					      "user_storage_user_id_fkey") == 0;
+}
+
 static enum db_status store(struct call *call, const struct registration *registration,
 	const struct chain *chain, const struct regfile *file, const struct metadata *metadata,
 	struct db_rows *rows)
@@ -323,6 +364,9 @@ static enum db_status store(struct call *call, const struct registration *regist
 		call->caller->key_prefix,
 		call->request->id,
 		call->request->client_address,
+		arena_printf(arena, "%zu", file->len + metadata->size),
+		quota_param(call, QUOTA_AGENTS),
+		quota_param(call, QUOTA_BYTES),
 	};
 
 	return db_run(call->worker->db, &register_agent, params, sizeof params / sizeof params[0],
@@ -412,6 +456,8 @@ static void register_one(struct call *call, const struct chain **chain)
 		call_problem(call, 409, "registry_full",
 			"The identity registry of this chain has an agent with the highest id that "
 			"there can be, so it has no id for another.");
+	} else if (agent_user_is_gone(call, status)) {
+		call_key_gone(call);
 	} else if (status != DB_OK) {
 		call_db_failed(call, status);
 	} else if (db_bool(&rows, 0, ROW_SUSPENDED)) {
@@ -421,6 +467,8 @@ static void register_one(struct call *call, const struct chain **chain)
 			agent_refuse_suspended_twin(call, db_text(&rows, 0, ROW_DUPLICATE));
 		else
 			agent_refuse_twin(call, db_text(&rows, 0, ROW_DUPLICATE));
+	} else if (db_text(&rows, 0, ROW_AGENT) == NULL) {
+		agent_refuse_quota(call);
 	} else {
 		http_header_add(call->response, "Location",
 			arena_printf(

@@ -48,4 +48,11 @@ void agent_refuse_twin(struct call *call, const char *agent_uuid);
 void agent_refuse_suspended_twin(struct call *call, const char *agent_uuid);
 void agent_refuse_suspended_owner(struct call *call);
 
+/* The caller's quota of that kind, as a parameter of a statement. */
+const char *quota_param(const struct call *call, enum quota_kind kind);
+/* Refuses with 403: the caller's quota of agents or of bytes has no room for this. */
+void agent_refuse_quota(struct call *call);
+/* Whether a statement failed because there is no such user any more whose quota it could charge. */
+bool agent_user_is_gone(const struct call *call, enum db_status status);
+
 #endif

@@ -12,7 +12,7 @@ static const struct db_statement edit_agent = {
 	.effect = DB_CHANGES,
 	.sql = "WITH edited AS ("
 	       "    SELECT * FROM areg_edit_agent($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
-	       "        $13, $14, $15, $16, $17)"
+	       "        $13, $14, $15, $16, $17, $18::uuid, $22)"
 	       "), audited AS ("
 	       "    INSERT INTO audit_log (actor_user, actor, request_id, client_address, action,"
 	       "        subject_type, subject_id, before, after)"
@@ -79,6 +79,7 @@ static enum db_status store(struct call *call, const char *agent_uuid, const str
 		call->caller->key_prefix,
 		call->request->id,
 		call->request->client_address,
+		quota_param(call, QUOTA_BYTES),
 	};
 
 	return db_run(call->worker->db, &edit_agent, params, sizeof params / sizeof params[0],
@@ -112,6 +113,8 @@ static void answer_outcome(struct call *call, const struct db_rows *rows)
 		fault_add(&faults, "validation_failed", "/metadata",
 			"with what is stored already, its keys or values have more than 64 KiB");
 		call_refuse(call, &faults);
+	} else if (strcmp(outcome, "quota_exceeded") == 0) {
+		agent_refuse_quota(call);
 	} else {
 		agent_write(call, 200, rows, 2);
 	}
@@ -147,7 +150,9 @@ void agents_edit(struct call *call)
 	status = store(call, agent_uuid, &edit, &file, &metadata, &rows);
 	if (agent_has_twin(call, status)) /* stored just now: now it is found */
 		status = store(call, agent_uuid, &edit, &file, &metadata, &rows);
-	if (status != DB_OK)
+	if (agent_user_is_gone(call, status))
+		call_key_gone(call);
+	else if (status != DB_OK)
 		call_db_failed(call, status);
 	else
 		answer_outcome(call, &rows);

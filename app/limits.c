@@ -1,4 +1,4 @@
-/* The numbers of API.md, "Rate limits", and how areg.conf says others. */
+/* The numbers of API.md, "Rate limits", and how areg.conf says others, and quotas. */
 #include "app/limits.h"
 
 #include <string.h>
@@ -69,5 +69,53 @@ bool rate_row_parse(const char *text, uint32_t row[TIERS], const char **why)
 	if (count == TIERS)
 		return true;
 	*why = not_four;
+	return false;
+}
+
+static bool amount_parse(const char *text, size_t len, bool has_unit, int64_t *amount)
+{
+	static const char units[] = "kmg";
+	const char *unit = len > 1 && has_unit ? strchr(units, text[len - 1]) : NULL;
+	const size_t digits = unit == NULL ? len : len - 1;
+
+	*amount = 0;
+	for (size_t i = 0; i < digits; i++) {
+		if (text[i] < '0' || text[i] > '9')
+			return false;
+		*amount = *amount * 10 + (text[i] - '0');
+		if (*amount > QUOTA_NUMBER_MOST)
+			return false;
+	}
+	if (*amount == 0)
+		*amount = INT64_MAX;
+	else if (unit != NULL)
+		*amount <<= 10 * (unit - units + 1);
+	else if (has_unit)
+		return false;
+	return true;
+}
+
+bool quota_row_parse(const char *text, enum quota_kind kind, int64_t row[TIERS], const char **why)
+{
+	int tier = TIER_ANONYMOUS;
+
+	row[TIER_ANONYMOUS] = 0;
+	for (text += strspn(text, blanks); *text != '\0'; text += strspn(text, blanks)) {
+		const size_t len = strcspn(text, blanks);
+
+		if (++tier == TIERS)
+			break;
+		if (!amount_parse(text, len, kind == QUOTA_BYTES, &row[tier])) {
+			*why = kind == QUOTA_BYTES
+				       ? "has a size that is neither 0 nor within 1..1000000000 with k, "
+					 "m or g behind it"
+				       : "has a number that is not within 0..1000000000";
+			return false;
+		}
+		text += len;
+	}
+	if (tier == TIER_ENTERPRISE)
+		return true;
+	*why = "is not three values, for free, pro and enterprise";
 	return false;
 }

@@ -1,4 +1,4 @@
-/* Which limit a request falls under, by class of its route and tier of its caller. */
+/* How much a caller may do, by tier: requests a minute of each class of routes, and what is stored. */
 #ifndef AREG_LIMITS_H
 #define AREG_LIMITS_H
 
@@ -25,6 +25,11 @@ typedef uint32_t rate_table[RATE_CLASSES][TIERS];
 /* The default table of API.md. */
 extern const rate_table rate_defaults;
 
+/* What a user may store in all, of each kind; INT64_MAX: as much as they like. Nothing is stored without an
+ * API key, so the quotas of TIER_ANONYMOUS are 0. */
+enum quota_kind { QUOTA_AGENTS, QUOTA_BYTES, QUOTAS };
+typedef int64_t quota_table[QUOTAS][TIERS];
+
 /* The word of a class in areg.conf and metrics: "register", "search", … */
 const char *rate_class_name(enum rate_class class);
 
@@ -33,5 +38,14 @@ const char *rate_class_name(enum rate_class class);
  * enterprise, with blanks between; "-" is 0. False with *why.
  */
 MUST_CHECK bool rate_row_parse(const char *text, uint32_t row[TIERS], const char **why);
+
+/*
+ * Reads the value of a key quota_KIND: three numbers 0..QUOTA_NUMBER_MOST, for free, pro and enterprise,
+ * with blanks between; 0 is no limit. Bytes are said in k, m or g (powers of 1024), but for 0. False with
+ * *why.
+ */
+enum { QUOTA_NUMBER_MOST = 1000000000 };
+MUST_CHECK bool quota_row_parse(
+	const char *text, enum quota_kind kind, int64_t row[TIERS], const char **why);
 
 #endif

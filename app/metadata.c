@@ -27,6 +27,7 @@ void metadata_read(struct arena *arena, struct json_object *object, bool may_rem
 	metadata->keys = arena_alloc(arena, most * sizeof *metadata->keys);
 	metadata->values = arena_alloc(arena, most * sizeof *metadata->values);
 	metadata->count = 0;
+	metadata->size = 0;
 	if (object == NULL)
 		return;
 	json_object_object_foreach (object, key, value) {
@@ -50,6 +51,7 @@ void metadata_read(struct arena *arena, struct json_object *object, bool may_rem
 		metadata->keys[metadata->count] = key;
 		metadata->values[metadata->count++] = json_object_get_string(value);
 	}
+	metadata->size = metadata->count * METADATA_ENTRY_BYTES + keys_size + values_size;
 	if (keys_size > METADATA_BYTES_MAX || values_size > METADATA_BYTES_MAX)
 		fault_add(faults, "validation_failed", "/metadata",
 			"has keys or values of more than 64 KiB");

@@ -12,11 +12,14 @@ enum {
 				 any key */
 	METADATA_BYTES_MAX =
 		64 * 1024, /* of all keys of an agent, and of all values; sql/0011, too */
+	METADATA_ENTRY_BYTES =
+		128, /* that an entry counts in a quota beside key and value; sql/0003, too */
 };
 
 struct metadata {
 	const char **keys, **values; /* a value is NULL where the entry shall go */
 	size_t count;
+	size_t size; /* bytes that these entries count in a quota, if none of them is to go */
 };
 
 /* Reads the body's member `metadata` (NULL: absent), with a fault for each entry that cannot be

@@ -339,6 +339,24 @@ static const char *check_rates(struct arena *arena, const char *text, const char
 	return rate_row_parse(text, row, &why) ? NULL : why;
 }
 
+static const char *check_quota_agents(struct arena *arena, const char *text, const char **value)
+{
+	int64_t row[TIERS];
+	const char *why;
+
+	(void)arena, (void)value;
+	return quota_row_parse(text, QUOTA_AGENTS, row, &why) ? NULL : why;
+}
+
+static const char *check_quota_bytes(struct arena *arena, const char *text, const char **value)
+{
+	int64_t row[TIERS];
+	const char *why;
+
+	(void)arena, (void)value;
+	return quota_row_parse(text, QUOTA_BYTES, row, &why) ? NULL : why;
+}
+
 /* As amounts of payments are written: that is how they are compared, without rounding. */
 static const char *check_min_payment(struct arena *arena, const char *text, const char **value)
 {
@@ -471,6 +489,12 @@ static const struct conf_key top_keys[] = {
 		.check = check_rates, .help = "The same for all other reads." },
 	{ "limit_sign_in", CONF_TEXT, AT(rate_texts[RATE_SIGN_IN]), "10 10 10 10",
 		.check = check_rates, .help = "The same for signing in." },
+	{ "quota_agents", CONF_TEXT, AT(quota_texts[QUOTA_AGENTS]), "1000 10000 100000",
+		.check = check_quota_agents,
+		.help = "Agents that a user registers in all: free, pro, enterprise; 0: no limit." },
+	{ "quota_bytes", CONF_TEXT, AT(quota_texts[QUOTA_BYTES]), "16m 256m 4g",
+		.check = check_quota_bytes,
+		.help = "Bytes of registration files and metadata that a user stores, likewise." },
 	{ "hot_cache_size", CONF_SIZE, AT(hot_cache_bytes), "64m", 1 * MIB, 64 * 1024 * MIB,
 		.help = "Memory shared by the processes of this host: callers, limits." },
 	{ "control_socket", CONF_TEXT, AT(control_socket), AREG_RUN_DIR "/control.sock",
@@ -612,9 +636,15 @@ static void check_chains(struct conf *conf, const struct chain *chains)
 }
 
 /* The rows as numbers. A row that was refused is still the default. */
-static void collect_rates(struct settings *settings)
+static void collect_limits(struct settings *settings)
 {
 	const char *why;
+
+	for (enum quota_kind kind = 0; kind < QUOTAS; kind++)
+		if (settings->quota_texts[kind] != NULL &&
+			!quota_row_parse(
+				settings->quota_texts[kind], kind, settings->quotas[kind], &why))
+			abort(); /* check_quota_agents() or check_quota_bytes() let it pass */
 
 	for (size_t class = 0; class < RATE_CLASSES; class ++)
 		if (settings->rate_texts[class] != NULL &&
@@ -679,7 +709,7 @@ static bool settings_read(struct arena *arena, const char *path, bool may_be_abs
 		conf_fault(&conf, path, "cannot be read: %s", strerror(errno));
 		conf_read_environment(&conf, environ);
 	}
-	collect_rates(settings);
+	collect_limits(settings);
 	settings->chains = collect_chains(&conf);
 	settings->chain_count = conf.section_count;
 	check_replicas(&conf, settings);

@@ -56,6 +56,8 @@ struct settings {
 
 	rate_table rates;
 	const char *rate_texts[RATE_CLASSES]; /* the same as written: "120 1000 5000 50000" */
+	quota_table quotas;
+	const char *quota_texts[QUOTAS]; /* the same as written: "16m 256m 4g" */
 	size_t hot_cache_bytes; /* of memory that the processes of a host share */
 
 	const char *control_socket; /* path, for aregctl; "" for none */

@@ -1,5 +1,5 @@
 -- Agents, the addresses that they belong to or belonged to, their on-chain metadata, the counters that
--- agent ids are handed out from, and the number of agents by chain and status.
+-- agent ids are handed out from, the number of agents by chain and status, and what each user stores.
 -- Safe under load: creates only.
 
 CREATE TABLE erc8004_agent_counters (
@@ -48,6 +48,17 @@ RETURN regexp_replace(regexp_replace(replace(q, U&'\200B', ''),
 		|| '](?=[' || areg_unspaced_characters() || '])', '\& \&', 'g');
 COMMENT ON FUNCTION areg_words_to_find(text) IS 'ABC of an unspaced script becomes AB BC, and A alone stays A';
 
+CREATE TABLE user_storage (
+	user_id uuid PRIMARY KEY REFERENCES users ON DELETE CASCADE,
+	agents bigint NOT NULL DEFAULT 0 CONSTRAINT user_storage_agents_range CHECK (agents >= 0),
+	bytes bigint NOT NULL DEFAULT 0 CONSTRAINT user_storage_bytes_range CHECK (bytes >= 0)
+);
+COMMENT ON TABLE user_storage IS
+	'How much of their quota users have used; the sums of what charged_to names, kept by what stores it';
+COMMENT ON COLUMN user_storage.agents IS 'That the user registered, whoever owns them now';
+COMMENT ON COLUMN user_storage.bytes IS
+	'Of the registration files, metadata keys and metadata values that the user stored last';
+
 CREATE TABLE erc8004_agents (
 	-- First what searches read of every match: whatever stands before a column is walked past.
 	agent_uuid uuid NOT NULL DEFAULT gen_random_uuid(),
@@ -93,6 +104,8 @@ CREATE TABLE erc8004_agents (
 	suspended_from text CONSTRAINT erc8004_agents_suspended_from_known
 		CHECK (suspended_from IN ('active', 'revoked')),
 	suspended_with_owner boolean NOT NULL DEFAULT false,
+	charged_to uuid,
+	file_charged_to uuid,
 	name_sort text COLLATE "C" NOT NULL
 		GENERATED ALWAYS AS (left(lower(coalesce(name, '')), 100)) STORED,
 	search tsvector NOT NULL GENERATED ALWAYS AS (
@@ -126,6 +139,10 @@ COMMENT ON COLUMN erc8004_agents.suspended_from IS
 	'What a suspended agent was before, and is again when it is reactivated; null: active';
 COMMENT ON COLUMN erc8004_agents.suspended_with_owner IS
 	'Suspended because of who registered it, and reactivated together with that owner';
+COMMENT ON COLUMN erc8004_agents.charged_to IS
+	'The user that registered the agent here, whose quota counts it; without a foreign key; null: nobody';
+COMMENT ON COLUMN erc8004_agents.file_charged_to IS
+	'The user that stored this registration file, whose quota counts its bytes; null: nobody';
 COMMENT ON COLUMN erc8004_agents.source IS 'api: registered here; import; chain: seen by the indexer';
 COMMENT ON COLUMN erc8004_agents.created_at IS 'When this registry took the agent in: registered_at';
 
@@ -238,11 +255,14 @@ CREATE TABLE erc8004_agent_metadata (
 	value bytea NOT NULL
 		CONSTRAINT erc8004_agent_metadata_value_size CHECK (octet_length(value) <= 1048576),
 	updated_at timestamptz NOT NULL DEFAULT now(),
+	charged_to uuid,
 	PRIMARY KEY (agent_uuid, key_digest)
 );
 COMMENT ON TABLE erc8004_agent_metadata IS 'On-chain metadata (MetadataSet); agentWallet is a column of the agent';
 COMMENT ON COLUMN erc8004_agent_metadata.key IS
 	'Any string, as in the contract; a key may be longer than an entry of an index';
+COMMENT ON COLUMN erc8004_agent_metadata.charged_to IS
+	'The user that stored this value, whose quota counts the bytes of key and value; null: nobody';
 CREATE TRIGGER erc8004_agent_metadata_touch BEFORE UPDATE ON erc8004_agent_metadata
 	FOR EACH ROW EXECUTE FUNCTION areg_touch();
 
@@ -346,6 +366,54 @@ END $$;
 CREATE TRIGGER erc8004_agents_deleted AFTER DELETE ON erc8004_agents
 	REFERENCING OLD TABLE AS old_rows
 	FOR EACH STATEMENT EXECUTE FUNCTION areg_agents_deleted();
+
+-- A row and its entry in an index take that much more than key and value: many short entries are not
+-- cheap.
+CREATE FUNCTION areg_metadata_bytes(key text, value bytea) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 128 + octet_length(key) + octet_length(value);
+COMMENT ON FUNCTION areg_metadata_bytes(text, bytea) IS
+	'What an entry of metadata counts in a quota; as METADATA_ENTRY_BYTES in app/metadata.h';
+
+-- Each thing that is stored is charged to one user, so nothing can be refunded twice.
+CREATE VIEW v_user_storage AS
+SELECT user_id, sum(agents)::bigint AS agents, sum(bytes)::bigint AS bytes
+FROM (SELECT charged_to, 1, 0 FROM erc8004_agents
+	UNION ALL
+	SELECT file_charged_to, 0, octet_length(registration_file::text) FROM erc8004_agents
+	UNION ALL
+	SELECT charged_to, 0, areg_metadata_bytes(key, value) FROM erc8004_agent_metadata)
+	AS charges (user_id, agents, bytes)
+WHERE user_id IS NOT NULL GROUP BY user_id;
+COMMENT ON VIEW v_user_storage IS 'What user_storage has to say, counted anew';
+
+CREATE FUNCTION areg_refund_agent() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE user_storage s SET agents = greatest(s.agents - refund.agents, 0),
+		bytes = greatest(s.bytes - refund.bytes, 0)
+	FROM (SELECT user_id, sum(agents) AS agents, sum(bytes) AS bytes
+		FROM (SELECT OLD.charged_to, 1, 0
+			UNION ALL SELECT OLD.file_charged_to, 0, octet_length(OLD.registration_file::text)
+			UNION ALL SELECT charged_to, 0, areg_metadata_bytes(key, value)
+				FROM erc8004_agent_metadata WHERE agent_uuid = OLD.agent_uuid)
+			AS charges (user_id, agents, bytes)
+		GROUP BY user_id) AS refund
+	WHERE s.user_id = refund.user_id;
+	RETURN OLD;
+END $$;
+CREATE TRIGGER erc8004_agents_refund BEFORE DELETE ON erc8004_agents
+	FOR EACH ROW EXECUTE FUNCTION areg_refund_agent();
+
+CREATE FUNCTION areg_rebuild_storage() RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+	LOCK TABLE erc8004_agents, erc8004_agent_metadata, user_storage IN SHARE ROW EXCLUSIVE MODE;
+	DELETE FROM user_storage;
+	INSERT INTO user_storage (user_id, agents, bytes)
+	SELECT user_id, agents, bytes FROM v_user_storage WHERE user_id IN (SELECT id FROM users);
+END $$;
+COMMENT ON FUNCTION areg_rebuild_storage() IS 'What areg_rebuild_stats() does about quotas';
 
 CREATE TRIGGER erc8004_agents_truncate BEFORE TRUNCATE ON erc8004_agents
 	FOR EACH STATEMENT EXECUTE FUNCTION areg_refuse_change('DELETE keeps the statistics right');

@@ -17,12 +17,68 @@ RETURN CASE WHEN octet_length(value) <= 256 THEN convert_from(value, 'UTF8')
 	ELSE 'sha256:' || encode(sha256(value), 'hex') END;
 COMMENT ON FUNCTION areg_audited_value(bytea) IS 'A metadata value for the audit log: itself, or its digest';
 
+-- Nor do lists of many short texts fill it: an edit may be repeated for ever.
+CREATE FUNCTION areg_audited(said jsonb) RETURNS jsonb
+LANGUAGE sql STABLE STRICT
+RETURN CASE WHEN octet_length(said::text) <= 1024 THEN said
+	ELSE to_jsonb('sha256:' || encode(sha256(convert_to(said::text, 'UTF8')), 'hex')) END;
+COMMENT ON FUNCTION areg_audited(jsonb) IS 'Something for the audit log: itself, or the digest of its text';
+
+-- What an edit stores is charged to the editor. What it replaces or removes is refunded to who was charged
+-- for it, so who was given an agent pays nothing for what is in it, and its former owner nothing for what
+-- has gone. Rows of user_storage are locked in the order of their ids, and before counters of agents, as
+-- in a registration.
+CREATE FUNCTION areg_charge_edit(of_agent uuid, new_file text, metadata_keys text[], metadata_values text[],
+	editor uuid, quota bigint) RETURNS boolean
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+	users uuid[];
+	growths bigint[];
+BEGIN
+	SELECT array_agg(user_id), array_agg(growth) INTO users, growths
+	FROM (SELECT user_id, sum(bytes)::bigint AS growth
+		FROM (SELECT editor, octet_length(new_file) WHERE new_file IS NOT NULL
+			UNION ALL
+			SELECT a.file_charged_to, -octet_length(a.registration_file::text)
+			FROM erc8004_agents a WHERE a.agent_uuid = of_agent AND new_file IS NOT NULL
+			UNION ALL
+			SELECT charge.* FROM unnest(metadata_keys, metadata_values) AS given (key, value)
+			LEFT JOIN erc8004_agent_metadata m ON m.agent_uuid = of_agent AND m.key = given.key
+			CROSS JOIN LATERAL (VALUES
+				(editor, areg_metadata_bytes(given.key, convert_to(given.value, 'UTF8'))),
+				(m.charged_to, -areg_metadata_bytes(m.key, m.value)))
+				AS charge (user_id, bytes)
+			WHERE m.value IS DISTINCT FROM convert_to(given.value, 'UTF8'))
+			AS charges (user_id, bytes)
+		WHERE user_id IS NOT NULL GROUP BY user_id HAVING sum(bytes) <> 0) AS changes;
+	IF users IS NULL THEN
+		RETURN true;
+	END IF;
+
+	IF editor = ANY (users) THEN
+		INSERT INTO user_storage (user_id) VALUES (editor) ON CONFLICT DO NOTHING;
+	END IF;
+	PERFORM FROM user_storage WHERE user_id = ANY (users) ORDER BY user_id FOR NO KEY UPDATE;
+	IF EXISTS (SELECT FROM user_storage s JOIN unnest(users, growths) AS change (user_id, growth)
+			USING (user_id)
+		WHERE user_id = editor AND growth > 0 AND s.bytes + growth > quota) THEN
+		RETURN false;
+	END IF;
+	UPDATE user_storage s SET bytes = greatest(s.bytes + change.growth, 0)
+	FROM unnest(users, growths) AS change (user_id, growth) WHERE s.user_id = change.user_id;
+	RETURN true;
+END $$;
+COMMENT ON FUNCTION areg_charge_edit(uuid, text, text[], text[], uuid, bigint) IS
+	'Charges users for an edit that is about to be stored; false, and nothing is changed, if the editor would store more than the quota of bytes';
+
 -- The lock on the agent makes edits wait for one another; each statement after it sees what the edit
 -- before has left (READ COMMITTED).
 CREATE FUNCTION areg_edit_agent(of_agent uuid, editor text, new_status text, new_file text,
 	new_digest text, new_name text, new_description text, new_image text, new_shown_services json,
 	new_x402_support boolean, new_file_active boolean, new_services text[], new_skills text[],
 	new_domains text[], new_supported_trust text[], metadata_keys text[], metadata_values text[],
+	by_user uuid, quota_bytes bigint,
 	OUT outcome text, OUT twin uuid, OUT before jsonb, OUT after jsonb, OUT agent erc8004_agents,
 	OUT metadata json)
 LANGUAGE plpgsql AS $$
@@ -72,6 +128,7 @@ BEGIN
 	agent.status := coalesce(new_status, old.status);
 	IF new_file IS NOT NULL THEN
 		agent.registration_file := new_file;
+		agent.file_charged_to := by_user;
 		agent.registration_digest := decode(new_digest, 'hex');
 		agent.conformance := '[]';
 		agent.name := new_name;
@@ -87,7 +144,8 @@ BEGIN
 	END IF;
 	old_values := areg_audited_agent(old);
 	new_values := areg_audited_agent(agent);
-	SELECT jsonb_object_agg(key, o.value), jsonb_object_agg(key, n.value) INTO before, after
+	SELECT jsonb_object_agg(key, areg_audited(o.value)), jsonb_object_agg(key, areg_audited(n.value))
+	INTO before, after
 	FROM jsonb_each(old_values) o JOIN jsonb_each(new_values) n USING (key)
 	WHERE o.value <> n.value;
 
@@ -98,23 +156,27 @@ BEGIN
 	LEFT JOIN erc8004_agent_metadata m ON m.agent_uuid = of_agent AND m.key = given.key
 	WHERE m.value IS DISTINCT FROM convert_to(given.value, 'UTF8');
 	IF old_values IS NOT NULL THEN
-		before := coalesce(before, '{}') || jsonb_build_object('metadata', old_values);
-		after := coalesce(after, '{}') || jsonb_build_object('metadata', new_values);
+		before := coalesce(before, '{}') || jsonb_build_object('metadata', areg_audited(old_values));
+		after := coalesce(after, '{}') || jsonb_build_object('metadata', areg_audited(new_values));
 	END IF;
 
-	outcome := CASE WHEN before IS NULL THEN 'unchanged' ELSE 'edited' END;
+	outcome := CASE WHEN before IS NULL THEN 'unchanged'
+		WHEN areg_charge_edit(of_agent, new_file, metadata_keys, metadata_values, by_user, quota_bytes)
+			THEN 'edited'
+		ELSE 'quota_exceeded' END;
 	IF outcome = 'edited' THEN
 		DELETE FROM erc8004_agent_metadata m
 		USING unnest(metadata_keys, metadata_values) AS given (key, value)
 		WHERE m.agent_uuid = of_agent AND m.key = given.key AND given.value IS NULL;
-		INSERT INTO erc8004_agent_metadata AS m (agent_uuid, key, value)
-		SELECT of_agent, given.key, convert_to(given.value, 'UTF8')
+		INSERT INTO erc8004_agent_metadata AS m (agent_uuid, key, value, charged_to)
+		SELECT of_agent, given.key, convert_to(given.value, 'UTF8'), by_user
 		FROM unnest(metadata_keys, metadata_values) AS given (key, value)
 		WHERE given.value IS NOT NULL
-		ON CONFLICT (agent_uuid, key_digest) DO UPDATE SET value = EXCLUDED.value
+		ON CONFLICT (agent_uuid, key_digest) DO UPDATE SET value = EXCLUDED.value,
+			charged_to = EXCLUDED.charged_to
 			WHERE m.value <> EXCLUDED.value;
 		UPDATE erc8004_agents a SET status = agent.status,
-			registration_file = agent.registration_file,
+			file_charged_to = agent.file_charged_to, registration_file = agent.registration_file,
 			registration_digest = agent.registration_digest, conformance = agent.conformance,
 			name = agent.name, description = agent.description, image = agent.image,
 			shown_services = agent.shown_services,
@@ -130,8 +192,8 @@ BEGIN
 	FROM erc8004_agent_metadata m WHERE m.agent_uuid = of_agent;
 END $$;
 COMMENT ON FUNCTION areg_edit_agent(uuid, text, text, text, text, text, text, text, json, boolean, boolean,
-	text[], text[], text[], text[], text[], text[]) IS
-	'Changes an agent by its owner; a null status or file stays, a metadata value that is null goes. outcome: edited or unchanged (and the agent), agent_not_found, forbidden, agent_suspended, owner_suspended, agent_not_active, agent_already_exists or suspended_twin (and twin), metadata_too_large. before and after: what changed';
+	text[], text[], text[], text[], text[], text[], uuid, bigint) IS
+	'Changes an agent by its owner; a null status or file stays, a metadata value that is null goes. outcome: edited or unchanged (and the agent), agent_not_found, forbidden, agent_suspended, owner_suspended, agent_not_active, agent_already_exists or suspended_twin (and twin), metadata_too_large, quota_exceeded. before and after: what changed';
 
 -- All that an owner registered goes out of service, whoever owns it now. What was only transferred to
 -- them stays: agents are also given to people who did not ask for them.

@@ -143,6 +143,7 @@ BEGIN
 	PERFORM areg_rebuild_agent_stats();
 	PERFORM areg_rebuild_totals();
 	PERFORM areg_rebuild_lists();
+	PERFORM areg_rebuild_storage();
 END $$;
 COMMENT ON FUNCTION areg_rebuild_stats() IS
 	'Recounts every derived table from the records, and has erc8004_agent_addresses say who owns each agent now; writers wait meanwhile. For repair and after a load with triggers off';

@@ -26,6 +26,8 @@ BEGIN
 		['audit_seals', 'SELECT'],
 		['audit_sealing', 'SELECT'],
 
+		['user_storage', 'SELECT, INSERT, UPDATE'],
+
 		['erc8004_agents', 'SELECT, INSERT, UPDATE'],
 		['erc8004_agent_addresses', 'SELECT, INSERT, UPDATE'],
 		['erc8004_suspended_owners', 'SELECT, INSERT, DELETE'],
@@ -51,6 +53,7 @@ BEGIN
 		['erc8004_events', 'SELECT, INSERT'],
 		['erc8004_events_pruned', 'SELECT'],
 
+		['v_user_storage', 'SELECT'],
 		['v_erc8004_agent_reputation', 'SELECT'],
 		['v_erc8004_agent_stats', 'SELECT'],
 		['v_erc8004_totals', 'SELECT']

@@ -1,15 +1,16 @@
 #!/usr/bin/perl
-# One's own account: /me, making keys, listing them and revoking them.
+# One's own account: /me, making keys, listing them and revoking them, and quotas of what is stored.
 use strict;
 use warnings;
 use FindBin;
 use Test::More;
 
 use lib "$FindBin::Bin/../lib";
-use Areg::Test qw(in_parallel problem_ok);
+use Areg::Test qw(in_parallel problem_ok wait_until);
 
 my $areg = Areg::Test->start(set => { limit_register => '- 100000 100000 100000',
-	limit_search => '100000 100000 100000 100000', limit_read => '100000 1000 5000 50000' });
+	limit_search => '100000 100000 100000 100000', limit_read => '100000 1000 5000 50000',
+	quota_agents => '4 1000 0', quota_bytes => '8k 1m 0' });
 my $alice = $areg->make_user(scopes => ['payments:write'], tier => 'pro');
 my $bob = $areg->make_user;
 
@@ -216,6 +217,228 @@ subtest 'changes of users and keys are told to every host, other writes are not'
 	is($listen->("UPDATE api_keys SET expires_at = now() $keys"), 1, 'expiry, once a transaction');
 	is($listen->("DELETE FROM api_keys $keys"), 1, 'a key gone');
 	is($listen->("DELETE FROM users $user"), 1, 'a user gone');
+};
+
+# ---- Quotas ----
+
+my $register = '/api/v1/agents/register';
+my @MOST = (4, 8192); # of tier free, here; see the top
+
+# Text and not a structure: bytes count as they are sent.
+sub file { my ($name, $bytes) = @_; return qq({"name":"$name", "description":"d", "x":") . 'x' x ($bytes // 0) . '"}' }
+
+sub add
+{
+	my ($user, $file, $metadata, %headers) = @_;
+	return $areg->post($register, qq({"owner_address":"$user->{wallet}", "chain":"base", )
+		. qq("registration_file":$file, "metadata":) . ($metadata // '{}') . '}', { key => $user->{key}, %headers });
+}
+
+sub edit
+{
+	my ($user, $agent, $body) = @_;
+	return $areg->api(PATCH => "/api/v1/agents/$agent", $body, { key => $user->{key} });
+}
+
+sub edit_file { my ($user, $agent, $file) = @_; return edit($user, $agent, qq({"registration_file":$file})) }
+sub used { my $quotas = me($_[0]{key})->{json}{quotas}; return [map { $quotas->{$_}{used} } qw(agents bytes)] }
+sub done_ok { my ($answer, $name) = @_; return ok($answer->{status} =~ /^2/, $name) || diag $answer->{body} }
+
+# What is counted is what is there.
+sub counted_ok
+{
+	my @wrong = $areg->psql('SELECT * FROM user_storage s FULL JOIN v_user_storage v USING (user_id)
+		WHERE (coalesce(s.agents, 0), coalesce(s.bytes, 0)) <> (coalesce(v.agents, 0), coalesce(v.bytes, 0))');
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is_deeply(\@wrong, [], 'what is counted is what is stored');
+}
+
+subtest '/me says what is stored, to the byte' => sub {
+	my ($user, $rich) = map { $areg->make_user(tier => $_) } qw(free enterprise);
+
+	is_deeply(me($user->{key})->{json}{quotas}, { agents => { quota => $MOST[0], used => 0 },
+		bytes => { quota => $MOST[1], used => 0 } }, 'nothing');
+	is_deeply(me($rich->{key})->{json}{quotas}, { map { $_ => { quota => undef, used => 0 } } qw(agents bytes) },
+		'no limit where the configuration says 0');
+	my $file = file("caf\xc3\xa9");
+	my $made = add($user, $file, qq({"k":"v", "caf\xc3\xa9":"", "e":"\\u00e9"}));
+	done_ok($made, 'registered');
+	my $bytes = length($file) + 128 + 2 + 128 + 5 + 128 + 3;
+	my $agent = $made->{json}{agent_uuid};
+	is_deeply(used($user), [1, $bytes], 'file, keys and values, and 128 for each entry');
+	done_ok(edit($user, $agent, { metadata => { k => undef, e => 'longer', none => undef } }), 'edited');
+	is_deeply(used($user), [1, $bytes - 130 + 4], 'what went is not counted any more');
+	done_ok(edit($user, $agent, { metadata => { e => 'longer' } }), 'the same again');
+	is_deeply(used($user), [1, $bytes - 130 + 4], 'changes nothing');
+	counted_ok();
+};
+
+subtest 'requests at once get no more agents than the quota' => sub {
+	my $user = $areg->make_user(tier => 'free');
+	my $next = sub { $areg->psql_value("SELECT next_agent_id FROM erc8004_agent_counters WHERE chain = 'base'") };
+	my $before = $next->();
+	my @answers = in_parallel(12, sub { add($user, file("one of twelve, $_[0]")) });
+
+	is((grep { $_->{status} == 201 } @answers), $MOST[0], 'as many as fit');
+	problem_ok($_, 403, 'quota_exceeded') for grep { $_->{status} != 201 } @answers;
+	is(used($user)->[0], $MOST[0], 'are counted');
+	is($next->(), $before + $MOST[0], 'a refusal takes no id');
+	is($areg->psql_value("SELECT count(*) FROM audit_log WHERE actor_user = '$user->{id}'"), $MOST[0],
+		'and no entry of the log');
+	counted_ok();
+};
+
+subtest 'nor more bytes' => sub {
+	my $user = $areg->make_user(tier => 'free');
+	my @agents = map { add($user, file("growing $_"))->{json}{agent_uuid} } 1 .. 3;
+	my @answers = in_parallel(12, sub {
+		my ($i) = @_;
+		return $i < 6 ? edit_file($user, $agents[$i % 3], file("grown $i", 2500))
+			: edit($user, $agents[$i % 3], { metadata => { "key $i" => 'x' x 1200 } });
+	});
+	my %count;
+
+	$count{$_->{status}}++ for @answers;
+	is($count{200} + $count{403}, 12, 'each is done or refused') or diag explain \%count;
+	cmp_ok(used($user)->[1], '<=', $MOST[1], 'the quota holds');
+	counted_ok();
+	problem_ok(add($_, file('too large', $MOST[1])), 403, 'quota_exceeded')
+		for $user, $areg->make_user(tier => 'free');
+};
+
+subtest 'a refused change changes nothing' => sub {
+	my $user = $areg->make_user(tier => 'free');
+	my $agent = add($user, file('small'), '{"a":"1"}')->{json}{agent_uuid};
+	my $look = sub { [$areg->get("/api/v1/agents/$agent")->{body}, used($user),
+		$areg->psql_value('SELECT count(*) FROM audit_log')] };
+	my $before = $look->();
+
+	problem_ok(edit($user, $agent, '{"registration_file":' . file('large', 5000) . ', "metadata":{"a":null, "b":"'
+		. 'b' x 4000 . '"}, "status":"revoked"}'), 403, 'quota_exceeded');
+	is_deeply($look->(), $before, 'neither the agent, nor what is counted, nor the log');
+};
+
+subtest 'what is refused or repeated is not counted' => sub {
+	my $user = $areg->make_user(tier => 'free');
+	my $file = file('once');
+	my @answers = map { add($user, $file, '{"a":"1"}', 'Idempotency-Key' => 'once') } 1 .. 2;
+	my $used = used($user);
+
+	is($answers[1]{body}, $answers[0]{body}, 'a repeated request is answered');
+	is_deeply($used, [1, length($file) + 128 + 2], 'and counted once');
+	problem_ok(add($user, $file), 409, 'agent_already_exists');
+	problem_ok(add($user, file('')), 400, 'invalid_registration_file');
+	is_deeply(used($user), $used, 'a refused one is not');
+	@answers = in_parallel(6, sub { add($user, file('twin')) });
+	is_deeply([sort map { $_->{status} } @answers], [201, (409) x 5], 'of six equal ones at once one is made');
+	is(used($user)->[0], 2, 'and counted');
+	counted_ok();
+};
+
+subtest 'who has more than the quota can make it less, and no more' => sub {
+	my $user = $areg->make_user(tier => 'enterprise');
+	my @agents = map { add($user, file("heavy $_", 3000), '{"a":"1234"}')->{json}{agent_uuid} } 1 .. 6;
+
+	is($areg->aregctl('user', 'set', $user->{id}, '--tier', 'free')->{exit}, 0, 'the tier is lowered');
+	ok(wait_until(30, sub { me($user->{key})->{json}{quotas}{agents}{quota} }), 'which is heard of');
+	my ($count, $bytes) = @{ used($user) };
+	is($count, 6, 'nothing is taken away');
+	problem_ok(add($user, file('one more')), 403, 'quota_exceeded');
+	problem_ok(edit($user, $agents[0], { metadata => { a => '12345' } }), 403, 'quota_exceeded');
+	done_ok(edit($user, $agents[0], { metadata => { a => '4321' } }), 'as much as before is taken');
+	done_ok(edit($user, $agents[0], { metadata => { a => '123' } }), 'and less');
+	done_ok(edit_file($user, $agents[1], file('light')), 'and a shorter file');
+	$bytes -= 1 + length(file('heavy 2', 3000)) - length(file('light'));
+	is_deeply(used($user), [6, $bytes], 'each makes room');
+	done_ok(edit($user, $agents[2], { status => 'revoked' }), 'revoking is taken');
+	$areg->psql("UPDATE erc8004_agents SET status = 'suspended' WHERE agent_uuid = '$agents[3]'");
+	is_deeply(used($user), [6, $bytes], 'revoked and suspended agents are still stored');
+	counted_ok();
+};
+
+subtest 'a transferred agent costs its new owner nothing, until they store something' => sub {
+	my ($giver, $taker) = map { $areg->make_user(tier => 'free') } 1 .. 2;
+	my $of_both = sub { [map { used($_) } $giver, $taker] };
+	my $give = sub { my ($to, $which) = @_;
+		$areg->psql("UPDATE erc8004_agents SET owner_address = '$to->{wallet}' WHERE $which") };
+	my @agents = map { add($giver, file("given $_", 1500), '{"a":"12"}')->{json}{agent_uuid} } 1 .. 4;
+	add($taker, file("own $_")) for 1 .. 4;
+	my ($before, $file) = ($of_both->(), file('mine now'));
+	my ($given, $own) = map { $_->[1] } @$before;
+
+	$give->($taker, "owner_address = '$giver->{wallet}'");
+	is_deeply($of_both->(), $before, 'who stored it pays on');
+	problem_ok(add($giver, file('instead')), 403, 'quota_exceeded');
+	done_ok(edit($taker, $agents[0], { metadata => { b => '1' } }), 'whose quota of agents is used up can change one');
+	is_deeply($of_both->(), [[4, $given], [4, $own + 130]], 'and pays for what they add');
+	done_ok(edit($taker, $agents[0], { metadata => { a => '1' } }), 'something in the place of what was there');
+	is_deeply($of_both->(), [[4, $given - 131], [4, $own + 260]], 'for which its former owner pays no more');
+	done_ok(edit_file($taker, $agents[0], $file), 'the file');
+	$given -= 131 + length file('given 1', 1500);
+	is_deeply($of_both->(), [[4, $given], [4, $own + 260 + length $file]], 'as well');
+	done_ok(edit($taker, $agents[0], { metadata => { a => undef, b => undef } }), 'its new owner takes something away');
+	is_deeply($of_both->(), [[4, $given], [4, $own + length $file]], 'and pays less');
+
+	$give->($giver, "agent_uuid = '$agents[0]'");
+	my @answers = in_parallel(12, sub {
+		my ($i) = @_;
+		return $i % 2 ? edit_file($giver, $agents[0], file("back $i"))
+			: edit($taker, $agents[1 + $i % 3], { metadata => { a => "$i" } });
+	});
+	is((grep { $_->{status} == 200 } @answers), 12, 'edits at once, each of which refunds the other')
+		or diag explain [map { $_->{body} } @answers];
+	counted_ok();
+	$areg->psql("DELETE FROM erc8004_agents WHERE agent_uuid IN ('$agents[0]', '$agents[1]')");
+	is_deeply([map { $_->[0] } @{ $of_both->() }], [2, 4], 'a deleted agent is not counted');
+	counted_ok();
+	done_ok(add($giver, file('in its place')), 'and makes room');
+};
+
+subtest 'an import counts for nobody, until somebody changes what it brought' => sub {
+	my $user = $areg->make_user(tier => 'free');
+	my $registry = $areg->psql_value("SELECT registry_address FROM erc8004_agents WHERE chain = 'base' LIMIT 1");
+	my $import = $areg->aregctl('import', '-', \(qq({"chain":"base", "registry_address":"$registry", )
+		. qq("agent_id":700, "owner_address":"$user->{wallet}", "registration_file":) . file('imported', 20_000)
+		. qq(, "metadata":{"a":"1"}}\n)));
+
+	is($import->{exit}, 0, 'imported') or diag explain $import;
+	is_deeply(used($user), [0, 0], 'not counted');
+	done_ok(edit($user, 'base:700', { metadata => { a => undef } }), 'what it brought is removed');
+	done_ok(edit($user, 'base:700', { metadata => { b => '1' } }), 'something is added');
+	is_deeply(used($user), [0, 130], 'that is counted');
+	counted_ok();
+};
+
+subtest 'users go with their quota, and it can be counted anew' => sub {
+	my ($goes, $stays) = map { $areg->make_user(tier => 'free') } 1 .. 2;
+	my ($agent) = map { add($_, file('whose'), '{"a":"1"}')->{json}{agent_uuid} } $goes, $stays;
+	my $used = used($stays);
+
+	$areg->psql("DELETE FROM users WHERE id = '$goes->{id}'");
+	is($areg->psql_value("SELECT count(*) FROM user_storage WHERE user_id = '$goes->{id}'"), 0, 'nothing is left');
+	$areg->psql("UPDATE erc8004_agents SET owner_address = '$stays->{wallet}', registration_digest = sha256('')
+		WHERE agent_uuid = '$agent'");
+	done_ok(edit($stays, $agent, { metadata => { a => undef } }), 'what they stored can be changed');
+	$areg->psql("DELETE FROM erc8004_agents WHERE agent_uuid = '$agent'");
+	is_deeply(used($stays), $used, 'and goes');
+	$areg->psql('UPDATE user_storage SET agents = 7, bytes = 7');
+	$areg->psql('SELECT areg_rebuild_storage()');
+	is_deeply(used($stays), $used, 'counted anew');
+	counted_ok();
+};
+
+subtest 'the log does not grow without end by edits that say much' => sub {
+	my $user = $areg->make_user(tier => 'enterprise');
+	my @many = map { "key $_" } 1 .. 1000;
+	my $metadata = '{' . join(',', map { qq("$_":"0") } @many) . '}';
+	my $agent = add($user, file('talkative'), $metadata)->{json}{agent_uuid};
+
+	done_ok(edit($user, $agent, { metadata => { map { $_ => '1' } @many } }), 'edited');
+	is($areg->psql_value("SELECT count(*) FROM audit_log WHERE subject_id = '$agent'"), 2, 'two entries');
+	is($areg->psql_value("SELECT count(*) FROM audit_log WHERE subject_id = '$agent'
+		AND octet_length(concat(before, after)) > 2000"), 0, 'short ones');
+	is($areg->psql_value("SELECT (after ->> 'metadata') ~ '^sha256:[0-9a-f]{64}\$' FROM audit_log
+		WHERE subject_id = '$agent' AND action = 'agent.update'"), 't', 'with a digest of what is long');
 };
 
 done_testing;

@@ -107,8 +107,12 @@ for ((text_of("$root/app/limits.c") =~ /rate_defaults = \{(.*?)\n\};/s)[0] =~ /(
 	$limits{ lc $class } = join ' ', split /,\s*/, $numbers;
 }
 my %shown = map { $_->[0] => join ' ', map { tr/,//dr =~ s/–/0/r } @$_[1 .. 4] }
-	grep { ($_->[1] // '') =~ /^[\d–]/ } table_of('limits');
+	grep { @$_ == 5 && $_->[1] =~ /^[\d–]/ } table_of('limits');
 is_deeply(\%shown, \%limits, 'the page "Rate limits" shows the numbers of the program');
+my %quotas = text_of("$root/app/settings.c") =~ /"quota_(\w+)", CONF_TEXT, .*?, "(.*?)"/g;
+%shown = map { $_->[0] => join ' ', map { tr/,//dr =~ s/ ([MG])iB/\l$1/r } @$_[1 .. 3] }
+	grep { @$_ == 4 && $_->[1] =~ /^\d/ } table_of('limits');
+is_deeply(\%shown, \%quotas, 'and its quotas');
 
 my ($types) = text_of("$root/sql/0010_events.up.sql") =~ /type_known CHECK \(VALUE IN \((.*?)\)/s;
 is(join(' ', sort map { $_->[0] =~ /^(\w+\.\w+)$/ } table_of('events')),

@@ -17,6 +17,7 @@
 #include "app/progress.h"
 #include "app/settings.h"
 
+#define MIB (INT64_C(1) << 20)
 #define LONG_ROLE "aaaaaaaabbbbbbbbccccccccddddddddaaaaaaaabbbbbbbbccccccccdddddddd"
 #define MAINNET_IDENTITY "0x8004A169FB4a3325136EB29fA0ceB6D2e539a432"
 #define MAINNET_REPUTATION "0x8004BAa17C55a88189AE136b182e5fdA19dE9b63"
@@ -157,6 +158,10 @@ static void test_database_alone_is_enough_and_the_rest_has_defaults(void **state
 	assert_int_equal(settings->request_timeout_ms, 30000);
 	assert_int_equal(settings->shutdown_timeout_ms, 30000);
 	assert_memory_equal(settings->rates, rate_defaults, sizeof rate_defaults);
+	assert_memory_equal(settings->quotas,
+		((quota_table){ [QUOTA_AGENTS] = { 0, 1000, 10000, 100000 },
+			[QUOTA_BYTES] = { 0, 16 * MIB, 256 * MIB, 4096 * MIB } }),
+		sizeof(quota_table));
 	assert_int_equal(settings->hot_cache_bytes, 64 * 1024 * 1024);
 	assert_true(settings->auto_feedback);
 	assert_string_equal(settings->min_payment, "0.01");
@@ -191,6 +196,7 @@ static void test_every_key_is_read_from_the_file(void **state)
 			"limit_register = 1 2 3 4\nlimit_feedback = - - - -\n"
 			"limit_payments = 5 6 7 8\nlimit_search = 9  10\t11 12\n"
 			"limit_read = 0 0 0 250000\nlimit_sign_in = 13 14 15 16\n"
+			"quota_agents = 0\t1  1000000000\nquota_bytes = 1k 0 1000000000g\n"
 			"hot_cache_size = 1g\nauto_feedback = off\nmin_payment = 12.000001\n"
 			"control_socket = none\nhealth_socket = \"/run/a reg/h\"\n"
 			"log_file = \"/var/log/areg log\"\nlog_format = text\n"
@@ -226,6 +232,10 @@ static void test_every_key_is_read_from_the_file(void **state)
 			[RATE_READ] = { 0, 0, 0, 250000 },
 			[RATE_SIGN_IN] = { 13, 14, 15, 16 } }),
 		sizeof(rate_table));
+	assert_memory_equal(settings->quotas,
+		((quota_table){ [QUOTA_AGENTS] = { 0, INT64_MAX, 1, 1000000000 },
+			[QUOTA_BYTES] = { 0, 1024, INT64_MAX, 1024 * MIB * 1000000000 } }),
+		sizeof(quota_table));
 	assert_int_equal(settings->hot_cache_bytes, 1024 * 1024 * 1024);
 	assert_string_equal(settings->control_socket, "");
 	assert_string_equal(settings->health_socket, "/run/a reg/h");
@@ -295,6 +305,29 @@ static const struct {
 	{ "limit_read = 1 2 3 250001\n",
 		"areg.conf:2: limit_read: \"1 2 3 250001\" has a number that is neither within "
 		"0..250000 nor -\n" },
+	{ "quota_agents = 1 2\n", "areg.conf:2: quota_agents: \"1 2\" is not three values, for "
+				  "free, pro and enterprise\n" },
+	{ "quota_agents = 1 2 3 4\n",
+		"areg.conf:2: quota_agents: \"1 2 3 4\" is not three values, for free, pro and "
+		"enterprise\n" },
+	{ "quota_agents = 1 2 1000000001\n",
+		"areg.conf:2: quota_agents: \"1 2 1000000001\" has a number that is not within "
+		"0..1000000000\n" },
+	{ "quota_agents = 1 2 3k\n",
+		"areg.conf:2: quota_agents: \"1 2 3k\" has a number that is not within "
+		"0..1000000000\n" },
+	{ "quota_agents = 1 - 3\n",
+		"areg.conf:2: quota_agents: \"1 - 3\" has a number that is not within "
+		"0..1000000000\n" },
+	{ "quota_bytes = 1m 2m 3\n",
+		"areg.conf:2: quota_bytes: \"1m 2m 3\" has a size that is neither 0 nor within "
+		"1..1000000000 with k, m or g behind it\n" },
+	{ "quota_bytes = 1m 2m m\n",
+		"areg.conf:2: quota_bytes: \"1m 2m m\" has a size that is neither 0 nor within "
+		"1..1000000000 with k, m or g behind it\n" },
+	{ "quota_bytes = 1m 1000000001k 1g\n",
+		"areg.conf:2: quota_bytes: \"1m 1000000001k 1g\" has a size that is neither 0 nor "
+		"within 1..1000000000 with k, m or g behind it\n" },
 	{ "feedback_writers = 9\n", "areg.conf:2: feedback_writers: 9 is not within 0..8\n" },
 	{ "feedback_per_client_per_day = -1\n",
 		"areg.conf:2: feedback_per_client_per_day: -1 is not within 0..1000000\n" },
@@ -968,7 +1001,7 @@ static void test_sample_and_manual_name_every_key_with_its_default(void **state)
 									   "\n.It Ic %s\n", name)),
 				arena_printf(loading->arena, "The default is\n.Li %s .\n", value)));
 	}
-	assert_int_equal(keys, 37 + 8);
+	assert_int_equal(keys, 39 + 8);
 }
 
 static void test_manual_names_every_variable_of_the_replaced_service(void **state)
