@@ -39,20 +39,45 @@ enum {
 };
 
 /*
- * What was committed since a snapshot, each change once, and what to ask with the next time. Asked
- * four times a second, this costs writers nothing: a NOTIFY in their transactions takes a lock at
- * commit that all of them share. One row more than is caught up with, and at least one.
+ * What was committed since a snapshot ($1; $2 is the base of places then), each change once, and what to
+ * ask with the next time. Asked four times a second, this costs writers nothing: a NOTIFY in their
+ * transactions takes a lock at commit that all of them share. One row more than is caught up with, and
+ * at least one.
+ *
+ * Read is only what can be new, however long another transaction stays open. An event stands at its
+ * transaction's number or behind it. So transactions that began after the snapshot are behind its end.
+ * Of those that were under way, the ones that have ended since may be before it: from the first of these
+ * on everything is read, once, and where that is too much, anything may have changed. The session
+ * does without sequential scans (see listener_run()): the planner does not know these places.
  */
 static const struct db_statement changes = {
 	.name = "listener_changes",
 	.effect = DB_READS,
-	.sql = "SELECT here.snapshot, here.horizon, changed.type, changed.agent_uuid"
-	       "  FROM (SELECT pg_current_snapshot()::text, areg_event_horizon())"
-	       "       AS here (snapshot, horizon)"
-	       "  LEFT JOIN LATERAL (SELECT type, agent_uuid FROM erc8004_events"
-	       "                      WHERE place >= $1::bigint"
-	       "                        AND NOT pg_visible_in_snapshot(xid, $2::pg_snapshot)"
-	       "                      LIMIT 5001) AS changed ON true",
+	.sql = "WITH before AS MATERIALIZED ("
+	       "  SELECT $2::bigint + pg_snapshot_xmax($1::pg_snapshot)::text::bigint AS new_place,"
+	       "         $2::bigint + (SELECT min(xid::text::bigint)"
+	       "                         FROM pg_snapshot_xip($1::pg_snapshot) AS xid"
+	       "                        WHERE pg_visible_in_snapshot(xid, pg_current_snapshot()))"
+	       "           AS old_place"
+	       "), late AS MATERIALIZED ("
+	       "  SELECT type, agent_uuid, xid FROM erc8004_events"
+	       "   WHERE place >= (SELECT old_place FROM before)"
+	       "     AND place < (SELECT new_place FROM before)"
+	       "   LIMIT 20001"
+	       "), changed AS MATERIALIZED ("
+	       "  (SELECT type, agent_uuid FROM erc8004_events"
+	       "    WHERE place >= (SELECT new_place FROM before)"
+	       "      AND NOT pg_visible_in_snapshot(xid, $1::pg_snapshot)"
+	       "    LIMIT 5001)"
+	       "  UNION ALL"
+	       "  (SELECT type, agent_uuid FROM late"
+	       "    WHERE NOT pg_visible_in_snapshot(xid, $1::pg_snapshot) LIMIT 5001)"
+	       ")"
+	       "SELECT here.snapshot, here.base, here.horizon,"
+	       "       (SELECT count(*) > 20000 FROM late), changed.type, changed.agent_uuid"
+	       "  FROM (SELECT pg_current_snapshot()::text, base, areg_event_horizon()"
+	       "          FROM erc8004_event_base) AS here (snapshot, base, horizon)"
+	       "  LEFT JOIN changed ON true",
 };
 
 static const struct db_statement write_uses = {
@@ -124,11 +149,13 @@ struct listener {
 	uint64_t filling; /* number of the filling of the key ring that is under way; 0: none */
 	char filled_to[2 * SHA256_BYTES + 1]; /* hash up to which keys were read for it, in hex */
 	char *snapshot; /* up to which changes were heard; NULL at first. From malloc() */
+	char base[NUMBER_BYTES]; /* of places, in that snapshot */
 	char horizon[NUMBER_BYTES]; /* of events, in that snapshot */
 	struct arena *arena; /* of a turn */
 	int64_t logged_head; /* position of the audit log's last seal, as it was logged */
 	bool listens;
 	bool has_listened;
+	bool is_behind; /* changes were not read in time: the next look begins anew */
 	bool is_deaf; /* could not ask what changed: says so once */
 	bool requires_in_vain; /* said once */
 };
@@ -471,19 +498,28 @@ static bool catch_up(struct listener *listener)
 static bool hear_changes(struct listener *listener)
 {
 	static const char chore[] = "hearing what changed";
-	const char *params[] = { listener->snapshot == NULL ? NULL : listener->horizon,
-		listener->snapshot };
+	const char *params[] = { listener->snapshot,
+		listener->snapshot == NULL ? NULL : listener->base };
 	struct db_rows rows;
 	enum db_status status = db_run(listener->db, &changes, params, 2, listener->arena, &rows);
 
 	if (status != DB_OK) {
 		tell_failure(listener, chore, status, &listener->is_deaf);
+		if (status == DB_TIMEOUT) {
+			free(listener->snapshot);
+			listener->snapshot = NULL;
+			listener->is_behind = true;
+		}
 		return false;
 	}
 	tell_success(chore, &listener->is_deaf);
-	listener->heard.all = listener->heard.all || rows.count > MISSED_MAX;
+	/* Only what changes from now on is known: anything may have changed before. */
+	listener->heard.all = listener->heard.all || listener->is_behind;
+	listener->is_behind = false;
+	listener->heard.all =
+		listener->heard.all || rows.count > MISSED_MAX || db_bool(&rows, 0, 3);
 	for (size_t row = 0; row < rows.count && !listener->heard.all; row++) {
-		const char *type = db_text(&rows, row, 2);
+		const char *type = db_text(&rows, row, 4);
 
 		if (type == NULL)
 			continue;
@@ -491,14 +527,15 @@ static bool hear_changes(struct listener *listener)
 		/* Its place under its chain and number may become another's. */
 		if (strcmp(type, "agent.deleted") == 0)
 			listener->heard.all = true;
-		if (db_text(&rows, row, 3) != NULL)
-			heard_agent(listener, db_text(&rows, row, 3));
+		if (db_text(&rows, row, 5) != NULL)
+			heard_agent(listener, db_text(&rows, row, 5));
 	}
 	free(listener->snapshot);
 	listener->snapshot = strdup(db_text(&rows, 0, 0));
 	if (listener->snapshot == NULL)
 		abort();
-	snprintf(listener->horizon, sizeof listener->horizon, "%s", db_text(&rows, 0, 1));
+	snprintf(listener->base, sizeof listener->base, "%s", db_text(&rows, 0, 1));
+	snprintf(listener->horizon, sizeof listener->horizon, "%s", db_text(&rows, 0, 2));
 	return true;
 }
 
@@ -609,7 +646,7 @@ int listener_run(
 		settings->database_statement_timeout_ms < STATEMENT_MS
 			? settings->database_statement_timeout_ms
 			: STATEMENT_MS,
-		NULL, true };
+		"SET enable_seqscan = off", true };
 	struct chore chores[] = {
 		{ .name = "resuming events after a restore", .every_ms = 60000, .run = resume },
 		{ .name = "folding totals", .every_ms = 1000, .run = fold },

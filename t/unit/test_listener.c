@@ -189,7 +189,7 @@ static void change_to_a_user_drops_that_user_within_a_second(void **state)
 		run(changes[i]);
 		assert_true(comes_true(first_is_dropped, 4000));
 		assert_true(is_kept(2));
-		assert_true(is_fresh());
+		assert_true(comes_true(is_fresh, 4000));
 	}
 }
 
@@ -323,6 +323,102 @@ static void new_events_are_shown_after_restored_ones(void **state)
 		number("SELECT count(*) FROM erc8004_events WHERE place > 1000000000000"), 1);
 }
 
+#define AGENT "55555555-5555-5555-5555-555555555555"
+#define EVENT_OF_AGENT \
+	"INSERT INTO erc8004_events (place, type, agent_uuid)" \
+	" SELECT place, 'agent.updated', '" AGENT "' FROM areg_event_place()"
+
+enum { CROWD = 15000, ROUNDS = 8 };
+
+static uint64_t version_seen;
+
+static bool agent_is_dropped(void)
+{
+	return answers_label(hot.answers, AGENT).version != version_seen;
+}
+
+/* At least one look of the listener's, seen to be over. */
+static void let_it_look(void)
+{
+	keep(USER, KEY, 1);
+	run("UPDATE users SET tier = CASE tier WHEN 'pro' THEN 'free' ELSE 'pro' END WHERE id = '" USER
+	    "'");
+	assert_true(comes_true(first_is_dropped, 15000));
+}
+
+static int64_t events_read(void)
+{
+	return number("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables"
+		      " WHERE relname = 'erc8004_events'");
+}
+
+static bool listener_has_left(void)
+{
+	return number("SELECT count(*) FROM pg_stat_activity"
+		      " WHERE application_name = 'areg listener'") == 0;
+}
+
+static void events_are_read_once_while_a_transaction_elsewhere_stays_open(void **state)
+{
+	struct db *other = db_new(&options);
+	uint64_t epoch;
+	int64_t before;
+
+	(void)state;
+	assert_int_equal(db_script(other, "BEGIN; " EVENT_OF_AGENT), DB_OK);
+	start_listener();
+	assert_true(comes_true(is_fresh, 15000));
+	run("INSERT INTO erc8004_events (place, type) SELECT (SELECT place FROM areg_event_place()),"
+	    " 'agent.updated' FROM generate_series(1, 15000)");
+	before = events_read();
+	for (int round = 0; round < ROUNDS; round++)
+		let_it_look();
+
+	/* What it does hear of: others at once, the open one when it ends; nothing else is dropped. */
+	epoch = answers_label(hot.answers, AGENT).epoch;
+	version_seen = answers_label(hot.answers, AGENT).version;
+	run(EVENT_OF_AGENT);
+	assert_true(comes_true(agent_is_dropped, 15000));
+	version_seen = answers_label(hot.answers, AGENT).version;
+	let_it_look();
+	assert_false(agent_is_dropped());
+	assert_int_equal(db_script(other, "COMMIT"), DB_OK);
+	assert_true(comes_true(agent_is_dropped, 15000));
+	version_seen = answers_label(hot.answers, AGENT).version;
+	let_it_look();
+	assert_false(agent_is_dropped());
+	assert_int_equal(answers_label(hot.answers, AGENT).epoch, epoch);
+
+	/* A server process tells what it read when it ends. Once in a crowd, once again when the open
+	 * transaction ended; and half as much for all the rest. */
+	kill(listener, SIGTERM);
+	assert_true(comes_true(listener_has_left, 15000));
+	assert_in_range(events_read() - before, 0, 5 * CROWD / 2);
+	db_free(other);
+}
+
+static void more_than_can_be_read_at_once_drops_everything(void **state)
+{
+	struct db *other = db_new(&options);
+	uint64_t epoch;
+
+	(void)state;
+	assert_int_equal(db_script(other, "BEGIN; " EVENT_OF_AGENT), DB_OK);
+	start_listener();
+	assert_true(comes_true(is_fresh, 15000));
+	run("INSERT INTO erc8004_events (place, type) SELECT (SELECT place FROM areg_event_place()),"
+	    " 'agent.updated' FROM generate_series(1, 30000)");
+	let_it_look();
+	let_it_look();
+	epoch = answers_label(hot.answers, AGENT).epoch;
+	version_seen = answers_label(hot.answers, AGENT).version;
+	assert_int_equal(db_script(other, "COMMIT"), DB_OK);
+	while (answers_label(hot.answers, AGENT).epoch == epoch)
+		let_it_look();
+	assert_true(is_fresh());
+	db_free(other);
+}
+
 /* Takes out what was reported until it is a fault of that statement. */
 static bool is_reported(const char *statement)
 {
@@ -385,6 +481,8 @@ int main(void)
 		TEST(audit_log_is_sealed),
 		TEST(totals_are_folded_and_stay_what_they_are),
 		TEST(new_events_are_shown_after_restored_ones),
+		TEST(events_are_read_once_while_a_transaction_elsewhere_stays_open),
+		TEST(more_than_can_be_read_at_once_drops_everything),
 		TEST(what_it_cannot_do_by_our_own_fault_is_reported),
 	};
 	const char *why;
