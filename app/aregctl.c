@@ -562,7 +562,7 @@ bool ctl_parse_wallet(const char *text, char canonical[ETH_ADDRESS_LEN + 1])
 	return false;
 }
 
-const char *ctl_parse_scopes(struct ctl *ctl, const struct ctl_list *scopes)
+const char *ctl_parse_scopes(struct ctl *ctl, const struct ctl_list *scopes, size_t most)
 {
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyz_";
 	size_t bytes = 0;
@@ -582,10 +582,8 @@ const char *ctl_parse_scopes(struct ctl *ctl, const struct ctl_list *scopes)
 		}
 		bytes += strlen(scope) + 1;
 	}
-	/* As the domain scope_list in the database has it. */
-	if (bytes > CALLER_SCOPES_BYTES) {
-		ctl_error("the scopes are longer than %d bytes with a blank between them",
-			CALLER_SCOPES_BYTES - 1);
+	if (bytes > most + 1) {
+		ctl_error("the scopes are longer than %zu bytes with a blank between them", most);
 		return NULL;
 	}
 	return db_array(ctl->arena, scopes->texts, scopes->count);

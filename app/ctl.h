@@ -139,8 +139,9 @@ void ctl_print_buf(const struct buf *buf);
 /* Each checks one text, says what is wrong with it and returns false. */
 MUST_CHECK bool ctl_parse_wallet(const char *text, char canonical[ETH_ADDRESS_LEN + 1]);
 
-/* The text[] literal of the scopes; the one word "none" gives the empty list. NULL when refused. */
-const char *ctl_parse_scopes(struct ctl *ctl, const struct ctl_list *scopes);
+/* The text[] literal of the scopes, of at most that many bytes with a blank between them; the one word
+ * "none" gives the empty list. NULL when refused. */
+const char *ctl_parse_scopes(struct ctl *ctl, const struct ctl_list *scopes, size_t most);
 
 /* A user, named by id or wallet: one of the two is set, the other NULL. */
 struct ctl_user_name {

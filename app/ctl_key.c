@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "app/apikey.h"
+#include "app/callers.h"
 #include "lib/json_in.h"
 #include "lib/rfc3339.h"
 
@@ -170,7 +171,8 @@ static enum ctl_exit key_create(struct ctl *ctl, const void *arg)
 	}
 	if (!ctl_parse_user(ctl, values->user, &user))
 		return CTL_USAGE;
-	if (values->scopes.count > 0 && (scopes = ctl_parse_scopes(ctl, &values->scopes)) == NULL)
+	if (values->scopes.count > 0 &&
+		(scopes = ctl_parse_scopes(ctl, &values->scopes, CALLER_SCOPES_BYTES - 1)) == NULL)
 		return CTL_USAGE;
 	if (values->expires != NULL && !parse_expires(ctl, values->expires, &expires))
 		return CTL_USAGE;

@@ -3,6 +3,11 @@
 
 #include <string.h>
 
+#include "app/callers.h"
+
+/* A key has the scopes of its user and keys:write: see users_scopes_leave_room_for_keys_write. Both
+ * sizes count a NUL. */
+enum { USER_SCOPES_BYTES = CALLER_SCOPES_BYTES - (int)sizeof " keys:write" };
 enum { TIMEOUT_MS = 30 * 1000 };
 
 struct values {
@@ -82,7 +87,7 @@ static bool read_values(struct ctl *ctl, const struct values *values, const char
 		return false;
 	}
 	if (values->scopes.count > 0) {
-		params[3] = ctl_parse_scopes(ctl, &values->scopes);
+		params[3] = ctl_parse_scopes(ctl, &values->scopes, USER_SCOPES_BYTES);
 		if (params[3] == NULL)
 			return false;
 	}

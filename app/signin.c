@@ -146,7 +146,6 @@ void auth_challenge(struct call *call)
 
 /* ---- The signed text ---- */
 
-#define KEY_NAME "'wallet sign-in'"
 #define KEYS_KEPT "20"
 
 /*
@@ -183,13 +182,14 @@ static const struct db_statement sign_in = {
 	       "), used AS ("
 	       "    UPDATE auth_nonces SET used_at = now() FROM who WHERE nonce = $1"
 	       "), made AS ("
-	       "    INSERT INTO api_keys (user_id, name, key_hash, key_prefix, scopes)"
-	       "    SELECT id, " KEY_NAME ", decode($4, 'hex'), $5,"
+	       "    INSERT INTO api_keys (user_id, name, made_by_sign_in, key_hash, key_prefix,"
+	       "                          scopes)"
+	       "    SELECT id, 'wallet sign-in', true, decode($4, 'hex'), $5,"
 	       "           areg_scopes_for_keys(scopes) FROM who"
 	       "    RETURNING *"
 	       "), outdated AS ("
 	       "    SELECT k.* FROM api_keys k JOIN who ON who.id = k.user_id"
-	       "     WHERE k.is_active AND k.name = " KEY_NAME
+	       "     WHERE k.is_active AND k.made_by_sign_in"
 	       "     ORDER BY k.created_at DESC OFFSET " KEYS_KEPT " - 1"
 	       "), retired AS ("
 	       "    UPDATE api_keys k SET is_active = false, revoked_at = now()"

@@ -7,7 +7,9 @@ CREATE TABLE users (
 	wallet_address eth_address CONSTRAINT users_wallet_address_key UNIQUE,
 	tier text NOT NULL DEFAULT 'free'
 		CONSTRAINT users_tier_known CHECK (tier IN ('free', 'pro', 'enterprise')),
-	scopes scope_list NOT NULL DEFAULT '{}',
+	-- A key has them all and keys:write, in 255 bytes (scope_list).
+	scopes scope_list NOT NULL DEFAULT '{}' CONSTRAINT users_scopes_leave_room_for_keys_write
+		CHECK (octet_length(array_to_string(scopes::text[], ' ')) <= 244),
 	is_active boolean NOT NULL DEFAULT true,
 	created_at timestamptz NOT NULL DEFAULT now(),
 	updated_at timestamptz NOT NULL DEFAULT now()
@@ -30,11 +32,14 @@ CREATE TABLE api_keys (
 	last_used_at timestamptz,
 	created_at timestamptz NOT NULL DEFAULT now(),
 	revoked_at timestamptz,
+	made_by_sign_in boolean NOT NULL DEFAULT false,
 	CONSTRAINT api_keys_revoked_has_time CHECK (is_active = (revoked_at IS NULL))
 );
 COMMENT ON TABLE api_keys IS 'API keys; the key itself is nowhere, only its digest';
 COMMENT ON COLUMN api_keys.key_hash IS 'SHA-256 of the key';
 COMMENT ON COLUMN api_keys.key_prefix IS 'What a person recognises the key by; not secret';
+COMMENT ON COLUMN api_keys.made_by_sign_in IS
+	'Later sign-ins may retire it to make room; a key that was made otherwise stays, whatever its name';
 CREATE INDEX api_keys_user ON api_keys (user_id, created_at);
 
 CREATE TABLE audit_log (

@@ -237,12 +237,31 @@ subtest 'keys of the oldest sign-ins make room' => sub {
 	my $first = sign_in($dave, $address)->{json}{api_key};
 
 	is($areg->get('/api/v1/me', { key => $first })->{status}, 200, 'the first works');
+	my $own = $areg->post('/api/v1/keys', { name => 'wallet sign-in' }, { key => $first })->{json}{api_key};
+	is($areg->get('/api/v1/me', { key => $own })->{status}, 200, 'a key that its user names so works');
+	$areg->psql("UPDATE api_keys SET created_at = created_at - interval '1 hour' WHERE name = 'wallet sign-in'"
+		. " AND NOT made_by_sign_in");
 	sign_in($dave, $address) for 1 .. 19;
 	is($areg->get('/api/v1/me', { key => $first })->{status}, 200, 'still with 20');
 	is(entries('key.revoke', $address), 0, 'none was revoked');
 	is(sign_in($dave, $address)->{status}, 201, 'another');
 	is($areg->get('/api/v1/me', { key => $first })->{status}, 401, 'then no more');
 	is(entries('key.revoke', $address), 1, 'and the log says so');
+	is($areg->get('/api/v1/me', { key => $own })->{status}, 200, 'what its user made and named so stays');
+};
+
+subtest 'a user with as many scopes as there may be can sign in' => sub {
+	my $erin = '0x' . '5' x 64;
+	my $address = sign($erin, '')->{address};
+	my @scopes = ('payments:write', 'feedback:write', 'a:' . 'x' x 212);
+
+	is(length "@scopes", 244, 'as long as they may be');
+	is($areg->aregctl(qw(user add --wallet), $address, map { ('--scope', $_) } @scopes)->{exit}, 0, 'a user');
+	my $answer = sign_in($erin, $address);
+	is($answer->{status}, 201, 'signs in') or diag $answer->{body};
+	is($areg->psql_value("SELECT array_to_string(scopes, ' ') FROM api_keys WHERE key_prefix = '"
+		. substr($answer->{json}{api_key}, 0, 18) . "'"), join(' ', sort 'keys:write', @scopes),
+		'with a key that has them all');
 };
 
 subtest 'a user who is switched off cannot sign in' => sub {
