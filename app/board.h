@@ -15,7 +15,6 @@
 enum board_state { BOARD_VACANT, BOARD_STARTING, BOARD_IDLE, BOARD_BUSY };
 
 enum {
-	BOARD_LAYOUT = 2, /* to be raised with any change of what lies in the shared memory */
 	BOARD_SERVING = 96, /* bytes of a method and a route template, cut off, with the NUL */
 };
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "app/fold.h"
+#include "app/layouts.h"
 #include "app/listener.h"
 #include "app/metering.h"
 #include "app/report.h"
@@ -329,7 +330,11 @@ static void log_crash(const struct crew *crew, size_t at, int status, uint64_t n
 static void note_end(struct crew *crew, size_t at, int status, struct metrics *metrics)
 {
 	struct crew_place *place = &crew->places[at];
-	bool is_planned = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+	/* A process beside the workers that was told to end, and was killed for its slowness, did not
+	 * crash. */
+	bool is_planned = (WIFEXITED(status) && WEXITSTATUS(status) == 0) ||
+			  (at >= crew->capacity && place->is_ending && WIFSIGNALED(status) &&
+				  WTERMSIG(status) == SIGKILL);
 	uint64_t now = clock_ms();
 
 	if (at <= crew_beside(crew, HEALTH) && crew->board.head != NULL) {

@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "app/layouts.h"
+
 static const char variable[] = "AREGD_HANDOVER";
 
 int handover_offer(const struct handover *handover)
@@ -51,7 +53,7 @@ bool handover_accept(struct handover **handover, const char **why)
 	got = *handover == NULL ? -1 : pread(fd, *handover, sizeof **handover, 0);
 	if (got < 0)
 		*why = strerror(errno);
-	else if ((size_t)got != sizeof **handover || (*handover)->version != HANDOVER_VERSION ||
+	else if ((size_t)got != sizeof **handover || (*handover)->layout != HANDOVER_LAYOUT ||
 		 (*handover)->bytes != sizeof **handover)
 		*why = "it is of another version";
 	else if ((*handover)->master_pid != getpid())

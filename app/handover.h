@@ -14,7 +14,6 @@
 #include "lib/must_check.h"
 
 enum {
-	HANDOVER_VERSION = 3, /* to be raised with any change below */
 	HANDOVER_CREWS = 4, /* generations of which processes are left */
 	HANDOVER_PLACES = 1100, /* processes of a generation */
 	HANDOVER_PATH = 108, /* as sun_path */
@@ -25,7 +24,7 @@ struct handover_crew {
 	uint32_t number;
 	char version[32]; /* of the program */
 	int32_t board_fd;
-	uint32_t board_layout;
+	uint64_t board_layout; /* 0: there is no board */
 	int32_t metrics_fd;
 	int32_t request_timeout_ms, shutdown_timeout_ms;
 	uint32_t capacity; /* places for workers; those for processes beside them follow */
@@ -38,12 +37,11 @@ struct handover_crew {
 };
 
 struct handover {
-	uint32_t version, bytes; /* HANDOVER_VERSION and the size of this */
+	uint64_t layout, bytes; /* HANDOVER_LAYOUT and the size of this */
 	int32_t master_pid;
 	uint64_t service_since_ms; /* when the first master started, by clock_ms() */
 	int32_t hot_fd;
-	uint32_t hot_layout;
-	uint64_t hot_bytes;
+	uint64_t hot_layout, hot_edition, hot_bytes; /* struct hot_identity */
 	int32_t control_fd, health_fd; /* listening; -1: none */
 	int32_t relay_fds[2]; /* see app/kept.h: give, take */
 	char control_path[HANDOVER_PATH], health_path[HANDOVER_PATH];

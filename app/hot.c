@@ -2,8 +2,12 @@
 #include "app/hot.h"
 
 #include <errno.h>
+#include <string.h>
 
+#include "app/layouts.h"
+#include "app/level2.h"
 #include "lib/shm.h"
+#include "lib/siphash.h"
 
 enum { HOT_LEAST = 1024 * 1024, CACHE_LINE = 64 };
 enum {
@@ -46,6 +50,30 @@ static size_t lay_out(struct hot *hot)
 	hot->limiter = (struct limiter *)(at + part);
 	hot->answers = (struct answers *)(at + 2 * part);
 	return part;
+}
+
+struct hot_identity hot_identity(struct arena *arena, const struct settings *settings)
+{
+	static const uint8_t no_secret[16];
+	/* The sources are the same and sizes are not, where the compiler or a system header is another. */
+	const uint64_t layout[] = { HOT_SOURCES, PROGRESS_BYTES, VIEW_BYTES, callers_bytes(1000),
+		limiter_bytes(1000), sizeof(pthread_mutex_t) };
+	char edition[LEVEL2_SPACE];
+
+	level2_edition(arena, settings, edition);
+	return (struct hot_identity){ siphash(no_secret, layout, sizeof layout),
+		siphash(no_secret, edition, strlen(edition)), settings->hot_cache_bytes };
+}
+
+bool hot_same_layout(const struct hot_identity *one, const struct hot_identity *other)
+{
+	return one->layout == other->layout;
+}
+
+bool hot_same(const struct hot_identity *one, const struct hot_identity *other)
+{
+	return hot_same_layout(one, other) && one->edition == other->edition &&
+	       one->bytes == other->bytes;
 }
 
 int hot_new(struct hot *hot, size_t bytes)

@@ -2,20 +2,31 @@
 #ifndef AREG_HOT_H
 #define AREG_HOT_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "app/answers.h"
 #include "app/callers.h"
 #include "app/keyring.h"
 #include "app/progress.h"
+#include "app/settings.h"
 #include "lib/cache.h"
 #include "lib/limiter.h"
 
-/* To be raised with any change of what lies in the segment, in app/callers.c, app/answers.c,
- * app/keyring.c,
- * app/progress.c, lib/limiter.c and lib/cache.h, too: programs that share a segment over a reload must
- * agree about it. */
-enum { HOT_LAYOUT = 3 };
+/* What programs must agree about to share a segment over a reload. */
+struct hot_identity {
+	uint64_t layout; /* of the memory: scripts/gen-layouts, and sizes as they were compiled */
+	uint64_t edition; /* of the answers in it: level2_edition() */
+	uint64_t bytes;
+};
+
+/* The identity of the segment that this program makes with those settings. `arena` is for this call
+ * only. */
+struct hot_identity hot_identity(struct arena *arena, const struct settings *settings);
+/* Whether it can be mapped by a program that wants the other, and whether its answers are right there. */
+bool hot_same_layout(const struct hot_identity *one, const struct hot_identity *other);
+bool hot_same(const struct hot_identity *one, const struct hot_identity *other);
 
 struct hot {
 	struct progress *progress;
@@ -33,7 +44,8 @@ struct hot {
  * rest each for callers (with the key ring) and limits, the remainder for answers. 0, or -1 with errno set when the system
  * refuses the memory or random bytes. */
 MUST_CHECK int hot_new(struct hot *hot, size_t bytes);
-/* Maps the segment that the program before an exec made, with layout HOT_LAYOUT. As hot_new(). */
+/* Maps the segment that the program before an exec made, with the same
+ * layout. As hot_new(). */
 MUST_CHECK int hot_adopt(struct hot *hot, int fd, size_t bytes);
 
 void hot_free(struct hot *hot);

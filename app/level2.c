@@ -30,18 +30,22 @@ static void digest_hex(const struct buf *text, char hex[LEVEL2_SPACE])
 	hex_encode(digest, (LEVEL2_SPACE - 1) / 2, hex);
 }
 
-void level2_init(struct level2 *level2, struct arena *arena, const struct settings *settings,
-	struct cache *cache, struct answers *answers, const struct progress *progress)
+/* Which database, and which key of seals. */
+static void put_space(struct buf *text, struct arena *arena, const struct settings *settings)
 {
 	char key_id[SEAL_ID];
+
+	seal_key_id(settings->cache_key, key_id);
+	buf_printf(text, "%s\n%s", settings_database(arena, settings), key_id);
+}
+
+void level2_edition(
+	struct arena *arena, const struct settings *settings, char edition[LEVEL2_SPACE])
+{
 	struct buf text;
 
-	*level2 = (struct level2){ .cache = cache, .answers = answers, .progress = progress };
 	buf_init(&text, arena, 1024);
-	buf_puts(&text, settings_database(arena, settings));
-	seal_key_id(settings->cache_key, key_id);
-	buf_printf(&text, "\n%s", key_id);
-	digest_hex(&text, level2->space);
+	put_space(&text, arena, settings);
 	buf_printf(&text, "\n%s %d %s", PACKAGE_VERSION, AREG_SCHEMA_VERSION, settings->public_url);
 	for (size_t i = 0; i < settings->chain_count; i++) {
 		const struct chain *chain = &settings->chains[i];
@@ -54,7 +58,19 @@ void level2_init(struct level2 *level2, struct arena *arena, const struct settin
 		for (size_t at = 0; chain->aliases != NULL && chain->aliases[at] != NULL; at++)
 			buf_printf(&text, " %s", chain->aliases[at]);
 	}
-	digest_hex(&text, level2->edition);
+	digest_hex(&text, edition);
+}
+
+void level2_init(struct level2 *level2, struct arena *arena, const struct settings *settings,
+	struct cache *cache, struct answers *answers, const struct progress *progress)
+{
+	struct buf text;
+
+	*level2 = (struct level2){ .cache = cache, .answers = answers, .progress = progress };
+	buf_init(&text, arena, 1024);
+	put_space(&text, arena, settings);
+	digest_hex(&text, level2->space);
+	level2_edition(arena, settings, level2->edition);
 }
 
 /* `place` says on which server it lies; NULL: the name itself does. */

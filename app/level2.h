@@ -74,6 +74,11 @@ struct level2 {
 	char edition[LEVEL2_SPACE]; /* of the program and its settings: others answer otherwise */
 };
 
+/* Hex digits that stand for the program and its settings, as far as answers depend on them. `arena` is for
+ * this call only. */
+void level2_edition(
+	struct arena *arena, const struct settings *settings, char edition[LEVEL2_SPACE]);
+
 /* Keeps cache, answers and progress, which may be NULL. `arena` is for this call only. */
 void level2_init(struct level2 *level2, struct arena *arena, const struct settings *settings,
 	struct cache *cache, struct answers *answers, const struct progress *progress);

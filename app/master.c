@@ -11,7 +11,8 @@
  * Should the new crew not come up after all, it is ended and the old one stays (HELD). Whom the old
  * one loses is then replaced by the new program, since the old one is no more.
  *
- * Both crews work in the same shared segment where the new program lays it out as the old one did.
+ * Both crews work in the same shared segment where the new program lays it out as the old one did, and
+ * would answer as it did: see hot_identity().
  * Else the new one has a segment of its own, and what the processes of one change the other cannot
  * see: so nothing is served from the hot level until the last old worker is gone. For that the old
  * listener ends before the exec, and the new one begins only then: nobody says that what is kept in
@@ -39,6 +40,7 @@
 #include "app/control.h"
 #include "app/crew.h"
 #include "app/handover.h"
+#include "app/layouts.h"
 #include "app/metering.h"
 #include "app/preflight.h"
 #include "app/rehearsal.h"
@@ -67,6 +69,7 @@ struct master {
 	const struct master_program *program;
 	struct stage stage;
 	struct hot hot;
+	struct hot_identity hot_identity;
 	struct metrics *metrics;
 	int signal_fd;
 	struct control control;
@@ -299,13 +302,14 @@ static struct handover *write_handover(const struct master *master)
 
 	if (handover == NULL)
 		return NULL;
-	*handover = (struct handover){ .version = HANDOVER_VERSION,
+	*handover = (struct handover){ .layout = HANDOVER_LAYOUT,
 		.bytes = sizeof *handover,
 		.master_pid = getpid(),
 		.service_since_ms = master->service_since_ms,
 		.hot_fd = master->hot.fd,
-		.hot_layout = HOT_LAYOUT,
-		.hot_bytes = master->hot.bytes,
+		.hot_layout = master->hot_identity.layout,
+		.hot_edition = master->hot_identity.edition,
+		.hot_bytes = master->hot_identity.bytes,
 		.control_fd = master->control.listen_fd,
 		.health_fd = master->stage.health_fd,
 		.relay_fds = { master->stage.relay.give, master->stage.relay.take },
@@ -335,6 +339,8 @@ static void distrust_segment(struct master *master)
 		if (waitpid(crew->places[at].pid, &status, WNOHANG) != 0) {
 			crew_ended(crew, crew->places[at].pid, status, master->metrics);
 		} else if (clock_ms() >= until_ms) {
+			log_warn("the listener did not end within %d ms: killing it",
+				LISTENER_END_MS);
 			crew_signal(crew, at, at + 1, SIGKILL);
 			until_ms = UINT64_MAX;
 		} else {
@@ -370,7 +376,7 @@ static void rehearsal_over(struct master *master, int status)
 	bool same_segment;
 
 	if (!rehearsal_ended(
-		    &master->rehearsal, status, &same_segment, master->hot.bytes, reason)) {
+		    &master->rehearsal, status, &same_segment, &master->hot_identity, reason)) {
 		reload_failed(master, reason);
 		return;
 	}
@@ -857,13 +863,26 @@ static bool make_relay(struct master *master, const struct handover *from)
 	return true;
 }
 
+static struct hot_identity identity_of(const struct handover *from)
+{
+	return (struct hot_identity){ from->hot_layout, from->hot_edition, from->hot_bytes };
+}
+
+static bool shares_segment(const struct master *master, const struct handover *from)
+{
+	const struct hot_identity theirs = identity_of(from);
+
+	return hot_same(&theirs, &master->hot_identity);
+}
+
 /* The segment of before, or a new one with what was counted of limits. */
 static bool make_hot(struct master *master, const struct handover *from)
 {
 	size_t bytes = master->settings->hot_cache_bytes;
 	struct hot before = { .fd = -1 };
+	struct hot_identity theirs;
 
-	if (from != NULL && from->hot_layout == HOT_LAYOUT && from->hot_bytes == bytes) {
+	if (from != NULL && shares_segment(master, from)) {
 		if (hot_adopt(&master->hot, from->hot_fd, bytes) != 0)
 			return false;
 		if (!is_test(master))
@@ -874,7 +893,14 @@ static bool make_hot(struct master *master, const struct handover *from)
 		return false;
 	if (from == NULL)
 		return true;
-	if (from->hot_layout == HOT_LAYOUT &&
+	theirs = identity_of(from);
+	log_info("reload: the shared memory is made anew, since %s",
+		!hot_same_layout(&theirs, &master->hot_identity)
+			? "this program lays it out otherwise"
+		: theirs.edition != master->hot_identity.edition
+			? "this configuration or version answers otherwise"
+			: "its size is another one");
+	if (hot_same_layout(&theirs, &master->hot_identity) &&
 		hot_adopt(&before, from->hot_fd, from->hot_bytes) == 0)
 		limiter_carry(master->hot.limiter, before.limiter,
 			limiter_clock_ms(before.limiter, clock_unix_ms()));
@@ -886,7 +912,7 @@ static bool make_hot(struct master *master, const struct handover *from)
 
 static bool adopt_crews(struct master *master, const struct handover *from)
 {
-	bool other = from->hot_layout != HOT_LAYOUT || from->hot_bytes != master->hot.bytes;
+	bool other = !shares_segment(master, from);
 
 	for (size_t i = 0; i < from->crew_count; i++) {
 		if (crew_adopt(&master->old[i], &from->crews[i], other) != 0)
@@ -930,6 +956,7 @@ static bool set_up(struct master *master, struct arena *arena, const struct hand
 
 	block_signals(master);
 	master->service_since_ms = clock_ms();
+	master->hot_identity = hot_identity(arena, settings);
 	master->stage.router = router_new(routes, route_count, sizeof routes[0]);
 	master->metrics = master->stage.metrics =
 		metering_new(arena, settings, crew_slots(settings));

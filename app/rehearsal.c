@@ -1,5 +1,5 @@
 /*
- * The child says "segment LAYOUT BYTES" as its last line when all is well; whatever else it says is
+ * The child says "segment LAYOUT EDITION BYTES" as its last line when all is well; whatever else it says is
  * a reason. Read beside this: execve(2), unix(7) on autobind.
  */
 #include "app/rehearsal.h"
@@ -22,6 +22,7 @@
 #include "app/board.h"
 #include "app/handover.h"
 #include "app/hot.h"
+#include "app/layouts.h"
 #include "app/metering.h"
 #include "app/routes.h"
 #include "app/worker.h"
@@ -34,24 +35,24 @@ enum {
 	LOOK_MS = 10,
 };
 
-static const char variable[] = "AREGD_REHEARSAL"; /* the version of the handover to come */
+static const char variable[] = "AREGD_REHEARSAL"; /* the layout of the handover to come */
 
 /* ---- In the master ---- */
 
 static _Noreturn void become(const char *path, char *const *argv, int fd, pid_t parent)
 {
-	char version[16];
+	char layout[32];
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	sigset_t none;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(1);
-	snprintf(version, sizeof version, "%d", HANDOVER_VERSION);
+	snprintf(layout, sizeof layout, "%" PRIx64, HANDOVER_LAYOUT);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0 ||
-		dup2(fd, STDERR_FILENO) < 0 || setenv(variable, version, 1) != 0)
+		dup2(fd, STDERR_FILENO) < 0 || setenv(variable, layout, 1) != 0)
 		_exit(1);
 	execv(path, argv);
 	dprintf(STDERR_FILENO, "%s: %s\n", path, strerror(errno));
@@ -128,13 +129,12 @@ static void one_line(const char *said, char reason[REHEARSAL_REASON])
 	reason[len] = '\0';
 }
 
-bool rehearsal_ended(struct rehearsal *rehearsal, int status, bool *same_segment, size_t hot_bytes,
-	char reason[REHEARSAL_REASON])
+bool rehearsal_ended(struct rehearsal *rehearsal, int status, bool *same_segment,
+	const struct hot_identity *ours, char reason[REHEARSAL_REASON])
 {
 	bool is_late = clock_ms() >= rehearsal->until_ms;
 	const char *report;
-	size_t bytes;
-	int layout;
+	struct hot_identity theirs;
 
 	/* It has been collected, so its pid may be another process's by now: nothing is sent to it. */
 	rehearsal_read(rehearsal);
@@ -144,8 +144,9 @@ bool rehearsal_ended(struct rehearsal *rehearsal, int status, bool *same_segment
 	one_line(rehearsal->said, reason);
 	report = strstr(rehearsal->said, "segment ");
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && report != NULL &&
-		sscanf(report, "segment %d %zu", &layout, &bytes) == 2) {
-		*same_segment = layout == HOT_LAYOUT && bytes == hot_bytes;
+		sscanf(report, "segment %" SCNx64 " %" SCNx64 " %" SCNu64, &theirs.layout,
+			&theirs.edition, &theirs.bytes) == 3) {
+		*same_segment = hot_same(&theirs, ours);
 		return true;
 	}
 	if (WIFSIGNALED(status) && is_late)
@@ -252,10 +253,11 @@ static bool try_memory_and_worker(struct arena *arena, const struct settings *se
 int rehearsal_perform(struct arena *arena, const struct settings *settings)
 {
 	struct backend_report reports[BACKENDS_MAX];
+	struct hot_identity ours;
 	size_t count;
 	const char *why;
 
-	if (atoi(getenv(variable)) != HANDOVER_VERSION) {
+	if (strtoull(getenv(variable), NULL, 16) != HANDOVER_LAYOUT) {
 		fprintf(stderr, "areg %s cannot take over from the program that runs: restart it\n",
 			PACKAGE_VERSION);
 		return 1;
@@ -274,6 +276,8 @@ int rehearsal_perform(struct arena *arena, const struct settings *settings)
 	}
 	if (!try_memory_and_worker(arena, settings))
 		return 1;
-	printf("segment %d %zu\n", HOT_LAYOUT, settings->hot_cache_bytes);
+	ours = hot_identity(arena, settings);
+	printf("segment %" PRIx64 " %" PRIx64 " %" PRIu64 "\n", ours.layout, ours.edition,
+		ours.bytes);
 	return fflush(stdout) == 0 ? 0 : 1;
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "app/hot.h"
 #include "app/settings.h"
 
 /* ---- In the master ---- */
@@ -32,10 +33,10 @@ MUST_CHECK bool rehearsal_start(struct rehearsal *rehearsal, const char *path, c
 /* Takes in what it says; kills it when its time is up. */
 void rehearsal_look(struct rehearsal *rehearsal);
 
-/* It has ended. True when it went well: then whether the program wants the segment as this one lays
- * it out, with that many bytes. Else the reason in one line. */
+/* It has ended. True when it went well: then whether the program wants the segment that this one has,
+ * `ours`. Else the reason in one line. */
 MUST_CHECK bool rehearsal_ended(struct rehearsal *rehearsal, int status, bool *same_segment,
-	size_t hot_bytes, char reason[REHEARSAL_REASON]);
+	const struct hot_identity *ours, char reason[REHEARSAL_REASON]);
 
 /* Ends it, if one is on. */
 void rehearsal_kill(struct rehearsal *rehearsal);

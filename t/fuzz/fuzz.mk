@@ -25,7 +25,11 @@ app/build.h:
 		'CACHE_SECRET_DEFAULT "/nonexistent/cache.secret"' 'SQL_DIR "/nonexistent"' \
 		'RUN_DIR "/nonexistent"' 'SCHEMA_VERSION 0' >$@
 
-$(OBJECTS) $(TARGETS:%=t/fuzz/%.o): %.o: $(ROOT)/%.c | app/build.h
+app/layouts.h:
+	@mkdir -p $(@D)
+	perl $(ROOT)/scripts/gen-layouts $(ROOT) >$@
+
+$(OBJECTS) $(TARGETS:%=t/fuzz/%.o): %.o: $(ROOT)/%.c | app/build.h app/layouts.h
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fsanitize=fuzzer-no-link,$(SANITIZERS) -c -o $@ $<
 

@@ -142,15 +142,45 @@ END
 	return relinked('aregd.hanging', '', "$build/hang.c");
 }
 
-# As it was built, but for its HOT_LAYOUT: who reads that is compiled anew.
+# As it was built, but for its HOT_SOURCES: who reads that is compiled anew.
 sub other_layout
 {
-	my $header = read_file(root() . '/app/hot.h');
+	my $header = read_file(build_dir() . '/app/layouts.h');
 
-	$header =~ s/(?<=HOT_LAYOUT = )\d+/1000/ or die "no HOT_LAYOUT\n";
-	write_file("$build/hot.h", $header, 0600);
-	return relinked('aregd.other', "-include $build/hot.h", map { root() . "/app/$_.c" } qw(master rehearsal));
+	$header =~ s/(?<=HOT_SOURCES UINT64_C\(0x)\w+/1000/ or die "no HOT_SOURCES\n";
+	write_file("$build/layouts.h", $header, 0600);
+	return relinked('aregd.other', "-include $build/layouts.h", root() . '/app/hot.c');
 }
+
+# ---- what says that a layout is another one ----
+
+# The numbers that scripts/gen-layouts makes of the sources, after a change of one of them.
+sub layouts
+{
+	my ($file, $change) = @_;
+	my $copy = "$build/sources";
+
+	system('rm', '-rf', $copy);
+	system('mkdir', $copy) == 0 && system('cp', '-R', root() . '/app', root() . '/lib', $copy) == 0 or die "cp\n";
+	if ($file) {
+		local $_ = read_file("$copy/$file");
+		$change->() or die "$file: nothing is changed\n";
+		write_file("$copy/$file", $_, 0600);
+	}
+	my $script = root() . '/scripts/gen-layouts';
+	return { `perl $script $copy` =~ /^#define (\w+) UINT64_C\((\w+)\)/mg };
+}
+my $layouts = layouts();
+is(join(' ', sort keys %$layouts), 'BOARD_LAYOUT HANDOVER_LAYOUT HOT_SOURCES', 'three layouts have numbers');
+for (['app/callers.c', sub { s/(?<=struct slot \{\n)|(?<=struct callers \{\n)/\tuint64_t another;\n/ }, 'HOT_SOURCES'],
+	['lib/cache.h', sub { s/(?<=struct cache_view \{\n)/\tuint64_t another;\n/ }, 'HOT_SOURCES'],
+	['app/board.h', sub { s/int32_t state;/int64_t state;/ }, 'BOARD_LAYOUT'],
+	['app/handover.h', sub { s/(?<=HANDOVER_PLACES = )\d+/7/ }, 'HANDOVER_LAYOUT']) {
+	my ($file, $change, $changed) = @$_;
+	my $others = layouts($file, $change);
+	is(join(' ', grep { $others->{$_} ne $layouts->{$_} } sort keys %$others), $changed, "$file changes $changed");
+}
+is_deeply(layouts('app/handover.h', sub { s{\A}{/* Another comment. */\n\n} }), $layouts, 'a comment changes none');
 
 my $compiling = meanwhile(sub { return other_layout() ? 'done' : 'no' });
 
@@ -246,6 +276,23 @@ SKIP: {
 	$areg->install;
 	is($areg->reload, '', 'and back to the layout of before');
 }
+
+# ---- another edition of the answers ----
+
+sub made_anew { return scalar(() = $areg->log_text('areg') =~ /the shared memory is made anew, since this configuration or version answers otherwise/g) }
+
+my $hits = metric('areg_cache_hits_total');
+ok(wait_until(10, sub { name_seen(); metric('areg_cache_hits_total') > $hits }), 'an answer is kept in memory');
+$areg->configure(sub { s{^slow_request = .*\n}{}m; $_ = "slow_request = 2s\n$_" });
+is($areg->reload, '', 'a reload that changes no answer');
+is(made_anew(), 0, 'keeps the memory');
+$areg->configure(sub { s{^public_url = .*}{public_url = https://moved.example}m });
+is($areg->reload, '', 'a reload to another public_url');
+is(made_anew(), 1, 'begins with an empty one');
+ok(wait_until(10, sub { states() eq 'serving' }), 'the old generation ends');
+$areg->configure(sub { });
+is($areg->reload, '', 'and back');
+is(made_anew(), 2, 'with an empty one again');
 
 # ---- the rehearsal that hung ----
 
