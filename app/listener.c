@@ -48,7 +48,9 @@ enum {
  * transaction's number or behind it. So transactions that began after the snapshot are behind its end.
  * Of those that were under way, the ones that have ended since may be before it: from the first of these
  * on everything is read, once, and where that is too much, anything may have changed. The session
- * does without sequential scans (see listener_run()): the planner does not know these places.
+ * does without sequential scans (see listener_run()): the planner does not know these places. And
+ * without JIT: a scan of the one row that has no index counts as dear then, and each look would compile
+ * for a second.
  */
 static const struct db_statement changes = {
 	.name = "listener_changes",
@@ -646,7 +648,7 @@ int listener_run(
 		settings->database_statement_timeout_ms < STATEMENT_MS
 			? settings->database_statement_timeout_ms
 			: STATEMENT_MS,
-		"SET enable_seqscan = off", true };
+		"SET enable_seqscan = off; SET jit = off", true };
 	struct chore chores[] = {
 		{ .name = "resuming events after a restore", .every_ms = 60000, .run = resume },
 		{ .name = "folding totals", .every_ms = 1000, .run = fold },
