@@ -13,7 +13,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(address build_dir from_json hash json_text root sample_registry wait_until);
+use Areg::Test qw(address build_dir from_json hash json_text mainnet_agents root sample_registry wait_until);
 
 my $areg = Areg::Test->start(without => [qw(memcached aregd nginx)]);
 my $scratch = tempdir('aregctl-XXXXXX', TMPDIR => 1, CLEANUP => 1);
@@ -441,13 +441,12 @@ subtest 'agents are shown, suspended and reactivated' => sub {
 };
 
 subtest 'the agents of mainnet' => sub {
-	my $file = root() . '/../shared/data/mainnet-agents.jsonl.gz';
-	plan skip_all => 'the real data is not here' unless -e $file;
+	my $file = mainnet_agents() or plan skip_all => 'the real data is not here';
 	$areg->psql('DELETE FROM erc8004_agents');
-	my $report = ctl_json('import', $file);
+	my $report = ctl_json('import', "$file");
 	is($report->{agents}{stored}, 18412, 'are all stored');
 	note "in $report->{seconds} seconds";
-	$report = ctl_json('import', $file);
+	$report = ctl_json('import', "$file");
 	is_deeply([@{ $report->{agents} }{qw(stored already_there differs)}], [0, 18412, 0], 'and there the second time');
 };
 

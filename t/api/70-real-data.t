@@ -4,24 +4,22 @@ use warnings;
 
 use File::Basename qw(dirname);
 use HTTP::Tiny;
-use IO::Uncompress::Gunzip qw($GunzipError);
 use Test::More;
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(canonical from_json in_parallel root);
+use Areg::Test qw(canonical from_json in_parallel mainnet_agents);
 
-my $AGENTS = root() . '/../shared/data/mainnet-agents.jsonl.gz';
+my $AGENTS = mainnet_agents()
+	or plan skip_all => 'the real data is not there: ../shared/data/mainnet-agents.jsonl.gz';
 my $READERS = 4;
 
-plan skip_all => 'the real data is not there: ../shared/data/mainnet-agents.jsonl.gz'
-	if !-e $AGENTS;
 
 my $areg = Areg::Test->start(workers => 4);
 
 sub import_ok
 {
 	my ($name, %expected) = @_;
-	my $run = $areg->aregctl('--json', 'import', $AGENTS);
+	my $run = $areg->aregctl('--json', 'import', "$AGENTS");
 	my $report = from_json($run->{stdout});
 
 	is($run->{exit}, 0, "$name: it succeeds") or diag($run->{stderr});
@@ -42,7 +40,7 @@ is($first->{status}, 200, 'ethereum:0 answers');
 is($first->{json}{agent_id}, 0, 'and is agent 0');
 
 # What the file says of an agent with a registration file: its id, its owner, the file's text.
-my $lines = IO::Uncompress::Gunzip->new($AGENTS) or die "$AGENTS: $GunzipError\n";
+open my $lines, '<', $AGENTS or die "$AGENTS: $!\n";
 my (@agents, $without);
 while (defined(my $line = <$lines>)) {
 	my ($id) = $line =~ /"agent_id":\s*(\d+)/;

@@ -5,25 +5,23 @@ use utf8;
 
 use File::Basename qw(dirname);
 use HTTP::Tiny;
-use IO::Uncompress::Gunzip qw($GunzipError);
 use JSON::PP ();
 use Test::More;
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(root);
+use Areg::Test qw(mainnet_agents);
 
 binmode $_, ':utf8' for Test::More->builder->output, Test::More->builder->failure_output;
 
-my $AGENTS = root() . '/../shared/data/mainnet-agents.jsonl.gz';
+my $AGENTS = mainnet_agents()
+	or plan skip_all => 'the real data is not there: ../shared/data/mainnet-agents.jsonl.gz';
 
-plan skip_all => 'the real data is not there: ../shared/data/mainnet-agents.jsonl.gz'
-	if !-e $AGENTS;
 
 my $areg = Areg::Test->start(workers => 2);
-is($areg->aregctl('import', $AGENTS)->{exit}, 0, 'the agents are imported');
+is($areg->aregctl('import', "$AGENTS")->{exit}, 0, 'the agents are imported');
 
 # The source: every line, with what a reader of the file would take from it.
-my $lines = IO::Uncompress::Gunzip->new($AGENTS) or die "$AGENTS: $GunzipError\n";
+open my $lines, '<', $AGENTS or die "$AGENTS: $!\n";
 my $json = JSON::PP->new->utf8->allow_bignum;
 my @agents;
 while (defined(my $line = <$lines>)) {

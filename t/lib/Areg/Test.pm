@@ -34,7 +34,7 @@ use Test::More ();
 use Time::HiRes qw(sleep time);
 
 our @EXPORT_OK = qw(address hash in_parallel problem_ok wait_until alive rss_kib root build_dir
-	json_text from_json canonical sample_registry skip_without skip_file_without);
+	json_text from_json canonical mainnet_agents sample_registry skip_without skip_file_without);
 
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 my @instances;
@@ -92,6 +92,25 @@ sub sample_registry
 	$text =~ /^\[chain \Q$chain\E\]\n(?:\w.*\n)*?${kind}_registry = (0x\w+)$/m
 		or die "areg.conf.in: no $kind registry of $chain\n";
 	return $1;
+}
+
+# The agents found on Ethereum mainnet, as lines of JSON for the registry of the sample: the path of a
+# file, or nothing where that data is not there.
+sub mainnet_agents
+{
+	my $packed = root() . '/../shared/data/mainnet-agents.jsonl.gz';
+	my $registry = sample_registry('ethereum');
+
+	return if !-e $packed;
+	open my $in, '-|', 'gzip', '-dc', $packed or die "gzip: $!\n";
+	my $out = File::Temp->new(SUFFIX => '.jsonl');
+	while (defined(my $line = <$in>)) {
+		$line =~ s/"registry_address":"\K0x[0-9A-Fa-f]{40}/$registry/;
+		print $out $line;
+	}
+	close $in or die "$packed cannot be read\n";
+	$out->flush;
+	return $out;
 }
 
 sub json_text { return $json->encode($_[0]) }
