@@ -55,6 +55,11 @@ for my $name (sort keys %blocks) {
 is(join(' ', grep { /\bsudo\b|-U postgres|\bsu\b/ } map { @$_ } values %blocks), '',
 	'nothing becomes a superuser of PostgreSQL but by "runuser -u postgres"');
 
+# cron looks in /usr/bin and /bin only.
+my @cron = map { text_of($_) =~ /^(?:[\d*]+ ){5}\w+ (\S+)/mg } qw(docs/runbook-backup.md man/areg.7.in);
+is(scalar @cron, 2, 'there are lines for cron');
+is(join(' ', grep { !m{^(?:/|\@sbindir\@/)} } @cron), '', 'and they name programs with their folders');
+
 # A systemctl for a root without systemd, which does what systemd would about areg's units and those of
 # Debian's servers.
 my $systemctl = <<'END';
