@@ -14,7 +14,7 @@ my %repeatable = map { $_ => 1 } qw(errors headers);
 my @required = qw(code status title means do request detail);
 my $string = JSON::PP->new->allow_nonref;
 my %phrase = (400 => 'Bad Request', 401 => 'Unauthorized', 403 => 'Forbidden', 404 => 'Not Found',
-	405 => 'Method Not Allowed', 408 => 'Request Timeout', 409 => 'Conflict',
+	405 => 'Method Not Allowed', 408 => 'Request Timeout', 409 => 'Conflict', 410 => 'Gone',
 	413 => 'Content Too Large', 414 => 'URI Too Long', 415 => 'Unsupported Media Type',
 	429 => 'Too Many Requests', 500 => 'Internal Server Error', 502 => 'Bad Gateway',
 	503 => 'Service Unavailable');
@@ -67,6 +67,7 @@ sub table
 sub markdown
 {
 	my ($self, $problem) = @_;
+	die "docs/problems: no name is known for the status of $problem->{code}\n" if !$phrase{ $problem->{statuses}[0] };
 	my $status = $problem->{status} =~ s/,(?=[^,]*$)/ or/r;
 	my $body = defined $problem->{body} ? "\nContent-Type: application/json\n\n$problem->{body}" : '';
 	my $headers = join '', map { "$_\n" } @{ $problem->{headers} };
