@@ -270,6 +270,10 @@ for my $list (qw(feedback validations)) {
 	is_deeply([map { $_->{is_self} ? 1 : 0 } @newest], [map { $_->{agent_uuid} eq $own ? 1 : 0 } @newest],
 		"$list: is_self where it was once the agent's operator");
 }
+# A parser keeps one of two members of the same name, so the text is counted.
+my $text = $areg->get("$V1/accounts/$validator")->{body};
+is(scalar(() = $text =~ /"is_self":/g), scalar(map { @{ $account->{$_}{newest} } } qw(feedback validations)),
+	'and each record says so once');
 
 my $mixed = '0x8004A169FB4a3325136EB29fA0ceB6D2e539a432';
 is(ok_json("/accounts/$mixed")->{address}, lc $mixed, 'an address in mixed case with its checksum');
