@@ -262,7 +262,7 @@ const struct ctl_command ctl_payment_commands[] = {
 		0, payment_facilitators },
 	{ "payment distrust", "ID|WALLET", 1,
 		"let a user record no payments any more, and unlink those it recorded",
-		"The payments stay recorded; their facilitator's word counts for nothing then.\n",
+		"The payments stay recorded, and nobody can link them while the user has no such scope.\n",
 		reason_options, 1, sizeof(struct values), payment_distrust },
 	{ .name = NULL },
 };

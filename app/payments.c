@@ -266,6 +266,9 @@ static const struct link_answer {
 	{ "payee_ambiguous", 403, "payee_ambiguous",
 		"The payee was owner or wallet of several agents when the payment was recorded: "
 		"only the facilitator that recorded it can say for which of them it was." },
+	{ "facilitator_distrusted", 403, "facilitator_distrusted",
+		"The facilitator that recorded the payment may record none any more, so its word "
+		"counts for nothing here." },
 	{ "agent_suspended", 403, "agent_suspended",
 		"The agent is suspended, so no payment can be linked to it." },
 	{ "agent_not_active", 409, "agent_not_active",

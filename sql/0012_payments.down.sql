@@ -3,6 +3,7 @@
 DROP INDEX erc8004_validations_summary;
 DROP FUNCTION areg_unlink_payment(uuid, bigint, text, text, uuid);
 DROP FUNCTION areg_link_payment(uuid, bigint, text, text, text, uuid, boolean);
+DROP FUNCTION areg_recorder_is_trusted(x402_payments);
 DROP FUNCTION areg_is_payee_of_another(uuid, x402_payments);
 DROP FUNCTION areg_was_payee(uuid, x402_payments);
 DROP FUNCTION areg_record_payment(text, text, numeric, text, text, text, bigint, text, text, text, uuid,

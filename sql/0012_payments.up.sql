@@ -120,6 +120,19 @@ RETURN EXISTS (SELECT FROM erc8004_agent_addresses d
 COMMENT ON FUNCTION areg_is_payee_of_another(uuid, x402_payments) IS
 	'The same of any other agent';
 
+-- The lock makes whoever takes the scope from the facilitator wait for the link, and then see it.
+CREATE FUNCTION areg_recorder_is_trusted(payment x402_payments) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+	IF payment.recorded_by IS NULL THEN
+		RETURN true;
+	END IF;
+	PERFORM FROM users u WHERE u.id = payment.recorded_by AND 'payments:write' = ANY (u.scopes) FOR SHARE;
+	RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION areg_recorder_is_trusted(x402_payments) IS
+	'Whether the payment is of an import, or of a facilitator that still has the scope';
+
 CREATE FUNCTION areg_link_payment(to_agent uuid, of_payment bigint, of_tx_hash text, on_chain text,
 	by_wallet text, by_facilitator uuid, gives_feedback boolean)
 RETURNS TABLE (outcome text, payment x402_payments, feedback_id bigint, choices bigint[])
@@ -177,6 +190,7 @@ BEGIN
 		WHEN NOT areg_was_payee(to_agent, payment) THEN 'payee_mismatch'
 		WHEN linked_agent IS NOT NULL THEN 'payment_already_linked'
 		WHEN NOT recorded AND areg_is_payee_of_another(to_agent, payment) THEN 'payee_ambiguous'
+		WHEN NOT recorded AND NOT areg_recorder_is_trusted(payment) THEN 'facilitator_distrusted'
 		ELSE 'linked' END;
 	IF outcome = 'linked' THEN
 		IF gives_feedback THEN

@@ -702,6 +702,10 @@ subtest 'an operator sees and stops a facilitator' => sub {
 	problem_ok(record(payment(), $liar), 403, 'scope_required');
 	is($areg->psql_value("SELECT count(*) FROM audit_log WHERE action = 'payment.unlink' AND after ->> 'reason' = 'made up'"), 11,
 		'each is audited');
+	problem_ok(link_to($uuid, $lies[0]), 403, 'facilitator_distrusted');
+	is(trust($uuid), 'fair 97 100 1 1 95', 'and the owner of the agent does not bring it back');
+	$areg->aregctl('user', 'set', $liar->{wallet}, '--scope', 'payments:write');
+	is(link_to($uuid, $lies[0])->{status}, 200, 'unless the operator trusts the facilitator again');
 	is($areg->aregctl('payment', 'distrust', address('nobody'))->{exit}, 3, 'there must be such a user');
 };
 
