@@ -69,7 +69,6 @@ sub check
 {
 	my $aregd = build_dir() . '/aregd';
 	local $ENV{AREG_DATABASE_URL} = $url;
-	delete local $ENV{AREG_BUILD}; # no setting: aregd would refuse it
 	my $said = qx($aregd -t -c ${\ $areg->conf } 2>&1);
 	return ($? >> 8, $said);
 }

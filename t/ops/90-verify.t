@@ -136,7 +136,7 @@ sub dump_to
 my @inside = ('--conf', $areg->conf, '--backups', $backups, '--nginx', "$scratch/nginx/private.conf");
 my @outside = ('--cacert', "$scratch/right.pem", '--connect', "127.0.0.1:$port");
 # aregctl takes AREG_… for settings, and this one is of the tests.
-my @command = ('env', '-u', 'AREG_BUILD', root() . '/scripts/verify-deployment');
+my @command = (root() . '/scripts/verify-deployment');
 $ENV{PATH} = join ':', $bin, build_dir(), $ENV{PATH}, glob '/usr/lib/postgresql/*/bin';
 delete $ENV{AREG_API_KEY};
 

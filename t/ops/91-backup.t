@@ -64,8 +64,7 @@ sub shims
 			shift 3
 			exec "\$@"
 			END
-		# It takes AREG_… for settings.
-		aregctl => "unset AREG_BUILD\n" . 'case " $* " in *" migrate "*) set -- "$@" --dir "' . root() . '/sql" ;; esac' . "\n"
+		aregctl => 'case " $* " in *" migrate "*) set -- "$@" --dir "' . root() . '/sql" ;; esac' . "\n"
 			. 'exec "' . build_dir() . '/aregctl" "$@"',
 		'areg-backup' => "unset AREG_DATABASE_URL\nexec '" . root() . "/scripts/areg-backup' --dir '$backups' \"\$\@\"",
 		# For the folder of backups, which is there.

@@ -173,7 +173,7 @@ unlike($tls->('-tls1_1 -cipher ALL:@SECLEVEL=0'), qr/Cipher is [A-Z]{3}/, 'but n
 
 {
 	local $ENV{PATH} = join ':', build_dir(), $ENV{PATH};
-	my $run = Areg::Test::_run(['env', '-u', 'AREG_BUILD', root() . '/scripts/verify-deployment', "https://127.0.0.1:$tls_port",
+	my $run = Areg::Test::_run([root() . '/scripts/verify-deployment', "https://127.0.0.1:$tls_port",
 		'--cacert', $areg->dir . '/tls/cert.pem', '--key', $user->{key}]);
 	is(join('', grep { /^FAILED/ } split /^/, $run->{stdout}), '', 'verify-deployment finds nothing wrong') or diag($run->{stderr});
 	like($run->{stdout}, qr/^ok write: /m, 'and writes');

@@ -49,8 +49,7 @@ sub start
 	chmod 0755, $build;
 	symlink build_dir() . "/$_", "$build/$_" or die "$_: $!\n" for qw(aregctl docs);
 	write_file("$build/aregd", $program, 0755);
-	local $ENV{AREG_BUILD} = $build;
-	my $self = $class->SUPER::start(%option);
+	my $self = $class->SUPER::start(%option, build => $build);
 	@$self{qw(build program configuration)} = ($build, $program, read_file($self->conf));
 	return $self;
 }

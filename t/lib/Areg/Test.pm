@@ -39,6 +39,7 @@ our @EXPORT_OK = qw(address hash in_parallel problem_ok wait_until alive rss_kib
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 my @instances;
 my %port_locks;
+my $build = delete $ENV{AREG_BUILD} || root() . '/build'; # the programs of areg would take it for a setting
 
 $SIG{$_} = sub { exit 1 } for qw(INT TERM HUP);
 $SIG{PIPE} = 'IGNORE';
@@ -55,7 +56,7 @@ END {
 }
 
 sub root { return abs_path(dirname(__FILE__) . '/../../..') }
-sub build_dir { return $ENV{AREG_BUILD} || root() . '/build' }
+sub build_dir { return $build }
 
 # ---- what a machine may lack ----
 
@@ -171,7 +172,8 @@ sub _canonical_value
 # durable => 1, limits => 'default', beside => $other) starts everything not named in `without`,
 # with the migrations applied; `durable` makes PostgreSQL sync what it commits. Rate limits are out
 # of the way unless `set` says them or `limits` asks for the defaults. `beside` makes it another
-# host that shares PostgreSQL and memcached with that one. Dies when it cannot.
+# host that shares PostgreSQL and memcached with that one; `build` runs another build. Dies when it
+# cannot.
 sub start
 {
 	my ($class, %option) = @_;
@@ -189,7 +191,7 @@ sub start
 	chmod 0711, $self->{dir} or die "$self->{dir}: $!\n";
 	$self->{port} = reserve_port();
 	push @instances, $self;
-	$self->instance('start', $option{durable} ? () : '--fast', '--build', build_dir(), '--port', $self->{port},
+	$self->instance('start', $option{durable} ? () : '--fast', '--build', $option{build} || $build, '--port', $self->{port},
 		'--workers', $option{workers} || 4, $self->_settings(\%option),
 		map { "--no-$_" } @{ $option{without} || [] });
 	return $self;
