@@ -1,9 +1,11 @@
 /* aregctl user: the people and programs that hold API keys, their tier and their scopes. */
 #include "app/ctl.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "app/callers.h"
+#include "app/limits.h"
 
 /* A key has the scopes of its user and keys:write: see users_scopes_leave_room_for_keys_write. Both
  * sizes count a NUL. */
@@ -15,9 +17,12 @@ struct values {
 	struct ctl_list scopes;
 };
 
-#define USER_COLUMNS \
-	"id, name, wallet_address, tier, array_to_string(scopes, ' '), is_active, " \
-	"rfc3339(created_at)"
+/* Of users u with user_storage s; `agents` and `bytes` are the parameters with the quotas of each tier. */
+#define USER_COLUMNS(agents, bytes) \
+	"u.id, u.name, u.wallet_address, u.tier, array_to_string(u.scopes, ' '), u.is_active," \
+	" rfc3339(u.created_at), coalesce(s.agents, 0), " TIER_QUOTA( \
+		agents) ", coalesce(s.bytes, 0), " TIER_QUOTA(bytes)
+#define TIER_QUOTA(quotas) "(" quotas "::bigint[])[array_position('{free,pro,enterprise}', u.tier)]"
 
 static const struct ctl_column columns[] = {
 	{ "id", "ID", CTL_STRING },
@@ -27,6 +32,10 @@ static const struct ctl_column columns[] = {
 	{ "scopes", "SCOPES", CTL_WORDS },
 	{ "is_active", "ACTIVE", CTL_BOOL },
 	{ "created_at", "CREATED", CTL_STRING },
+	{ "agents", "AGENTS", CTL_RAW },
+	{ "agents_quota", "AGENTS QUOTA", CTL_RAW },
+	{ "bytes", "BYTES", CTL_RAW },
+	{ "bytes_quota", "BYTES QUOTA", CTL_RAW },
 };
 static const size_t column_count = sizeof(columns) / sizeof(columns[0]);
 
@@ -40,13 +49,16 @@ static const struct db_statement insert_user = {
 	       "audited AS ("
 	       " INSERT INTO audit_log (actor, action, subject_type, subject_id, after)"
 	       " SELECT $6, 'user.add', 'user', id::text, to_jsonb(added) FROM added) "
-	       "SELECT " USER_COLUMNS " FROM added",
+	       "SELECT " USER_COLUMNS(
+		       "$7", "$8") " FROM added u LEFT JOIN user_storage s ON s.user_id = u.id",
 	.effect = DB_CHANGES,
 };
 
 static const struct db_statement list_users = {
 	.name = "ctl_user_list",
-	.sql = "SELECT " USER_COLUMNS " FROM users ORDER BY created_at, id",
+	.sql = "SELECT " USER_COLUMNS(
+		"$1", "$2") " FROM users u LEFT JOIN user_storage s ON s.user_id = u.id"
+			    " ORDER BY u.created_at, u.id",
 	.effect = DB_READS,
 };
 
@@ -65,9 +77,24 @@ static const struct db_statement update_user = {
 	       " INSERT INTO audit_log (actor, action, subject_type, subject_id, before, after)"
 	       " SELECT $8, 'user.set', 'user', found.id::text, to_jsonb(found), to_jsonb(changed)"
 	       " FROM found JOIN changed USING (id)) "
-	       "SELECT " USER_COLUMNS " FROM changed",
+	       "SELECT " USER_COLUMNS(
+		       "$9", "$10") " FROM changed u LEFT JOIN user_storage s ON s.user_id = u.id",
 	.effect = DB_CHANGES,
 };
+
+/* The quotas of the tiers free, pro and enterprise, as an array for PostgreSQL; no limit is null. */
+static const char *quotas_of(struct ctl *ctl, enum quota_kind kind)
+{
+	enum { COUNT = TIERS - TIER_FREE };
+	const char *texts[COUNT];
+
+	for (size_t i = 0; i < COUNT; i++) {
+		const int64_t quota = ctl->settings.quotas[kind][TIER_FREE + i];
+
+		texts[i] = quota == INT64_MAX ? NULL : arena_printf(ctl->arena, "%" PRId64, quota);
+	}
+	return db_array(ctl->arena, texts, COUNT);
+}
 
 /* Checks the options and puts them, as add and set take them, into params[0..4]. */
 static bool read_values(struct ctl *ctl, const struct values *values, const char **params)
@@ -112,7 +139,7 @@ static enum ctl_exit change_failed(struct ctl *ctl, const struct values *values,
 static enum ctl_exit user_add(struct ctl *ctl, const void *arg)
 {
 	const struct values *values = arg;
-	const char *params[6] = { NULL };
+	const char *params[8] = { NULL };
 	struct db_rows rows;
 
 	if (!read_values(ctl, values, params))
@@ -122,8 +149,10 @@ static enum ctl_exit user_add(struct ctl *ctl, const void *arg)
 		return CTL_USAGE;
 	}
 	params[5] = ctl_actor(ctl);
+	params[6] = quotas_of(ctl, QUOTA_AGENTS);
+	params[7] = quotas_of(ctl, QUOTA_BYTES);
 	ctl_open_db(ctl, TIMEOUT_MS);
-	if (db_run(ctl->db, &insert_user, params, 6, ctl->arena, &rows) != DB_OK)
+	if (db_run(ctl->db, &insert_user, params, 8, ctl->arena, &rows) != DB_OK)
 		return change_failed(ctl, values, "user add");
 	ctl_print_row(ctl, &rows, columns, column_count);
 	return CTL_DONE;
@@ -131,11 +160,12 @@ static enum ctl_exit user_add(struct ctl *ctl, const void *arg)
 
 static enum ctl_exit user_list(struct ctl *ctl, const void *arg)
 {
+	const char *const params[] = { quotas_of(ctl, QUOTA_AGENTS), quotas_of(ctl, QUOTA_BYTES) };
 	struct db_rows rows;
 
 	(void)arg;
 	ctl_open_db(ctl, TIMEOUT_MS);
-	if (db_run(ctl->db, &list_users, NULL, 0, ctl->arena, &rows) != DB_OK)
+	if (db_run(ctl->db, &list_users, params, 2, ctl->arena, &rows) != DB_OK)
 		return ctl_db_failed(ctl, "user list");
 	ctl_print_rows(ctl, &rows, columns, column_count, "no users yet: see aregctl user add");
 	return CTL_DONE;
@@ -144,7 +174,7 @@ static enum ctl_exit user_list(struct ctl *ctl, const void *arg)
 static enum ctl_exit user_set(struct ctl *ctl, const void *arg)
 {
 	const struct values *values = arg;
-	const char *params[8] = { NULL };
+	const char *params[10] = { NULL };
 	struct ctl_user_name user;
 	struct db_rows rows;
 
@@ -159,8 +189,10 @@ static enum ctl_exit user_set(struct ctl *ctl, const void *arg)
 	params[5] = user.id;
 	params[6] = user.wallet;
 	params[7] = ctl_actor(ctl);
+	params[8] = quotas_of(ctl, QUOTA_AGENTS);
+	params[9] = quotas_of(ctl, QUOTA_BYTES);
 	ctl_open_db(ctl, TIMEOUT_MS);
-	if (db_run(ctl->db, &update_user, params, 8, ctl->arena, &rows) != DB_OK)
+	if (db_run(ctl->db, &update_user, params, 10, ctl->arena, &rows) != DB_OK)
 		return change_failed(ctl, values, "user set");
 	if (rows.count == 0) {
 		ctl_error("no user %s: see aregctl user list", ctl->operands[0]);

@@ -9,7 +9,7 @@
 
 #include "lib/arena.h"
 
-enum { TABLE_COLUMNS_MAX = 10 };
+enum { TABLE_COLUMNS_MAX = 12 };
 
 struct table;
 

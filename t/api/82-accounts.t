@@ -6,7 +6,7 @@ use FindBin;
 use Test::More;
 
 use lib "$FindBin::Bin/../lib";
-use Areg::Test qw(in_parallel problem_ok wait_until);
+use Areg::Test qw(from_json in_parallel problem_ok wait_until);
 
 my $areg = Areg::Test->start(set => { limit_register => '- 100000 100000 100000',
 	limit_search => '100000 100000 100000 100000', limit_read => '100000 1000 5000 50000',
@@ -268,6 +268,14 @@ subtest '/me says what is stored, to the byte' => sub {
 	is_deeply(used($user), [1, $bytes], 'file, keys and values, and 128 for each entry');
 	done_ok(edit($user, $agent, { metadata => { k => undef, e => 'longer', none => undef } }), 'edited');
 	is_deeply(used($user), [1, $bytes - 130 + 4], 'what went is not counted any more');
+	my %shown = map { $_->{id} => [@$_{qw(agents agents_quota bytes bytes_quota)}] }
+		@{ from_json($areg->aregctl(qw(user list --json))->{stdout}) };
+	is_deeply($shown{ $user->{id} }, [1, $MOST[0], $bytes - 130 + 4, $MOST[1]], 'aregctl user list shows the same');
+	is_deeply($shown{ $rich->{id} }, [0, undef, 0, undef], 'and no limit');
+	like($areg->aregctl(qw(user set --name Poor), $user->{id})->{stdout},
+		qr/^AGENTS: +1\nAGENTS QUOTA: +4\nBYTES: +@{[$bytes - 126]}\nBYTES QUOTA: +8192$/m, 'user set, too');
+	like($areg->aregctl(qw(user add --name New --tier enterprise))->{stdout},
+		qr/^AGENTS: +0\nAGENTS QUOTA: +-\nBYTES: +0\nBYTES QUOTA: +-$/m, 'and user add');
 	done_ok(edit($user, $agent, { metadata => { e => 'longer' } }), 'the same again');
 	is_deeply(used($user), [1, $bytes - 130 + 4], 'changes nothing');
 	counted_ok();
