@@ -21,6 +21,24 @@ static const struct db_statement active_agents = {
 	.sql = "SELECT chain, agents FROM erc8004_agent_counts WHERE status = 'active' ORDER BY chain",
 };
 
+static const struct db_statement events_held_back = {
+	.name = "events_held_back",
+	.effect = DB_READS,
+	.sql = "SELECT (extract(epoch FROM clock_timestamp() - at) * 1000)::bigint"
+	       "  FROM erc8004_events WHERE place >= areg_event_horizon() ORDER BY place, id LIMIT 1",
+};
+
+static int64_t held_back_ms(struct db *db, struct arena *arena)
+{
+	struct db_rows rows;
+	int64_t age_ms;
+
+	if (db_run(db, &events_held_back, NULL, 0, arena, &rows) != DB_OK)
+		return -1;
+	age_ms = rows.count == 0 ? 0 : db_int(&rows, 0, 0);
+	return age_ms < 0 ? 0 : age_ms; /* a clock may be set back */
+}
+
 static const char *agents_text(const struct db_rows *rows, struct arena *arena)
 {
 	struct buf out;
@@ -42,10 +60,11 @@ void health_look(
 {
 	struct db_rows rows;
 
-	*report = (struct health_report){ .database = UNHEALTHY };
+	*report = (struct health_report){ .database = UNHEALTHY, .events_held_back_ms = -1 };
 	if (db_run(db, &active_agents, NULL, 0, arena, &rows) == DB_OK) {
 		report->database = HEALTHY;
 		report->agents = agents_text(&rows, arena);
+		report->events_held_back_ms = held_back_ms(db, arena);
 	}
 	/* None may be wanted. */
 	report->cache_servers = cache_check(cache);
@@ -306,6 +325,19 @@ static void print_replicas(const struct health_report *report, struct buf *out)
 				(double)report->replicas[i].lag_ms / 1000);
 }
 
+/* Left out while that is not known, as the next. */
+static void print_events(const struct health_report *report, struct buf *out)
+{
+	static const char held_back[] = "areg_events_held_back_seconds";
+
+	if (report->events_held_back_ms < 0)
+		return;
+	print_gauge(out, held_back,
+		"Age of the first event that is not shown yet, since a transaction that began "
+		"before it is open; 0 when all are shown.");
+	buf_printf(out, "%s %.3f\n", held_back, (double)report->events_held_back_ms / 1000);
+}
+
 /* Left out while the database is away: a scrape must not fail with it. Its name, which others know,
  * is a counter's, and promtool(1) would complain of a gauge that has one. */
 static void print_agents(const struct health_report *report, struct buf *out)
@@ -331,5 +363,6 @@ void metrics_get(struct call *call)
 	print_limiter(call, &report, out);
 	print_cache(call, &report, out);
 	print_replicas(&report, out);
+	print_events(&report, out);
 	print_agents(&report, out);
 }

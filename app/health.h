@@ -17,6 +17,8 @@ struct health_report {
 		int64_t lag_ms;
 	} replicas[REPLICAS_MAX];
 	size_t replica_count;
+	/* Age of the first event that GET /events does not show yet; 0 when it shows all; -1: not known. */
+	int64_t events_held_back_ms;
 	const char *agents; /* lines of a gauge of active agents; NULL: not known */
 };
 

@@ -180,6 +180,7 @@ void watch_ask(struct watch *watch, struct arena *arena, struct health_report *r
 			report->agents == NULL ? NULL : arena_strdup(arena, report->agents);
 	} else {
 		*report = (struct health_report){ .database = UNHEALTHY,
+			.events_held_back_ms = -1,
 			.cache = watch->found_ms == 0 ? UNHEALTHY : watch->report.cache,
 			.cache_servers = watch->report.cache_servers };
 	}

@@ -5,6 +5,7 @@ use warnings;
 
 use File::Basename qw(dirname);
 use File::Temp;
+use IO::Handle;
 use Test::More;
 
 use lib dirname(__FILE__) . '/../lib';
@@ -99,7 +100,7 @@ my %names_of = (erc8004_agent_registrations_total => 'counter',
 	areg_limiter_fallbacks_total => 'counter', areg_database_retries_total => 'counter',
 	areg_database_reconnects_total => 'counter', areg_database_failures_total => 'counter',
 	areg_worker_resident_memory_bytes => 'gauge', areg_worker_private_memory_bytes => 'gauge',
-	areg_error_reports_total => 'counter', areg_healthy => 'gauge');
+	areg_error_reports_total => 'counter', areg_events_held_back_seconds => 'gauge', areg_healthy => 'gauge');
 for my $name (sort keys %names_of) {
 	my $sample = $names_of{$name} eq 'histogram' ? "${name}_bucket" : $name;
 	is($scrape->{types}{$name}, $names_of{$name}, "$name is a $names_of{$name}");
@@ -129,6 +130,21 @@ is(value('areg_healthy', check => 'database'), 1, 'of that alone');
 $areg->start_server('memcached');
 ok(wait_until(10, sub { value('areg_healthy', check => 'cache') == 1 }), 'and when it is back');
 
+# A transaction that stays open holds back the events of those that began after it.
+ok(wait_until(10, sub { (value('areg_events_held_back_seconds') // 1) == 0 }), 'no event is held back');
+open my $psql, '|-', Areg::Test::psql_program(), '-qAtX', '-o', '/dev/null', '-h', $areg->socket_path('pg'), '-U',
+	'areg_owner', '-d', 'areg' or die "psql: $!\n";
+$psql->autoflush(1);
+print $psql "BEGIN; SET LOCAL application_name = 'open'; SELECT pg_current_xact_id();\n";
+ok(wait_until(10, sub { $areg->psql_value("SELECT count(*) FROM pg_stat_activity
+	WHERE application_name = 'open' AND backend_xid IS NOT NULL") }), 'a transaction is open');
+is($areg->post('/api/v1/agents/feedback', { agent_uuid => $agent, client_address => $other->{wallet}, score => 91 },
+	{ key => $other->{key} })->{status}, 201, 'something changes');
+ok(wait_until(10, sub { (value('areg_events_held_back_seconds') // 0) > 1 }), 'its event is held back, for longer and longer');
+print $psql "COMMIT;\n";
+ok(wait_until(10, sub { (value('areg_events_held_back_seconds') // 1) == 0 }), 'until the transaction has ended');
+close $psql;
+
 my $failures = value('areg_database_failures_total', kind => 'ours');
 $areg->psql('ALTER TABLE erc8004_agents RENAME TO gone');
 is($areg->get("/api/v1/agents/base:$_")->{status}, 500, 'a fault of ours') for 1 .. 2;
@@ -147,7 +163,7 @@ my @variables = map { $_->{query} =~ /^label_values\((\w+), (\w+)\)$/ ? { from =
 is(scalar @variables, 1, 'and lets one choose the host');
 my %alerts = slurp($rules) =~ /^ {6}- alert: (\w+)\n {8}expr: ((?:.*\n)(?: {10}.*\n)*)/mg;
 s/\A\|?\s+|\s+\z//g, s/\s+/ /g for values %alerts;
-is(scalar keys %alerts, 14, 'there are 14 alerts');
+is(scalar keys %alerts, 15, 'there are 15 alerts');
 push @queries, @variables, map { { from => $_, query => $alerts{$_} } } sort keys %alerts;
 
 # Replicas have metrics where there are any. The primary is none.
