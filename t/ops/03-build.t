@@ -9,7 +9,7 @@ use File::Temp qw(tempdir);
 use Test::More;
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(root build_dir);
+use Areg::Test qw(root build_dir skip_without);
 
 my $work = tempdir('areg-build-XXXXXX', TMPDIR => 1, CLEANUP => 1);
 my $copy = "$work/build";
@@ -77,7 +77,7 @@ isnt($status, 0, 'without cmocka no unit test is built');
 like($said, qr/apt-get install libcmocka-dev\n.*make check again/, 'make says which package to install, and what then');
 unlike($said, qr/-c -o /, 'before it compiles anything');
 SKIP: {
-	skip 'cmocka is not installed', 1 if system('pkg-config --exists cmocka') != 0;
+	skip_without 'cmocka is not installed', 1 if system('pkg-config --exists cmocka') != 0;
 	($status, $said) = make('t/unit/test_arena');
 	is($status, 0, 'once it is installed, make goes on without a second configure') or diag($said);
 }
