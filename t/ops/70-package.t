@@ -11,7 +11,7 @@ use POSIX qw(_exit);
 use Test::More;
 
 use lib dirname(__FILE__) . '/../lib';
-use Areg::Test qw(root build_dir alive from_json json_text wait_until);
+use Areg::Test qw(root build_dir alive from_json json_text skip_without wait_until);
 
 my $root = root();
 my $build = build_dir();
@@ -158,7 +158,7 @@ like(text_of($nightly_file), qr/^OnCalendar=\*-\*-\* /m, 'another backs up every
 is(join(' ', map { unit_values(text_of($_), 'LimitCORE') } $unit_file, $sweep_file, $backup_file), '0 0 0',
 	'none of them leaves a core, which would hold keys');
 SKIP: {
-	skip 'systemd-analyze is not installed', 4 if (run('systemd-analyze', '--version'))[0] != 0;
+	skip_without 'systemd-analyze is not installed', 4 if (run('systemd-analyze', '--version'))[0] != 0;
 	# It looks for the programs, too.
 	mkdir "$work/units";
 	my @units = map { my $name = basename($_);
@@ -170,7 +170,7 @@ SKIP: {
 		'--threshold=20', '--no-pager', $_) for $unit_file, $sweep_file, $backup_file;
 }
 SKIP: {
-	skip 'logrotate is not installed', 1 if (run('logrotate', '--version'))[0] != 0;
+	skip_without 'logrotate is not installed', 1 if (run('logrotate', '--version'))[0] != 0;
 	my ($user, $group) = ((getpwuid $>)[0], (getgrgid $))[0]);
 	write_file("$work/rotate", text_of("$stage$dir{sysconfdir}/logrotate.d/areg") =~ s/su areg adm/su $user $group/r);
 	chmod 0644, "$work/rotate";
@@ -261,7 +261,7 @@ SKIP: {
 	skip 'only root can start it as systemd does', 1 if !$as_root;
 	skip 'the numbers of system calls are known for x86_64 only', 1
 		if (POSIX::uname())[4] ne 'x86_64' || !$numbers;
-	skip 'systemd is not installed', 1 if (run('systemd-sysusers', '--version'))[0] != 0;
+	skip_without 'systemd is not installed', 1 if (run('systemd-sysusers', '--version'))[0] != 0;
 
 	my ($web_group) = text_of("$stage$dir{tmpfilesdir}/areg.conf") =~ m{^d \S+ 2750 areg (\S+)$}m;
 	my $web_gid = getgrnam $web_group;
@@ -291,6 +291,10 @@ SKIP: {
 		$settings =~ s{^${name}_socket.*$}{${name}_socket = "$run/$name.sock"}m;
 		symlink "$run/$name.sock", "$sockets/$name" or die "symlink: $!\n";
 	}
+	my $secret = "$work/cache.secret";
+	write_file($secret, 'only for the user of aregd');
+	chown $uid, $gid, $secret and chmod 0600, $secret or die "$secret: $!\n";
+	$settings =~ s{^cache_secret_file.*$}{cache_secret_file = "$secret"}m or die "areg.conf names no secret\n";
 	write_file($conf, $settings);
 	my %numbers = text_of($numbers) =~ /^#define __NR_(\w+) (\d+)$/mg;
 	write_file("$work/filter", join '', filter_of($unit, %numbers));
