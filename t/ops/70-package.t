@@ -399,6 +399,15 @@ is(left(), join(' ', sort "$dir{sysconfdir}/areg/areg.conf", '/etc/nginx/another
 	'leaves what was edited, and nothing that nginx would read files of areg for');
 like($said, qr{sites-enabled/areg\b.*another\.conf}s, 'and says what it took away');
 
+# What an upgrade does that brings the secret: the group is there already, and nothing else gives it.
+my $group = getgrgid((split ' ', $( )[0]);
+run_ok('a secret for memcached is made', 'make', '-C', $build, "DESTDIR=$again", "SECRET_GROUP=$group", 'cache-secret');
+is(mode_of("$etc/areg/cache.secret") . ' ' . getgrgid((stat _)[5]), "0640 $group", 'that areg can read, and not everybody');
+is(-s "$etc/areg/cache.secret", 64, 'of 32 random bytes in hex');
+run_ok('and where there is no such group', 'make', '-C', $build, "DESTDIR=$again", 'SECRET_GROUP=nobody-of-areg', 'cache-secret');
+is(mode_of("$etc/areg/cache.secret"), '0600', 'only by root');
+unlink "$etc/areg/cache.secret";
+
 # ---- packaging agrees with the build ----
 
 my $native = "$work/native";
