@@ -42,9 +42,9 @@ static const char *key_of(const struct http_request *request)
 	return authorization + strspn(authorization, " ");
 }
 
-bool authenticate_has_key(const struct call *call)
+const char *authenticate_key(const struct call *call)
 {
-	return key_of(call->request) != NULL;
+	return key_of(call->request);
 }
 
 static void add_number(struct call *call, const char *name, uint64_t number)

@@ -21,8 +21,9 @@
  */
 MUST_CHECK bool authenticate(struct call *call, enum rate_class class);
 
-/* Whether the request carries credentials of any kind, right or wrong. */
-MUST_CHECK bool authenticate_has_key(const struct call *call);
+/* The key that the request carries, right or wrong, whichever header it came in; credentials of another
+ * kind only where there is no key beside them. NULL when it carries nothing of all that. */
+MUST_CHECK const char *authenticate_key(const struct call *call);
 
 /* The tag under which a request of that class counts (see lib/limiter.h). Needs call->caller. */
 MUST_CHECK uint64_t authenticate_tag(const struct call *call, enum rate_class class);

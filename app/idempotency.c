@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "app/authenticate.h"
 #include "app/routes.h"
 #include "lib/eth.h"
 #include "lib/sha256.h"
@@ -60,16 +61,11 @@ struct attempt {
 	char body_digest[2 * SHA256_BYTES + 1];
 };
 
-/* What the client sent as its API key, made into a key that is stored nowhere. */
+/* The caller's API key, made into a key that is stored nowhere. */
 static void seal_key(const struct attempt *attempt, uint8_t key[SEAL_KEY])
 {
-	const struct http_request *request = attempt->call->request;
-	const char *authorization = http_header(request, "HTTP_AUTHORIZATION");
-	const char *shown = authorization != NULL && *authorization != '\0'
-				    ? strrchr(authorization, ' ')
-				    : http_header(request, "HTTP_X_API_KEY");
 	const char *text = arena_printf(attempt->call->arena, "areg idempotency\n%s\n%s",
-		shown == NULL ? "" : shown + (*shown == ' '), attempt->key);
+		authenticate_key(attempt->call), attempt->key);
 
 	sha256(text, strlen(text), key);
 }

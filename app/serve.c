@@ -140,7 +140,7 @@ static void answer_operator(struct call *call)
  * 4.8). That costs the caller nothing: the request that follows is what counts. */
 static bool is_preflight(const struct call *call)
 {
-	return call->request->method == HTTP_OPTIONS && !authenticate_has_key(call);
+	return call->request->method == HTTP_OPTIONS && authenticate_key(call) == NULL;
 }
 
 /* Counted like a read: what asks for nothing that exists is limited, too. Also for operators' routes,

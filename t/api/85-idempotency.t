@@ -556,6 +556,10 @@ subtest 'a new API key is replayed only to who shows the same one' => sub {
 	replayed_ok($areg->post('/api/v1/keys', $body, { 'X-API-Key' => $alice->{key}, 'Idempotency-Key' => $key }),
 		$first, 'in the other header, too');
 	is($areg->get('/api/v1/me', { key => $secret })->{status}, 200, 'it works');
+	my %basic = (Authorization => 'Basic ' . encode_base64('user:word', ''));
+	replayed_ok($areg->post('/api/v1/keys', $body,
+		{ %basic, 'X-API-Key' => $alice->{key}, 'Idempotency-Key' => $key }),
+		$first, 'and beside credentials of another kind, which seal nothing');
 	my $stranger = send_with($key, '/api/v1/keys', $body, { key => $other });
 	problem_ok($stranger, 409, 'idempotency_conflict');
 	unlike($stranger->{body}, qr/\Q$secret\E/, "not shown to the user's other key");
