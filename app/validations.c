@@ -79,6 +79,7 @@ static const struct db_statement request_validation = {
 	       "        subject_type, subject_id, after)"
 	       "    SELECT $9::uuid, $10, $11, areg_client_address($12), 'validation.request',"
 	       "        'validation', request_hash, to_jsonb(v) - 'tag_key'"
+	       "            || jsonb_build_object('request_uri', areg_audited_text(request_uri))"
 	       "      FROM v"
 	       ")"
 	       "SELECT agent.agent_uuid, agent.status, agent.is_own, " VALIDATION_COLUMNS
@@ -171,19 +172,21 @@ static const struct db_statement respond_validation = {
 	.name = "respond_validation",
 	.effect = DB_CHANGES,
 	.sql = "WITH old AS ("
-	       "    SELECT * FROM erc8004_validations"
+	       "    SELECT id, areg_audited_response(erc8004_validations) AS audited"
+	       "      FROM erc8004_validations"
 	       "     WHERE request_hash = $1 AND validator_address = $2 FOR NO KEY UPDATE"
 	       "), v AS ("
 	       "    UPDATE erc8004_validations SET status = 'completed', response = $3::smallint,"
 	       "        response_uri = $4, response_hash = $5, tag = nullif($6, ''),"
 	       "        responded_at = clock_timestamp()"
 	       "      FROM old WHERE erc8004_validations.id = old.id"
-	       "    RETURNING erc8004_validations.*, to_jsonb(old) - 'tag_key' AS before"
+	       "    RETURNING erc8004_validations.*, old.audited AS before,"
+	       "        areg_audited_response(erc8004_validations) AS after"
 	       "), audited AS ("
 	       "    INSERT INTO audit_log (actor_user, actor, request_id, client_address, action,"
 	       "        subject_type, subject_id, before, after)"
 	       "    SELECT $7::uuid, $8, $9, areg_client_address($10), 'validation.respond',"
-	       "        'validation', request_hash, before, to_jsonb(v) - '{before,tag_key}'::text[]"
+	       "        'validation', request_hash, before, after"
 	       "      FROM v"
 	       ")"
 	       "SELECT named.agent_uuid, v.agent_uuid IS NOT NULL, " VALIDATION_COLUMNS

@@ -24,6 +24,21 @@ RETURN CASE WHEN octet_length(said::text) <= 1024 THEN said
 	ELSE to_jsonb('sha256:' || encode(sha256(convert_to(said::text, 'UTF8')), 'hex')) END;
 COMMENT ON FUNCTION areg_audited(jsonb) IS 'Something for the audit log: itself, or the digest of its text';
 
+-- A validator may respond again for ever: what the request says, its own entry has, and long texts are
+-- logged by their digest.
+CREATE FUNCTION areg_audited_text(said text) RETURNS text
+LANGUAGE sql STABLE STRICT
+RETURN areg_audited_value(convert_to(said, 'UTF8'));
+COMMENT ON FUNCTION areg_audited_text(text) IS 'A text for the audit log: itself, or its digest';
+
+CREATE FUNCTION areg_audited_response(v erc8004_validations) RETURNS jsonb
+LANGUAGE sql STABLE
+RETURN jsonb_build_object('agent_uuid', v.agent_uuid, 'validator_address', v.validator_address,
+	'status', v.status, 'response', v.response, 'response_uri', areg_audited_text(v.response_uri),
+	'response_hash', v.response_hash, 'tag', areg_audited_text(v.tag), 'responded_at', v.responded_at);
+COMMENT ON FUNCTION areg_audited_response(erc8004_validations) IS
+	'What the audit log says of a response to a validation';
+
 -- What an edit stores is charged to the editor. What it replaces or removes is refunded to who was charged
 -- for it, so who was given an agent pays nothing for what is in it, and its former owner nothing for what
 -- has gone. Rows of user_storage are locked in the order of their ids, and before counters of agents, as

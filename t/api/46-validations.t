@@ -2,11 +2,12 @@
 # Validations: asking for them, responding to them, and reading them with count and average.
 use strict;
 use warnings;
+use Digest::SHA qw(sha256_hex);
 use FindBin;
 use Test::More;
 
 use lib "$FindBin::Bin/../lib";
-use Areg::Test qw(address from_json hash in_parallel problem_ok);
+use Areg::Test qw(address from_json hash in_parallel json_text problem_ok);
 
 my $areg = Areg::Test->start(workers => 4);
 my $owner = $areg->make_user;
@@ -115,6 +116,22 @@ subtest 'the last response counts' => sub {
 	is_deeply([map { $_->[0] } @changes[1 .. $#changes]], [map { $_->[1] } @changes[0 .. $#changes - 1]],
 		'each entry says what it replaced');
 	is(validation($hash)->{json}{response}, $changes[-1][1], 'and the last stands');
+};
+
+subtest 'who responds again and again does not fill the audit log' => sub {
+	my ($long, $tag) = ('https://v.example/' . 'x' x 2000, 't' x 256);
+	my $asked = ask(new_agent(), request(request_uri => $long));
+	my ($entry) = audited($asked);
+	is($entry->{after}{request_uri}, 'sha256:' . sha256_hex($long), 'a long request_uri is logged by its digest');
+	for my $response (1, 2) {
+		my $given = respond($asked->{json}{request_hash}, $validators[0], response => $response,
+			response_uri => "$long$response", tag => $tag);
+		is($given->{json}{response_uri}, "$long$response", "response $response is stored whole");
+		($entry) = audited($given);
+	}
+	is_deeply([map { @{ $entry->{$_} }{qw(response response_uri tag)} } qw(before after)],
+		[map { ($_, 'sha256:' . sha256_hex("$long$_"), $tag) } 1, 2], 'so is a long response_uri, before and after');
+	cmp_ok(length(json_text($entry)), '<', 2048, 'an entry is short, whatever was sent');
 };
 
 subtest 'only who may can ask or respond' => sub {
