@@ -93,6 +93,8 @@ sub follow
 sub drop_database
 {
 	my ($areg) = @_;
+
+	$areg->end_sessions; # what is dropped is in nobody's use
 	local $ENV{PATH} = join ':', $ENV{PATH}, reverse glob '/usr/lib/postgresql/*/bin';
 	return system 'dropdb', '-h', $areg->socket_path('pg'), '-U', 'postgres', 'areg';
 }
