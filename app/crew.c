@@ -183,7 +183,7 @@ static int run_worker(struct crew *crew, size_t at)
 	if (!is_health)
 		return worker_run(&worker, stage->listen_fd, stage->relay, &crew->doors);
 	close(stage->listen_fd);
-	worker.watch = watch_start(stage->settings, stage->hot->view);
+	worker.watch = watch_start(stage->settings, stage->hot);
 	return worker.watch == NULL ? 1
 				    : worker_run(&worker, stage->health_fd,
 					      (struct relay){ -1, -1 }, &crew->doors);
@@ -232,7 +232,7 @@ static _Noreturn void become(struct crew *crew, size_t at, pid_t parent, int rea
 	if (at == crew_beside(crew, REPORTER))
 		exit(reporter_run(stage->settings, stage->reports, stage->metrics));
 	if (at >= crew_beside(crew, WRITER))
-		exit(writer_run(stage->settings, stage->metrics,
+		exit(writer_run(stage->settings, stage->metrics, stage->hot->reached,
 			crew->doors.doors[at - crew_beside(crew, WRITER)], ready_fd));
 	exit(listener_run(stage->settings, stage->hot, stage->reports, ready_fd));
 }

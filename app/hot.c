@@ -1,4 +1,4 @@
-/* Lays out the host's shared memory: progress, view, callers, key ring, limits and answers. */
+/* Lays out the host's shared memory: progress, view, count of times that the primary was reached, callers, key ring, limits and answers. */
 #include "app/hot.h"
 
 #include <errno.h>
@@ -12,7 +12,7 @@
 enum { HOT_LEAST = 1024 * 1024, CACHE_LINE = 64 };
 enum {
 	VIEW_BYTES = (sizeof(struct cache_view) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE,
-	HEAD_BYTES = PROGRESS_BYTES + VIEW_BYTES
+	HEAD_BYTES = PROGRESS_BYTES + VIEW_BYTES + CACHE_LINE
 };
 
 /* The most items whose table fits that many bytes. */
@@ -45,6 +45,7 @@ static size_t lay_out(struct hot *hot)
 
 	hot->progress = hot->memory;
 	hot->view = (struct cache_view *)((char *)hot->memory + PROGRESS_BYTES);
+	hot->reached = (uint64_t *)((char *)hot->view + VIEW_BYTES);
 	hot->callers = (struct callers *)at;
 	hot->keyring = (struct keyring *)(at + part - keyring_part(part));
 	hot->limiter = (struct limiter *)(at + part);

@@ -31,6 +31,7 @@ bool hot_same(const struct hot_identity *one, const struct hot_identity *other);
 struct hot {
 	struct progress *progress;
 	struct cache_view *view; /* of memcached servers */
+	uint64_t *reached; /* how often the primary was reached again: db_share_reached() */
 	struct callers *callers;
 	struct keyring *keyring;
 	struct limiter *limiter;
@@ -40,9 +41,9 @@ struct hot {
 	int fd; /* to hand over an exec */
 };
 
-/* Lays the segment out within `bytes` (at least 1 MiB): a page for progress, a view, an eighth of the
- * rest each for callers (with the key ring) and limits, the remainder for answers. 0, or -1 with errno set when the system
- * refuses the memory or random bytes. */
+/* Lays the segment out within `bytes` (at least 1 MiB): a page for progress, a view, a count, an eighth of
+ * the rest each for callers (with the key ring) and limits, the remainder for answers. 0, or -1 with errno
+ * set when the system refuses the memory or random bytes. */
 MUST_CHECK int hot_new(struct hot *hot, size_t bytes);
 /* Maps the segment that the program before an exec made, with the same
  * layout. As hot_new(). */

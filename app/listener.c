@@ -28,6 +28,8 @@ enum {
 	TURN_MS = 250,
 	FRESH_MS = 1000,
 	PAUSE_MS = 50, /* between looks at a database that is away; lib/db.c backs off by itself */
+	BACKOFF_MOST_MS =
+		100, /* the one process of the host that tries so often, for all of them */
 	STATEMENT_MS = 1000, /* a chore that takes longer would keep the listener from listening */
 	PAYLOAD_BYTES = 64,
 	USES_A_STATEMENT = 5000,
@@ -681,6 +683,7 @@ int listener_run(
 		.ready_fd = ready_fd };
 
 	listener.db = db_new(&options);
+	db_share_reached(listener.db, hot->reached, BACKOFF_MOST_MS);
 	listener.arena = arena_new(64 * 1024, 256 * 1024 * 1024);
 	level2_init(&listener.level2, listener.arena, settings, cache_new(&cache_options),
 		hot->answers, hot->progress);

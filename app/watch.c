@@ -21,7 +21,7 @@ enum {
 
 struct watch {
 	const struct settings *settings;
-	struct cache_view *view;
+	struct hot *hot;
 	pthread_mutex_t lock;
 	pthread_cond_t asked, found;
 	uint64_t wanted, done; /* looks asked for; of which were begun after being asked for */
@@ -60,12 +60,13 @@ static void *look_on(void *arg)
 	const struct db_options db_options = { settings->database_url, "areg health", CONNECT_MS,
 		STATEMENT_MS, NULL, true };
 	const struct cache_options cache_options = { settings->memcached_servers,
-		settings->cache_timeout_ms, settings->cache_retry_ms, watch->view,
+		settings->cache_timeout_ms, settings->cache_retry_ms, watch->hot->view,
 		settings->cache_key };
 	struct arena *arena = arena_new(16 * 1024, 16 * 1024 * 1024);
 	struct db *db = db_new(&db_options);
 	struct cache *cache = cache_new(&cache_options);
 
+	db_share_reached(db, watch->hot->reached, 0);
 	pthread_mutex_lock(&watch->lock);
 	for (;;) {
 		struct health_report report;
@@ -123,7 +124,7 @@ static void tell_replicas(const struct watch *watch, struct health_report *repor
 		memcpy(report->replicas, watch->replicas.replicas, sizeof report->replicas);
 }
 
-struct watch *watch_start(const struct settings *settings, struct cache_view *view)
+struct watch *watch_start(const struct settings *settings, struct hot *hot)
 {
 	struct watch *watch = calloc(1, sizeof *watch);
 	pthread_condattr_t attributes;
@@ -134,7 +135,7 @@ struct watch *watch_start(const struct settings *settings, struct cache_view *vi
 	if (watch == NULL)
 		return NULL;
 	watch->settings = settings;
-	watch->view = view;
+	watch->hot = hot;
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_mutex_init(&watch->lock, NULL);

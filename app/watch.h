@@ -6,6 +6,7 @@
 #define AREG_WATCH_H
 
 #include "app/health.h"
+#include "app/hot.h"
 #include "app/settings.h"
 
 enum {
@@ -17,8 +18,9 @@ enum {
 
 struct watch;
 
-/* Starts the thread, which has the host's view of memcached servers. NULL with the reason logged when there is none to be had. */
-MUST_CHECK struct watch *watch_start(const struct settings *settings, struct cache_view *view);
+/* Starts the thread, which shares with the host what is known of its backends. NULL with the reason
+ * logged when there is none to be had. */
+MUST_CHECK struct watch *watch_start(const struct settings *settings, struct hot *hot);
 
 /* Fills *report with the last look at the backends if it ended within WATCH_FRESH_MS. Otherwise a new
  * look begins. If that takes too long, the last look is told again; if that one is too old, the report

@@ -162,9 +162,11 @@ void worker_open(struct worker *worker)
 		worker->hot == NULL ? NULL : worker->hot->view, settings->cache_key };
 	worker->arena = arena_new(ARENA_BLOCK, ARENA_LIMIT);
 	worker->db = db_new(&worker->db_options);
-	if (worker->hot != NULL)
+	if (worker->hot != NULL) {
+		db_share_reached(worker->db, worker->hot->reached, 0);
 		worker->replicas = replicas_new(settings, worker->hot->progress, worker->place,
 			worker->db_options.application_name, search_session);
+	}
 	worker->cache = cache_new(&worker->cache_options);
 	level2_init(&worker->level2, worker->arena, settings, worker->cache,
 		worker->hot == NULL ? NULL : worker->hot->answers,

@@ -417,8 +417,8 @@ static void gather(struct writer *writer, const struct pollfd *fds, size_t from)
 			writer->links[writer->link_count++] = writer->links[at];
 }
 
-int writer_run(
-	const struct settings *settings, struct metrics *metrics, struct relay door, int ready_fd)
+int writer_run(const struct settings *settings, struct metrics *metrics, uint64_t *reached,
+	struct relay door, int ready_fd)
 {
 	const struct db_options options = { settings->database_url, "areg writer",
 		settings->database_connect_timeout_ms, settings->database_statement_timeout_ms,
@@ -431,6 +431,7 @@ int writer_run(
 	if (writer == NULL || fds == NULL)
 		abort();
 	writer->db = db_new(&options);
+	db_share_reached(writer->db, reached, 0);
 	writer->arena = arena_new(256 * 1024, 16 * 1024 * 1024);
 	writer->metrics = metrics;
 	snprintf(writer->most_a_day, sizeof writer->most_a_day, "%d",

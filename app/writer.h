@@ -77,9 +77,10 @@ MUST_CHECK enum writer_outcome writer_store(struct writer_links *links,
 
 /*
  * The writer process. After SIGTERM it ends when the last worker has closed its link. Counts its trips
- * to PostgreSQL. Closes ready_fd once it takes links. Returns the process's exit code.
+ * to PostgreSQL. `reached` is for db_share_reached(). Closes ready_fd once it takes links. Returns the
+ * process's exit code.
  */
-int writer_run(
-	const struct settings *settings, struct metrics *metrics, struct relay door, int ready_fd);
+int writer_run(const struct settings *settings, struct metrics *metrics, uint64_t *reached,
+	struct relay door, int ready_fd);
 
 #endif

@@ -29,6 +29,7 @@ enum {
 	IDLE_IN_TRANSACTION_MS = 60000, /* longest that our own code may take between statements */
 	TAG_BYTES = 64, /* of application_name: NAMEDATALEN */
 	RENEW_MS = 1000, /* at least between two connections given up for an error of ours */
+	LOG_EVERY_MS = 2000, /* at most, of attempts to connect that fail one after the other */
 	GRACE_MS = 1000, /* for a server's own timeout to arrive before we give it up */
 	COPY_FLUSH_BYTES = 64 * 1024,
 };
@@ -41,6 +42,10 @@ struct db {
 	bool dying; /* the server said goodbye while nothing was asked of it */
 	int64_t retry_at_us; /* backing off until then */
 	int backoff_ms; /* of the last failure, 0 after a success */
+	int backoff_most_ms;
+	uint64_t *reached; /* see db_share_reached(); NULL: nobody tells us */
+	uint64_t reached_before; /* what it was when the last attempt began */
+	int64_t log_at_us; /* the next failure from then on is logged */
 
 	const struct db_statement *prepared[PREPARED_MAX];
 	size_t prepared_count;
@@ -224,7 +229,15 @@ struct db *db_new(const struct db_options *options)
 	db->error.statement = "";
 	db->random = ((uint64_t)now_us() << 16 ^ (uint64_t)getpid()) | 1;
 	db->wait = just_poll;
+	db->backoff_most_ms = BACKOFF_MOST_MS;
 	return db;
+}
+
+void db_share_reached(struct db *db, uint64_t *reached, int backoff_most_ms)
+{
+	db->reached = reached;
+	if (backoff_most_ms > 0)
+		db->backoff_most_ms = backoff_most_ms;
 }
 
 void db_wait_with(struct db *db, db_wait *wait, void *arg)
@@ -353,6 +366,32 @@ static bool connect_once(struct db *db)
 	return false;
 }
 
+static uint64_t times_reached(const struct db *db)
+{
+	return db->reached == NULL ? 0 : __atomic_load_n(db->reached, __ATOMIC_SEQ_CST);
+}
+
+static bool is_backing_off(const struct db *db, int64_t at_us)
+{
+	return at_us < db->retry_at_us && times_reached(db) == db->reached_before;
+}
+
+static void back_off(struct db *db)
+{
+	const int64_t at_us = now_us();
+
+	db->backoff_ms = db->backoff_ms ? db->backoff_ms * 2 : BACKOFF_FIRST_MS;
+	if (db->backoff_ms > db->backoff_most_ms)
+		db->backoff_ms = db->backoff_most_ms;
+	db->retry_at_us = at_us + (int64_t)db->backoff_ms * 1000;
+	if (at_us < db->log_at_us)
+		return;
+	db->log_at_us = at_us + (int64_t)LOG_EVERY_MS * 1000;
+	log_event(LOG_LEVEL_WARN, "database not reached",
+		LOG_TEXT("as", db->options->application_name),
+		LOG_TEXT("reason", db->error.message), LOG_NUMBER("next_try_ms", db->backoff_ms));
+}
+
 enum db_status db_connect(struct db *db)
 {
 	int64_t start_us;
@@ -363,22 +402,19 @@ enum db_status db_connect(struct db *db)
 	if (db->listens)
 		return fail(db, DB_UNAVAILABLE, "the connection that listened is lost");
 	start_us = now_us();
-	if (start_us < db->retry_at_us) /* db->error still says why */
+	if (is_backing_off(db, start_us)) /* db->error still says why */
 		return db->error.status = DB_UNAVAILABLE;
 
+	/* Before the attempt: what is told during it is news. */
+	db->reached_before = times_reached(db);
 	connected = connect_once(db);
 	db->meter.waited_us += (uint64_t)(now_us() - start_us);
 	if (!connected) {
-		db->backoff_ms = db->backoff_ms ? db->backoff_ms * 2 : BACKOFF_FIRST_MS;
-		if (db->backoff_ms > BACKOFF_MOST_MS)
-			db->backoff_ms = BACKOFF_MOST_MS;
-		db->retry_at_us = now_us() + (int64_t)db->backoff_ms * 1000;
-		log_event(LOG_LEVEL_WARN, "database not reached",
-			LOG_TEXT("as", db->options->application_name),
-			LOG_TEXT("reason", db->error.message),
-			LOG_NUMBER("next_try_ms", db->backoff_ms));
+		back_off(db);
 		return DB_UNAVAILABLE;
 	}
+	if (db->reached != NULL && (db->was_connected || db->backoff_ms > 0))
+		__atomic_fetch_add(db->reached, 1, __ATOMIC_SEQ_CST);
 	if (db->was_connected) {
 		db->meter.reconnects++;
 		log_event(LOG_LEVEL_INFO, "database reached again",
@@ -386,7 +422,7 @@ enum db_status db_connect(struct db *db)
 	}
 	db->was_connected = true;
 	db->backoff_ms = 0;
-	db->retry_at_us = 0;
+	db->retry_at_us = db->log_at_us = 0;
 	return DB_OK;
 }
 

@@ -98,8 +98,16 @@ void db_free(struct db *db);
 typedef int db_wait(void *arg, struct pollfd *fd, int timeout_ms);
 void db_wait_with(struct db *db, db_wait *wait, void *arg);
 
+/*
+ * Lets processes tell each other that they reach the server again: *reached, in memory that they share,
+ * is counted up by each of them that connects after it failed to or lost a connection, and ends the
+ * back-off of all others. One of them may try more often than the rest: backoff_most_ms > 0 is the most
+ * that it backs off, 0 the usual.
+ */
+void db_share_reached(struct db *db, uint64_t *reached, int backoff_most_ms);
+
 /* Connects if there is no connection. DB_OK or DB_UNAVAILABLE; while backing off after a failed
- * attempt (100 ms, doubling, at most 2 s) answers DB_UNAVAILABLE at once. */
+ * attempt (100 ms, doubling, at most 2 s; see db_share_reached()) answers DB_UNAVAILABLE at once. */
 MUST_CHECK enum db_status db_connect(struct db *db);
 
 /*

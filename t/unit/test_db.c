@@ -528,6 +528,33 @@ static void a_server_that_is_down_is_unavailable_at_once_and_found_again_by_itse
 	assert_int_equal(number("SELECT count(*) FROM child"), 0);
 }
 
+/* The other one has failed until it backs off for some 3 s by itself, which is longer than a start takes. */
+static void who_reaches_the_server_again_ends_the_back_off_of_others(void **state)
+{
+	uint64_t reached = 0;
+	struct db *other = db_new(&options);
+
+	(void)state;
+	db_share_reached(db, &reached, 100);
+	db_share_reached(other, &reached, 10000);
+	assert_int_equal(number("SELECT 1"), 1);
+	assert_int_equal(reached, 0); /* a first connection is no news */
+	test_postgres_stop(&server, SIGQUIT);
+	for (int attempts = 0; attempts < 6; usleep(5000)) {
+		const uint64_t waited_us = db_meter(other)->waited_us;
+
+		assert_int_equal(db_connect(other), DB_UNAVAILABLE);
+		attempts += db_meter(other)->waited_us > waited_us;
+		assert_int_equal(run_text("SELECT 1", DB_READS), DB_UNAVAILABLE);
+	}
+	test_postgres_restart(&server);
+	while (run_text("SELECT 1", DB_READS) != DB_OK)
+		usleep(5000);
+	assert_int_equal(reached, 1);
+	assert_int_equal(db_connect(other), DB_OK);
+	db_free(other);
+}
+
 static void a_server_out_of_connections_is_unavailable_until_one_is_free(void **state)
 {
 	PGconn *others[8];
@@ -877,6 +904,7 @@ int main(void)
 		TEST(a_stopped_server_costs_no_more_than_the_timeouts),
 		TEST(a_change_that_a_stopped_server_does_not_answer_has_an_unknown_outcome),
 		TEST(a_server_that_is_down_is_unavailable_at_once_and_found_again_by_itself),
+		TEST(who_reaches_the_server_again_ends_the_back_off_of_others),
 		TEST(a_server_out_of_connections_is_unavailable_until_one_is_free),
 		TEST(what_fails_inside_a_savepoint_leaves_the_transaction_usable),
 		TEST(a_transaction_whose_body_overlooked_a_failure_is_not_taken_for_committed),
