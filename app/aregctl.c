@@ -341,7 +341,9 @@ enum ctl_exit ctl_db_failed(const struct ctl *ctl, const char *doing)
 		ctl_error("%s: the database cannot be used: %s\n"
 			  "         %s (configuration: %s)",
 			doing, error->message,
-			db_reach_advice(ctl->arena, db_reach(&ctl->db_options), "aregctl ..."),
+			db_reach_advice(ctl->arena, db_reach(&ctl->db_options),
+				strncmp(doing, "migrate", 7) == 0 ? "areg_owner" : "areg",
+				"aregctl ..."),
 			ctl->settings.source != NULL ? ctl->settings.source : "none");
 		return CTL_FAILED;
 	case DB_OUTCOME_UNKNOWN:

@@ -198,7 +198,7 @@ static void check_database(
 failed:
 	report->state = BACKEND_AWAY;
 	report->detail = arena_printf(arena, "%s: %s", db_last_error(db)->message,
-		db_reach_advice(arena, db_reach(&options), "aregd -t"));
+		db_reach_advice(arena, db_reach(&options), "areg", "aregd -t"));
 done:
 	db_free(db);
 }

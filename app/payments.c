@@ -286,12 +286,19 @@ static const struct link_answer {
 
 static void answer_linked(struct call *call, const struct db_rows *rows)
 {
-	const struct link_answer *answer = link_answers;
+	const struct link_answer *answer = NULL;
 	const char *text;
 	struct json_out out;
 
-	while (strcmp(answer->outcome, db_text(rows, 0, 0)) != 0)
-		answer++;
+	for (size_t i = 0; i < COUNT(link_answers) && answer == NULL; i++)
+		if (strcmp(link_answers[i].outcome, db_text(rows, 0, 0)) == 0)
+			answer = &link_answers[i];
+	if (answer == NULL) {
+		/* Of a migration that this program does not know. */
+		call_problem(call, 500, "internal",
+			"The registry gave an answer that it does not know.");
+		return;
+	}
 	text = answer->text;
 	if (strcmp(answer->outcome, "payment_ambiguous") == 0)
 		text = arena_printf(call->arena, "%s%s.", text, db_text(rows, 0, 1));

@@ -53,7 +53,8 @@ enum db_reach db_reach(const struct db_options *options)
 	return reach;
 }
 
-const char *db_reach_advice(struct arena *arena, enum db_reach reach, const char *command)
+const char *db_reach_advice(
+	struct arena *arena, enum db_reach reach, const char *user, const char *command)
 {
 	switch (reach) {
 	case DB_REACH_NOW:
@@ -73,8 +74,8 @@ const char *db_reach_advice(struct arena *arena, enum db_reach reach, const char
 			return arena_printf(arena,
 				"PostgreSQL runs, but does not let root in: without a password it "
 				"knows a user by the name of the process's own (peer), so do it as "
-				"that user: runuser -u areg -- %s",
-				command);
+				"that user: runuser -u %s -- %s",
+				user, command);
 		return "PostgreSQL runs, but does not let this user in: check user, password and "
 		       "name of the database in database_url, pg_hba.conf and max_connections";
 	}

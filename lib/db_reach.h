@@ -18,8 +18,9 @@ enum db_reach {
  * rounded up to seconds. */
 enum db_reach db_reach(const struct db_options *options);
 
-/* Advice for the operator, as half a sentence. `command` is the program and its arguments
- * as an operator would type them again, for advice to run it as another user. Owned by the arena. */
-const char *db_reach_advice(struct arena *arena, enum db_reach reach, const char *command);
+/* Advice for the operator, as half a sentence. `command` is the program and its arguments as an operator
+ * would type them again, and `user` the one to run it as where root is not let in. Owned by the arena. */
+const char *db_reach_advice(
+	struct arena *arena, enum db_reach reach, const char *user, const char *command);
 
 #endif

@@ -389,17 +389,21 @@ COMMENT ON VIEW v_user_storage IS 'What user_storage has to say, counted anew';
 
 CREATE FUNCTION areg_refund_agent() RETURNS trigger
 LANGUAGE plpgsql AS $$
+DECLARE
+	refund record;
 BEGIN
-	UPDATE user_storage s SET agents = greatest(s.agents - refund.agents, 0),
-		bytes = greatest(s.bytes - refund.bytes, 0)
-	FROM (SELECT user_id, sum(agents) AS agents, sum(bytes) AS bytes
+	-- One by one, in the order of their ids, as edits lock them.
+	FOR refund IN SELECT user_id, sum(charges.agents) AS agents, sum(charges.bytes) AS bytes
 		FROM (SELECT OLD.charged_to, 1, 0
 			UNION ALL SELECT OLD.file_charged_to, 0, octet_length(OLD.registration_file::text)
 			UNION ALL SELECT charged_to, 0, areg_metadata_bytes(key, value)
 				FROM erc8004_agent_metadata WHERE agent_uuid = OLD.agent_uuid)
 			AS charges (user_id, agents, bytes)
-		GROUP BY user_id) AS refund
-	WHERE s.user_id = refund.user_id;
+		WHERE user_id IS NOT NULL GROUP BY user_id ORDER BY user_id LOOP
+		UPDATE user_storage s SET agents = greatest(s.agents - refund.agents, 0),
+			bytes = greatest(s.bytes - refund.bytes, 0)
+		WHERE s.user_id = refund.user_id;
+	END LOOP;
 	RETURN OLD;
 END $$;
 CREATE TRIGGER erc8004_agents_refund BEFORE DELETE ON erc8004_agents

@@ -180,6 +180,8 @@ like($output, qr/^warning: the role areg_owner owns the audit log/m, 'with a war
 is($exit, 3, 'a role that is not there');
 like($output, $> == 0 ? qr/^database: .*PostgreSQL runs, but does not let root in.*runuser -u areg -- aregd -t/m
 	: qr/^database: .*PostgreSQL runs, but does not let this user in/m, 'is not called a PostgreSQL that is down');
+like((migrate('areg', 'not_there'))[1], $> == 0 ? qr/runuser -u areg_owner -- aregctl/ : qr/does not let this user in/,
+	'and aregctl migrate names the user that may migrate');
 $areg->psql('CREATE ROLE other LOGIN; /* as a superuser: */ SET session_replication_role = origin');
 ($exit, $output) = test_as('areg', 'other');
 is($exit, 3, 'a role that was granted nothing');
