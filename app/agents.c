@@ -77,8 +77,8 @@ static const struct db_statement register_agent = {
 	.effect = DB_CHANGES,
 	.sql = "WITH duplicate AS ("
 	       "    SELECT agent_uuid, status FROM erc8004_agents"
-	       "     WHERE owner_address = $5 AND chain = $2 AND status IN ('active', 'suspended')"
-	       "       AND registration_digest = decode($7, 'hex')"
+	       "     WHERE owner_address = $5 AND registration_digest = decode($7, 'hex')"
+	       "       AND status IN ('active', 'suspended') AND (chain = $2 OR status = 'suspended')"
 	       "     ORDER BY status DESC LIMIT 1"
 	       "), suspended AS ("
 	       "    SELECT true AS is FROM erc8004_suspended_owners WHERE owner_address = $5"
@@ -388,8 +388,7 @@ void agent_refuse_suspended_twin(struct call *call, const char *agent_uuid)
 {
 	const struct http_problem problem = { .status = 403,
 		.code = "agent_suspended",
-		.detail =
-			"An agent of this owner that has the same file on this chain is suspended.",
+		.detail = "An agent of this owner that has the same file is suspended.",
 		.member = "agent_uuid",
 		.value = agent_uuid };
 

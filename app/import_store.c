@@ -82,7 +82,7 @@ static const struct db_statement insert_agents = {
 	       "SELECT agent_uuid, chain, chain_id, registry_address, agent_id, owner_address,"
 	       " agent_wallet, token_uri, CASE WHEN coalesce(status, 'active') = 'active'"
 	       "  AND (of_suspended.is OR EXISTS (SELECT FROM erc8004_agents twin"
-	       "   WHERE twin.owner_address = s.owner_address AND twin.chain = s.chain"
+	       "   WHERE twin.owner_address = s.owner_address"
 	       "    AND twin.registration_digest = s.registration_digest"
 	       "    AND twin.status = 'suspended')) THEN 'suspended'"
 	       "  ELSE coalesce(status, 'active') END, 'import',"

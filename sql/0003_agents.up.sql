@@ -151,8 +151,9 @@ COMMENT ON COLUMN erc8004_agents.created_at IS 'When this registry took the agen
 CREATE UNIQUE INDEX erc8004_agents_one_registration
 	ON erc8004_agents (owner_address, chain, registration_digest)
 	WHERE status IN ('active', 'suspended') AND source = 'api';
+-- Of what is suspended, the chain does not matter: the same file is refused on every chain.
 CREATE INDEX erc8004_agents_same_registration
-	ON erc8004_agents (owner_address, chain, registration_digest) WHERE status IN ('active', 'suspended');
+	ON erc8004_agents (owner_address, registration_digest, chain) WHERE status IN ('active', 'suspended');
 CREATE INDEX erc8004_agents_owner ON erc8004_agents (owner_address, created_at, agent_uuid);
 CREATE INDEX erc8004_agents_by_time ON erc8004_agents (status, created_at, agent_uuid);
 CREATE INDEX erc8004_agents_chain_by_time ON erc8004_agents (chain, status, created_at, agent_uuid);

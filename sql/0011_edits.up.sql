@@ -120,8 +120,9 @@ BEGIN
 		SELECT a.agent_uuid, CASE a.status WHEN 'suspended' THEN 'suspended_twin'
 				ELSE 'agent_already_exists' END
 		INTO twin, outcome FROM erc8004_agents a
-		WHERE a.owner_address = editor AND a.chain = old.chain AND a.status IN ('active', 'suspended')
-			AND a.registration_digest = decode(new_digest, 'hex') AND a.agent_uuid <> of_agent
+		WHERE a.owner_address = editor AND a.registration_digest = decode(new_digest, 'hex')
+			AND a.status IN ('active', 'suspended') AND (a.chain = old.chain OR a.status = 'suspended')
+			AND a.agent_uuid <> of_agent
 		ORDER BY a.status DESC LIMIT 1;
 		IF FOUND THEN
 			RETURN;

@@ -12,7 +12,7 @@ use Areg::Test qw(address in_parallel json_text problem_ok wait_until);
 
 my $areg = Areg::Test->start(workers => 3);
 my ($owner, $other, $giver) = map { $areg->make_user(tier => 'enterprise') } 1 .. 3;
-my ($registry) = grep { $_->{name} eq 'base' } @{ $areg->get('/api/v1/chains')->{json}{chains} };
+my %registry = map { ($_->{name} => $_->{identity_registry}) } @{ $areg->get('/api/v1/chains')->{json}{chains} };
 my $next_import = 70_000;
 
 sub file { return { name => $_[0], description => 'is there' } }
@@ -43,18 +43,18 @@ sub ctl_ok
 	return $run->{stdout};
 }
 
-# Imports an agent of this owner and with this file, and returns its agent_uuid.
+# Imports an agent of this owner and with this file, on base unless said, and returns its agent_uuid.
 sub imported
 {
-	my ($who, $name) = @_;
+	my ($who, $name, $chain) = (@_, 'base');
 	my ($out, $path) = tempfile(SUFFIX => '.jsonl', UNLINK => 1);
 	my $number = $next_import++;
 
-	print $out json_text({ chain => 'base', registry_address => $registry->{identity_registry}, agent_id => $number,
+	print $out json_text({ chain => $chain, registry_address => $registry{$chain}, agent_id => $number,
 		owner_address => $who->{wallet}, registration_file => file($name) }), "\n";
 	close $out;
 	ctl_ok('import', $path);
-	return $areg->get("/api/v1/agents/base:$number")->{json}{agent_uuid};
+	return $areg->get("/api/v1/agents/$chain:$number")->{json}{agent_uuid};
 }
 
 subtest 'an agent' => sub {
@@ -79,6 +79,11 @@ subtest 'an agent' => sub {
 
 	my $twin = imported($owner, 'Phisher');
 	is(status_of($twin), 'suspended', 'an imported twin is stored, and suspended');
+	problem_ok(register($owner, 'Phisher', 'ethereum'), 403, 'agent_suspended');
+	my $elsewhere = registered($owner, 'Elsewhere', 'ethereum')->{agent_uuid};
+	problem_ok(edit($owner, $elsewhere, { registration_file => file('Phisher') }), 403, 'agent_suspended');
+	is(status_of(imported($owner, 'Phisher', 'ethereum')), 'suspended', 'nor on another chain');
+	is(register($owner, 'Honest', 'ethereum')->{status}, 201, 'the file of an active one can be on two chains');
 	my %seen;
 	$seen{$_}++ for in_parallel(6, sub { register($owner, 'Phisher')->{status} });
 	is_deeply(\%seen, { 403 => 6 }, 'nor does it go through with six at once');
