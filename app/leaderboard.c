@@ -15,12 +15,15 @@ struct ranking {
 	const char *name;
 	const char *column; /* of erc8004_agent_stats */
 	const char *condition; /* of its index */
+	const char *counted; /* what min_feedback is the least of */
 };
 
 static const struct ranking rankings[] = {
-	{ "reputation_score", "s.reputation_sort", "s.reputation_sort >= 0" },
-	{ "total_feedback", "s.total_feedback", "s.total_feedback > 0" },
-	{ "total_amount_usdc", "s.total_amount_usdc", "s.total_amount_usdc > 0" },
+	/* The clients that the score rests on: many records of one client are one opinion. */
+	{ "reputation_score", "s.reputation_sort", "s.reputation_sort >= 0", "s.opinions" },
+	{ "total_feedback", "s.total_feedback", "s.total_feedback > 0", "s.total_feedback" },
+	{ "total_amount_usdc", "s.total_amount_usdc", "s.total_amount_usdc > 0",
+		"s.total_feedback" },
 };
 
 struct leaderboard {
@@ -80,7 +83,7 @@ static void compose(struct query *query, const struct leaderboard *board, struct
 				  " FROM erc8004_agent_stats s"
 				  " WHERE s.chain = c.chain AND s.status = 'active' AND %s",
 				  key, board->by->condition));
-	query_add(query, " AND s.total_feedback >= ?::bigint",
+	query_add(query, arena_printf(arena, " AND %s >= ?::bigint", board->by->counted),
 		arena_printf(arena, "%zu", board->min_feedback));
 	query_text(query,
 		arena_printf(arena,

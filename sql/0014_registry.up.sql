@@ -150,11 +150,12 @@ COMMENT ON FUNCTION areg_rebuild_stats() IS
 
 DO $$ BEGIN PERFORM areg_rebuild_totals(); END $$;
 
--- Leaders. By chain first: the leaders of all chains are the first of those of each. The feedback at
--- the end of a key is for min_feedback, to be looked at without the row. An agent that has nothing of
+-- Leaders. By chain first: the leaders of all chains are the first of those of each. The count at the
+-- end of a key is for min_feedback, to be looked at without the row: of feedback records, or of the
+-- clients that the score rests on. An agent that has nothing of
 -- what is asked for is in none of them, so that registrations pay nothing.
 CREATE INDEX erc8004_agent_stats_leaders_score
-	ON erc8004_agent_stats (chain, reputation_sort, agent_uuid, total_feedback)
+	ON erc8004_agent_stats (chain, reputation_sort, agent_uuid, opinions)
 	WHERE status = 'active' AND reputation_sort >= 0;
 CREATE INDEX erc8004_agent_stats_leaders_feedback
 	ON erc8004_agent_stats (chain, total_feedback, agent_uuid)

@@ -92,7 +92,7 @@ FROM (SELECT n, (ARRAY['base', 'ethereum', 'sepolia'])[n % 3 + 1] AS chain,
 	CASE n % 20 WHEN 0 THEN 'suspended' WHEN 1 THEN 'revoked' WHEN 2 THEN 'pending' ELSE 'active' END AS status
 	FROM generate_series(1, 400) n) AS given;
 INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index, value, tag1, is_revoked, revoked_at)
-SELECT agent_uuid, '0x' || repeat('3', 40), k, (chain_id * 7 + chain_id % 5 * k) % 100,
+SELECT agent_uuid, '0x' || repeat(to_hex(8 + k % 7), 40), k, (chain_id * 7 + chain_id % 5 * k) % 100,
 	CASE WHEN k = 8 THEN 'uptime' ELSE '' END, k = 9, CASE WHEN k = 9 THEN now() END
 FROM erc8004_agents, generate_series(1, 9) k WHERE source = 'import' AND k <= chain_id % 10;
 INSERT INTO x402_payments (tx_hash, chain, amount_usdc, payer, payee, status, settled_at)
@@ -182,8 +182,10 @@ sub leaders
 	my $of = { reputation_score => 'reputation_score', total_feedback => 'nullif(total_feedback, 0)',
 		total_amount_usdc => 'nullif(total_amount_usdc, 0)' }->{$by};
 
-	return [map { $_->[0] } $areg->psql("SELECT agent_uuid FROM v_erc8004_agent_stats WHERE status = 'active'"
-		. " AND $of IS NOT NULL AND total_feedback >= $min" . ($chain ? " AND chain = '$chain'" : '')
+	my $counted = $by ne 'reputation_score' ? 'total_feedback' : '(SELECT count(DISTINCT client_address)'
+		. ' FROM erc8004_reputation r WHERE r.agent_uuid = v.agent_uuid AND NOT is_revoked AND score IS NOT NULL)';
+	return [map { $_->[0] } $areg->psql("SELECT agent_uuid FROM v_erc8004_agent_stats v WHERE status = 'active'"
+		. " AND $of IS NOT NULL AND $counted >= $min" . ($chain ? " AND chain = '$chain'" : '')
 		. " ORDER BY $of DESC, agent_uuid DESC LIMIT $limit")];
 }
 
@@ -202,6 +204,12 @@ for my $by (qw(reputation_score total_feedback total_amount_usdc)) {
 		is_deeply($answer, { by => $by, chain => $chain, min_feedback => $min // 3 }, 'and says of what');
 	}
 }
+my $praised = register('Praised', 'base');
+give($praised, 100) for 1 .. 3;
+sub leads { return scalar grep { $_->{agent_uuid} eq $praised->{agent_uuid} } @{ ok_json("/leaderboard?$_[0]")->{leaders} } }
+is(leads('limit=100'), 0, 'one client with three records makes no leader');
+is(leads('limit=100&min_feedback=2'), 0, 'nor one of two clients');
+is(leads('limit=1&min_feedback=1'), 1, 'but one of one');
 my ($leader) = @{ ok_json('/leaderboard?limit=1')->{leaders} };
 is(delete $leader->{rank}, 1, 'a leader has its rank');
 is_deeply($leader, $areg->get("$V1/agents/$leader->{agent_uuid}/stats")->{json}, 'and its statistics');
@@ -317,5 +325,6 @@ for my $plan (@plans) {
 }
 is(scalar(grep { /erc8004_agent_stats_leaders_/ } @plans), scalar @asked,
 	'every leaderboard from the index of its order');
+is(scalar(grep { /Index Cond: .*\bopinions >= / } @plans), 3, 'which knows how many clients a score rests on');
 
 done_testing;
