@@ -11,7 +11,7 @@ use Time::HiRes qw(sleep time);
 use lib dirname(__FILE__) . '/../lib';
 use Areg::Test qw(problem_ok wait_until);
 
-use constant { CONNECTIONS => 200, OF_ONE => 20, SLOW => 300 };
+use constant { CONNECTIONS => 200, OF_ONE => 20, OF_NETWORK => 40, SLOW => 300 };
 
 my $areg = Areg::Test->start(workers => 2);
 my ($port) = $areg->url =~ /(\d+)$/;
@@ -23,6 +23,7 @@ $areg->reload_nginx(
 	'private.conf' => sub { s/worker_connections \d+;/worker_connections @{[CONNECTIONS]};/ },
 	'private.conf' => sub { s/worker_processes\s+\d+;/worker_processes 1;/ },
 	'app.conf' => sub { s/(limit_conn\s+areg_connections) \d+;/$1 @{[OF_ONE]};/ },
+	'app.conf' => sub { s/(limit_conn\s+areg_networks\s+)\d+;/$1@{[OF_NETWORK]};/ },
 	'app.conf' => sub { $_ .= "set_real_ip_from 127.0.0.77;\nreal_ip_header X-Forwarded-For;\n" });
 
 sub from
@@ -115,6 +116,20 @@ subtest 'clients of one /64 are one client' => sub {
 	is($ask->('192.0.2.1'), 429, 'is the same client as without');
 	is($ask->('::ffff:192.0.2.2'), 200, 'and another one is not');
 	close $_->{socket} for @slow;
+};
+
+subtest 'clients of one /48 have a limit together, those of IPv4 have none' => sub {
+	my $from = sub { return slow('127.0.0.77', "X-Forwarded-For: $_[0]\r\n") };
+	my $ask = sub { return status('/api/v1/chains', '127.0.0.77', "X-Forwarded-For: $_[0]\r\n") };
+	my @slow = map { $from->(sprintf '2001:db8:4:%x::1', $_) } 1 .. OF_NETWORK;
+
+	ok(wait_until(10, sub { $ask->('2001:db8:4:ffff::1') == 429 }), 'the whole /48 has no more');
+	is($ask->('2001:db8:5:1::1'), 200, 'the next one has');
+	push @slow, map { ($from->("192.0.2.$_"), $from->("::ffff:198.51.100.$_")) } 1 .. OF_NETWORK;
+	is($ask->('192.0.2.200'), 200, 'and so has another one of IPv4');
+	is($ask->('::ffff:198.51.100.200'), 200, 'also within IPv6');
+	close $_->{socket} for @slow;
+	ok(wait_until(10, sub { $ask->('2001:db8:4:ffff::1') == 200 }), 'once they are gone it goes on');
 };
 
 # ---- operators' routes ----
