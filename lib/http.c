@@ -203,7 +203,8 @@ void http_request_read(struct http_request *request, FCGX_Request *fcgi, struct 
 		return;
 	}
 	path_len = strcspn(uri, "?");
-	request->path = arena_strndup(arena, uri, path_len);
+	request->path = arena_strndup(
+		arena, uri, path_len < HTTP_PATH_LOGGED_MAX ? path_len : HTTP_PATH_LOGGED_MAX);
 	http_path_read(request, uri, path_len);
 	query = uri[path_len] == '?' ? uri + path_len + 1 : "";
 	if (*query != '\0')

@@ -29,6 +29,7 @@ enum { HTTP_METHODS = HTTP_OTHER + 1 };
 enum {
 	HTTP_BODY_MAX = 1024 * 1024, /* bytes of a request body */
 	HTTP_PATH_MAX = 2048, /* bytes of a path, before decoding */
+	HTTP_PATH_LOGGED_MAX = 1024, /* bytes of it that go into a log */
 	HTTP_QUERY_MAX = 8192, /* bytes of a query string, before decoding */
 	HTTP_SEGMENTS_MAX = 12, /* parts of a path between slashes */
 	HTTP_PARAMS_MAX = 128, /* parameters of a query string */
@@ -51,7 +52,7 @@ struct http_request {
 	struct arena *arena;
 	FCGX_Request *fcgi;
 	enum http_method method;
-	const char *path; /* as it came, without the query: for logs */
+	const char *path; /* as it came, without the query; cut, for logs */
 	const char
 		*segments[HTTP_SEGMENTS_MAX]; /* decoded; a slash at the end counts for nothing */
 	size_t segment_count;

@@ -132,6 +132,28 @@ subtest 'clients of one /48 have a limit together, those of IPv4 have none' => s
 	ok(wait_until(10, sub { $ask->('2001:db8:4:ffff::1') == 200 }), 'once they are gone it goes on');
 };
 
+subtest 'a long request is a short line in the logs' => sub {
+	my $id = 'long-request';
+	my %line;
+
+	is(status('/api/v1/' . 'a' x 15_000, '127.0.0.8',
+		"X-Request-ID: $id\r\nUser-Agent: " . 'b' x 8_000 . "\r\n"), 414, 'it is refused');
+	for my $log ('nginx-access', 'areg') {
+		($line{$log}) = wait_until(10, sub { my ($found) = $areg->log_text($log) =~ /^(.*"$id".*)$/m; return $found });
+		ok($line{$log}, "$log tells of it");
+		cmp_ok(length $line{$log}, '<', 2048, 'in short');
+		like($line{$log}, qr{"/api/v1/a{1016}"}, 'with the beginning of its address');
+	}
+	like($line{'nginx-access'}, qr/"b{256}"/, 'and of its user agent');
+	status('/api/v1/chains', '127.0.0.8', "X-Request-ID: short-request\r\nUser-Agent: a \"short\" one\r\n");
+	like(wait_until(10, sub { my ($found) = $areg->log_text('nginx-access') =~ /^(.*"short-request".*)$/m; return $found }),
+		qr{"method":"GET","uri":"/api/v1/chains",.*"user_agent":"a \\"short\\" one"}, 'a short one is there whole');
+	$areg->raw(('A' x 8_000) . " /method HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Request-ID: long-method\r\n\r\n",
+		socket => from('127.0.0.8'), seconds => 2);
+	like(wait_until(10, sub { my ($found) = $areg->log_text('nginx-access') =~ /^(.*"\/method".*)$/m; return $found }),
+		qr/"method":"A{32}"/, 'and of a long method the beginning');
+};
+
 # ---- operators' routes ----
 
 my $requests = sub {

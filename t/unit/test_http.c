@@ -106,6 +106,22 @@ static void a_path_is_decoded_part_by_part(void **state)
 	assert_string_equal(request.path, "/api/v1/a%2Fb/%e5%a4%a9/x%20y");
 }
 
+static void of_a_long_path_the_beginning_is_for_logs(void **state)
+{
+	char path[HTTP_PATH_MAX + 2];
+
+	(void)state;
+	memset(path, 'a', sizeof path - 1);
+	path[0] = '/';
+	path[sizeof path - 1] = '\0';
+	ask(path);
+	assert_int_equal(request.refused_status, 414);
+	assert_int_equal(strlen(request.path), HTTP_PATH_LOGGED_MAX);
+	path[HTTP_PATH_LOGGED_MAX] = '\0';
+	ask(path);
+	assert_string_equal(request.path, path);
+}
+
 static void a_slash_at_the_end_counts_for_nothing_and_one_in_the_middle_is_a_part(void **state)
 {
 	(void)state;
@@ -393,6 +409,7 @@ int main(void)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		CASE(a_path_is_decoded_part_by_part),
+		CASE(of_a_long_path_the_beginning_is_for_logs),
 		CASE(a_slash_at_the_end_counts_for_nothing_and_one_in_the_middle_is_a_part),
 		CASE(a_bad_path_is_refused),
 		CASE(a_path_of_more_parts_than_any_route_is_none_of_ours),
