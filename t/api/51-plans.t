@@ -65,7 +65,7 @@ sub plans
 {
 	my $log = substr $areg->log_text('postgres'), $read;
 	my @plans = map { from_json($_ =~ s/^\t//gmr) } $log =~ /duration: [\d.]+ ms  plan:\n((?:\t.*\n)+)/g;
-	return grep { $_ && $_->{'Query Text'} =~ /^WITH / } @plans;
+	return grep { $_ && $_->{'Query Text'} =~ /^WITH .*\berc8004_agent/s } @plans;
 }
 
 sub nodes
