@@ -135,8 +135,10 @@ COMMENT ON COLUMN erc8004_agent_payers.recorded_by IS 'As in x402_payments; of a
 COMMENT ON COLUMN erc8004_agent_payers.is_self IS
 	'The payer is or was an owner, wallet or operator of the agent: such a payer never counts';
 
+-- It references no agent either: PostgreSQL checks the reference of a row that one transaction changes
+-- twice, and that takes the lock on the agent after those on payments, in the wrong order.
 CREATE TABLE erc8004_agent_stats (
-	agent_uuid uuid PRIMARY KEY REFERENCES erc8004_agents ON DELETE CASCADE,
+	agent_uuid uuid PRIMARY KEY,
 	chain chain_name NOT NULL,
 	status text NOT NULL,
 	registered_at timestamptz NOT NULL,
@@ -306,6 +308,15 @@ BEGIN
 END $$;
 CREATE TRIGGER erc8004_agents_stats_deleting BEFORE DELETE ON erc8004_agents
 	FOR EACH ROW EXECUTE FUNCTION areg_stats_agent_deleting();
+
+CREATE FUNCTION areg_stats_agent_deleted() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+	DELETE FROM erc8004_agent_stats WHERE agent_uuid = OLD.agent_uuid;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER erc8004_agents_stats_deleted AFTER DELETE ON erc8004_agents
+	FOR EACH ROW EXECUTE FUNCTION areg_stats_agent_deleted();
 
 -- What given feedback adds to the statistics is in 0015_feedback, with all else that it changes.
 

@@ -383,7 +383,12 @@ my $look = "DO \$\$ BEGIN IF (SELECT (t.*) <> ($counted) FROM v_erc8004_totals t
 my $errors = at_once(@scripts, ($fold x 200) x 2, $look x 150);
 # A record may be given to an agent that is deleted meanwhile; nothing else may go wrong.
 my @errors = grep { !/23503: .*_agent_uuid_fkey/ } $errors =~ /^.*ERROR: .*$/mg;
-diag $errors if @errors;
+if (@errors) {
+	diag $errors;
+	# What each of those that waited in a circle was at, only the server says.
+	open my $log, '<', "$dir/log" or die "$dir/log: $!";
+	diag grep { /deadlock detected/ .. /STATEMENT:/ } <$log>;
+}
 is_deeply \@errors, [], '3,600 random changes by 6 clients: no deadlock, no other failure';
 cmp_ok psql('SELECT count(*) FROM erc8004_reputation'), '>', 500, 'and they did leave records';
 

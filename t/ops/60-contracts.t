@@ -81,7 +81,11 @@ print $file do { local (@ARGV, $/) = ($section); <> };
 close $file;
 
 ($code, $text) = run('env', '-i', build_dir() . '/aregd', '-t', '-c', $conf);
-is($code, 0, 'aregd -t accepts the section that the deployment printed') or diag $text;
+like($text, qr/take rpc_url out/, 'aregd -t reads no chain, and says so of the section that the deployment printed');
+is(system('sed', '/^rpc_url /d', '-i.kept', $conf), 0, 'without that line');
+($code, $text) = run('env', '-i', build_dir() . '/aregd', '-t', '-c', $conf);
+is($code, 0, 'it accepts the section') or diag $text;
+rename "$conf.kept", $conf or die "$conf: $!\n";
 
 ($code, $text) = run(root() . '/scripts/verify-contracts', '-c', $conf, '--rpc', $rpc, $chain);
 if ($text =~ /until 0x\w+ accepts/) {
