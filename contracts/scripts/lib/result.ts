@@ -43,10 +43,11 @@ export function resultOf(chain: Chain, journal: Journal, rpcUrl: string): Result
       .toString(),
     environment: Object.fromEntries(Object.entries(settings).map(([key, value]) => [prefix + key.toUpperCase(), value])),
     aregConf: [
-      ...(mayHoldKey(rpcUrl) ? [] : ["# areg reads no chain yet, and refuses rpc_url: take it out of what aregd reads."]),
       `[chain ${chain.name}]`,
       ...Object.entries(settings).map(([key, value]) => `${key} = ${value}`),
-      ...(mayHoldKey(rpcUrl) ? ["# rpc_url is left out: the node's address that was given may hold a key."] : []),
+      mayHoldKey(rpcUrl)
+        ? "# rpc_url is left out: the node's address that was given may hold a key."
+        : "# areg reads no chain yet, and refuses rpc_url: take it out of what aregd reads.",
       "",
     ].join("\n"),
     verify: [
