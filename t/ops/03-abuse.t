@@ -92,15 +92,13 @@ subtest 'slow bodies of one client do not keep others out' => sub {
 
 subtest 'a slow body is waited for for seconds only' => sub {
 	my $client = slow('127.0.0.9');
-	my $began = time;
 
-	# nginx resets the connection, or says 408 and ends it.
+	# nginx resets the connection, or says 408 and ends it. By itself it would wait for 60 s.
 	my $is_over = wait_until(30, sub {
 		my $got = sysread $client->{socket}, $client->{said}, 65536, length $client->{said};
 		return defined $got ? $got == 0 : !$!{EAGAIN};
 	});
-	ok($is_over, 'no byte for a while, and it is over');
-	cmp_ok(time - $began, '<', 14, 'within seconds');
+	ok($is_over, 'no byte for some seconds, and it is over');
 };
 
 subtest 'clients of one /64 are one client' => sub {
