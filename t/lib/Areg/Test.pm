@@ -723,21 +723,24 @@ sub end_sessions
 }
 
 # Waits until what was changed past the API (by psql, by aregctl) shows in the answers of every host
-# on this database: a listener hears of it between two of the statements that it goes on sending.
+# on this database: each listener has asked what changed since, and has gone on to its next statement.
 # Tests need not call it: psql() and aregctl() note what they change, and the next api() waits.
 sub settle
 {
 	my ($self) = @_;
-	my $oldest = q{SELECT min(query_start) FROM pg_stat_activity WHERE application_name = 'areg listener'};
-	my $since = $self->psql_value('SELECT clock_timestamp()');
+	my $since = $self->psql_value('SELECT extract(epoch FROM clock_timestamp())');
+	my %looked; # by pid: when it began to ask
 
 	$self->{unsettled} = 0;
-	for (1 .. 2) {
-		my $later;
-		wait_until(60, sub { $later = $self->psql_value("SELECT at FROM ($oldest) AS heard (at) WHERE at > '$since'") })
-			or return Test::More::diag('a listener is silent');
-		$since = $later;
-	}
+	wait_until(60, sub {
+		my @listeners = $self->psql("SELECT pid, extract(epoch FROM query_start), query LIKE 'WITH before AS%'"
+			. " FROM pg_stat_activity WHERE application_name = 'areg listener'");
+		for my $listener (@listeners) {
+			my ($pid, $began, $looks) = @$listener;
+			$looked{$pid} //= $began if $looks eq 't' && $began > $since;
+		}
+		return @listeners && !grep { !$looked{ $_->[0] } || $_->[1] <= $looked{ $_->[0] } } @listeners;
+	}) or Test::More::diag('a listener is silent');
 }
 
 # Whether SQL may change what the API answers.
