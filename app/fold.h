@@ -2,8 +2,9 @@
  * Limits over several hosts: the ledger in memcached. For each subject and minute there is a number,
  * "areg:rl:KEY:TAG:MINUTE", the sum of what hosts have reserved; KEY stands for the key that seals items
  * (lib/seal.h). Numbers have no seal: somebody who can write in memcached can use up what others are
- * allowed, and can make each host allow a caller the whole limit, but no more than that. A host that is not alone reserves in
- * batches ahead of need: the folder does so in the background, at the latest every 100 ms; a worker
+ * allowed, and can make each host allow a caller the whole limit, but no more than that.
+ *
+ * A host that is not alone reserves in batches ahead of need: the folder does so in the background, at the latest every 100 ms; a worker
  * that meets an exhausted reservation does it itself, in two round trips (look, take).
  */
 #ifndef AREG_FOLD_H

@@ -1,4 +1,5 @@
-/* Lays out the host's shared memory: progress, view, count of times that the primary was reached, callers, key ring, limits and answers. */
+/* Lays out the host's shared memory: progress, view, count of times that the primary was reached, callers,
+ * key ring, limits and answers. */
 #include "app/hot.h"
 
 #include <errno.h>

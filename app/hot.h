@@ -14,7 +14,7 @@
 #include "lib/cache.h"
 #include "lib/limiter.h"
 
-/* What programs must agree about to share a segment over a reload. */
+/* Two programs that share a segment over a reload must agree about this. */
 struct hot_identity {
 	uint64_t layout; /* of the memory: scripts/gen-layouts, and sizes as they were compiled */
 	uint64_t edition; /* of the answers in it: level2_edition() */
@@ -45,8 +45,7 @@ struct hot {
  * the rest each for callers (with the key ring) and limits, the remainder for answers. 0, or -1 with errno
  * set when the system refuses the memory or random bytes. */
 MUST_CHECK int hot_new(struct hot *hot, size_t bytes);
-/* Maps the segment that the program before an exec made, with the same
- * layout. As hot_new(). */
+/* Maps the segment that the program before an exec made, with the same layout. As hot_new(). */
 MUST_CHECK int hot_adopt(struct hot *hot, int fd, size_t bytes);
 
 void hot_free(struct hot *hot);

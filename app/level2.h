@@ -15,8 +15,8 @@
  * everything after the last such failure. So a memcached that slept through a change and woke up
  * again serves nothing that it missed.
  *
- * Whoever reaches memcached can write there. So what lies in it is sealed under its name (lib/cache.h),
- * and what has no right seal is not there. A token and an answer of before could be put back together:
+ * Everybody who reaches memcached can write there. So each item is sealed under its name (lib/cache.h), and
+ * an item without the right seal is not there. A token and an answer of before could be put back together:
  * such an answer is believed for as long as its seal holds, which is ANSWER_TTL_S.
  *
  *	areg:SPACE:all            token of everything, one on each server

@@ -25,8 +25,8 @@ typedef uint32_t rate_table[RATE_CLASSES][TIERS];
 /* The default table of API.md. */
 extern const rate_table rate_defaults;
 
-/* What a user may store in all, of each kind; INT64_MAX: as much as they like. Nothing is stored without an
- * API key, so the quotas of TIER_ANONYMOUS are 0. */
+/* Quotas: how much a user may store in all, of each kind; INT64_MAX: as much as they like. Nothing is stored
+ * without an API key, so the quotas of TIER_ANONYMOUS are 0. */
 enum quota_kind { QUOTA_AGENTS, QUOTA_BYTES, QUOTAS };
 typedef int64_t quota_table[QUOTAS][TIERS];
 

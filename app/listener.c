@@ -41,8 +41,8 @@ enum {
 };
 
 /*
- * What was committed since a snapshot ($1; $2 is the base of places then), each change once, and what to
- * ask with the next time. Asked four times a second, this costs writers nothing: a NOTIFY in their
+ * Finds each change that was committed since a snapshot ($1; $2 is the base of places then), once, and the
+ * parameters of the next look. Asked four times a second, this costs writers nothing: a NOTIFY in their
  * transactions takes a lock at commit that all of them share. One row more than is caught up with, and
  * at least one.
  *

@@ -13,8 +13,8 @@
 #include "lib/log.h"
 #include "lib/seal.h"
 
-/* Who hands out the agent ids of a chain, in the order of the words of areg.conf. Only the registry does
- * until chains are read; see app/preflight.c. */
+/* Either the registry or the chain hands out the agent ids of a chain; in the order of the words of
+ * areg.conf. Only the registry does until chains are read; see app/preflight.c. */
 enum chain_authority { AUTHORITY_REGISTRY, AUTHORITY_CHAIN };
 
 /* A chain that this registry serves: a [chain NAME] section. */

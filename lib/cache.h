@@ -7,7 +7,8 @@
  * elsewhere. Where there are several, the processes of a host have a view in common, of which of them
  * are in. Who finds one failing takes it out for all; one process probes those that are out and puts
  * them in again. A server that is merely late once or twice stays in: only who asked goes without the
- * answer. CACHE_LATE_MOST time-outs in a row, of any processes of the host, are a failure. What was told to one view may be unknown to the next: see cache_is_settled().
+ * answer. CACHE_LATE_MOST time-outs in a row, of any processes of the host, are a failure.
+ * One view may not know what was told to another: see cache_is_settled().
  */
 #ifndef AREG_CACHE_H
 #define AREG_CACHE_H

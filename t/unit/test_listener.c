@@ -358,6 +358,22 @@ static bool listener_has_left(void)
 		      " WHERE application_name = 'areg listener'") == 0;
 }
 
+/* Starts to listen while another transaction, with an event in it, stays open; and lets so many events
+ * come. */
+static void listen_beside_open_transaction(struct db *other, int events)
+{
+	char sql[160];
+
+	assert_int_equal(db_script(other, "BEGIN; " EVENT_OF_AGENT), DB_OK);
+	start_listener();
+	assert_true(comes_true(is_fresh, 15000));
+	snprintf(sql, sizeof sql,
+		"INSERT INTO erc8004_events (place, type) SELECT (SELECT place FROM areg_event_place()),"
+		" 'agent.updated' FROM generate_series(1, %d)",
+		events);
+	run(sql);
+}
+
 static void events_are_read_once_while_a_transaction_elsewhere_stays_open(void **state)
 {
 	struct db *other = db_new(&options);
@@ -365,11 +381,7 @@ static void events_are_read_once_while_a_transaction_elsewhere_stays_open(void *
 	int64_t before;
 
 	(void)state;
-	assert_int_equal(db_script(other, "BEGIN; " EVENT_OF_AGENT), DB_OK);
-	start_listener();
-	assert_true(comes_true(is_fresh, 15000));
-	run("INSERT INTO erc8004_events (place, type) SELECT (SELECT place FROM areg_event_place()),"
-	    " 'agent.updated' FROM generate_series(1, 15000)");
+	listen_beside_open_transaction(other, 15000);
 	before = events_read();
 	for (int round = 0; round < ROUNDS; round++)
 		let_it_look();
@@ -403,11 +415,7 @@ static void more_than_can_be_read_at_once_drops_everything(void **state)
 	uint64_t epoch;
 
 	(void)state;
-	assert_int_equal(db_script(other, "BEGIN; " EVENT_OF_AGENT), DB_OK);
-	start_listener();
-	assert_true(comes_true(is_fresh, 15000));
-	run("INSERT INTO erc8004_events (place, type) SELECT (SELECT place FROM areg_event_place()),"
-	    " 'agent.updated' FROM generate_series(1, 30000)");
+	listen_beside_open_transaction(other, 30000);
 	let_it_look();
 	let_it_look();
 	epoch = answers_label(hot.answers, AGENT).epoch;
