@@ -18,6 +18,9 @@
 #include "lib/json_in.h"
 #include "lib/utf8.h"
 
+/* Who runs a command waits longer for a busy server than a request may. */
+enum { CONNECT_MS = 10000 };
+
 struct group {
 	const char *name;
 	const char *summary;
@@ -312,8 +315,10 @@ void ctl_open_db(struct ctl *ctl, int timeout_ms)
 
 void ctl_open_db_to_read(struct ctl *ctl, int timeout_ms)
 {
+	const int configured_ms = ctl->settings.database_connect_timeout_ms;
+
 	ctl->db_options = (struct db_options){ ctl->settings.database_url, "aregctl",
-		ctl->settings.database_connect_timeout_ms, timeout_ms, NULL, false };
+		configured_ms > CONNECT_MS ? configured_ms : CONNECT_MS, timeout_ms, NULL, false };
 	ctl->db = db_new(&ctl->db_options);
 }
 

@@ -11,6 +11,8 @@
 #include "lib/db.h"
 #include "lib/db_reach.h"
 
+enum { POOLER_QUESTIONS = 10 };
+
 static const struct db_statement server_version = {
 	.name = "",
 	.effect = DB_READS,
@@ -65,17 +67,36 @@ static const struct db_statement backend = {
 	.name = "", .effect = DB_READS, .sql = "SELECT pg_backend_pid()"
 };
 
-/* Whether another connection, open at the same time, is served by the same process: a pooler lends it
- * to one transaction after the other. Then LISTEN hears nothing, and what was prepared or set in a
- * session is not there, or somebody else's. */
-static bool shares_sessions(struct arena *arena, struct db *db, const struct db_options *options)
+/* Whether a pooler lends one process of the server to one transaction after the other. Then
+ * LISTEN hears nothing, and what was prepared or set in a session is not there, or somebody else's.
+ *
+ * Two connections are open at the same time: behind such a pooler both are served by the same process
+ * or, while others use the pooler too, each by one and then by another. Chance may hide that once. */
+static bool shares_sessions(struct arena *arena, struct db *db, const struct db_options *options,
+	struct backend_report *report)
 {
 	struct db *other = db_new(options);
-	struct db_rows one, two;
-	const bool shares = db_run(db, &backend, NULL, 0, arena, &one) == DB_OK &&
-			    db_run(other, &backend, NULL, 0, arena, &two) == DB_OK &&
-			    db_int(&one, 0, 0) == db_int(&two, 0, 0);
+	struct db_rows rows;
+	long long mine = 0, theirs = 0;
+	bool shares = false;
 
+	for (int i = 0; i < POOLER_QUESTIONS && !shares; i++) {
+		const long long mine_before = mine, theirs_before = theirs;
+
+		if (db_run(db, &backend, NULL, 0, arena, &rows) != DB_OK)
+			break;
+		mine = db_int(&rows, 0, 0);
+		if (db_run(other, &backend, NULL, 0, arena, &rows) != DB_OK) {
+			report->warning = arena_printf(arena,
+				"whether a pooler shares sessions was not found out, for there was no "
+				"second connection: %s",
+				db_last_error(other)->message);
+			break;
+		}
+		theirs = db_int(&rows, 0, 0);
+		shares = mine == theirs ||
+			 (i > 0 && (mine != mine_before || theirs != theirs_before));
+	}
 	db_free(other);
 	return shares;
 }
@@ -140,7 +161,7 @@ static void check_database(
 			arena, "%s is too old: areg needs 15 or later", report->detail);
 		goto done;
 	}
-	if (shares_sessions(arena, db, &options)) {
+	if (shares_sessions(arena, db, &options, report)) {
 		report->detail = arena_printf(arena,
 			"%s behind a pooler that shares sessions between clients: set its pool_mode "
 			"to session, or name the server itself",

@@ -284,7 +284,7 @@ subtest 'a writer that hangs is waited for, but not for long' => sub {
 	my $agent = new_agent();
 
 	$areg->stop_server('aregd');
-	$areg->start_server('aregd', set => { database_statement_timeout => '500ms', database_connect_timeout => '200ms' });
+	$areg->start_server('aregd', set => { database_statement_timeout => '1s', database_connect_timeout => '1s' });
 	ok(wait_until(10, sub { give(new_agent(), $clients[0], score => 1); $areg->psql_value(
 		"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'areg writer'") }), 'the writer stores');
 	my $writer = writer();

@@ -15,7 +15,7 @@ use Areg::Test qw(address alive from_json hash in_parallel problem_ok wait_until
 
 use constant { WORKERS => 8, RETRY => 6 };
 
-my $areg = Areg::Test->start(workers => WORKERS, set => { database_connect_timeout => '300ms',
+my $areg = Areg::Test->start(workers => WORKERS, set => { database_connect_timeout => '1s',
 	cache_retry => RETRY . 's' });
 my ($owner, $client) = map { $areg->make_user(tier => 'enterprise') } 1, 2;
 my $agents = 0;

@@ -16,7 +16,7 @@ use constant WORKERS => 4;
 
 # Feedback's limits tell the tiers apart: 1000, 2000 and 3000 a minute.
 my $areg = Areg::Test->start(workers => WORKERS, set => { limit_feedback => '- 1000 2000 3000',
-	database_connect_timeout => '300ms' });
+	database_connect_timeout => '1s' });
 my $nowhere = '/api/v1/nowhere'; # costs no look into the database
 my @base62 = (0 .. 9, 'A' .. 'Z', 'a' .. 'z');
 
@@ -201,7 +201,7 @@ subtest 'a hot key costs no round trip, whichever worker is asked' => sub {
 # have little, and its free users may not register.
 my $other = Areg::Test->start(beside => $areg, workers => 2, set => {
 	limit_read => '20 250000 250000 250000', limit_register => '- - 100 100',
-	limit_search => '- 100 100 100', database_connect_timeout => '300ms' });
+	limit_search => '- 100 100 100', database_connect_timeout => '1s' });
 
 subtest 'wrong keys past the limit are not looked up and leave no trace' => sub {
 	my $guess = sub { $other->get($nowhere, { key => unknown_key(), from => '127.0.0.9' }) };

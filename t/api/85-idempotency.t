@@ -18,7 +18,7 @@ my $many = '- 250000 250000 250000';
 my $areg = Areg::Test->start(workers => WORKERS, set => { limit_read => '250000 250000 250000 250000',
 	limit_search => '250000 250000 250000 250000', limit_sign_in => '250000 250000 250000 250000',
 	limit_register => $many, limit_feedback => '- 2 250000 250000', limit_payments => $many,
-	database_connect_timeout => '500ms', database_statement_timeout => '2s' });
+	database_connect_timeout => '1s', database_statement_timeout => '2s' });
 my $alice = $areg->make_user(tier => 'enterprise', scopes => ['payments:write']);
 my $bob = $areg->make_user(tier => 'enterprise');
 my $register = '/api/v1/agents/register';

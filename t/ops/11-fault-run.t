@@ -25,7 +25,7 @@ my $hang_s = $full ? 10 : 3;
 
 # What PostgreSQL commits here survives a power cut, too.
 my $areg = Areg::Test->start(workers => WORKERS, durable => 1, set => { request_timeout => '8s',
-	database_connect_timeout => '300ms', database_statement_timeout => '1s' });
+	database_connect_timeout => '1s', database_statement_timeout => '1s' });
 my @users = map { $areg->make_user(tier => 'enterprise') } 0 .. WRITERS; # the last owns what others rate
 my ($known, $rated) = map { register(WRITERS, "$_ agent", $_)->{json}{agent_uuid} } qw(known rated);
 my $stop = $areg->dir . '/stop';

@@ -18,7 +18,7 @@ my $seconds = $ENV{AREG_TEST_FULL} ? 240 : 20;
 my $many = '250000 250000 250000 250000';
 my $areg = Areg::Test->start(workers => WORKERS, durable => 1, set => {
 	limit_read => $many, limit_register => $many, limit_feedback => $many,
-	database_connect_timeout => '300ms', database_statement_timeout => '5s' });
+	database_connect_timeout => '1s', database_statement_timeout => '5s' });
 my $owner = $areg->make_user(tier => 'enterprise');
 my @users = map { $areg->make_user(tier => 'enterprise') } 1 .. CLIENTS;
 my @rated = map {

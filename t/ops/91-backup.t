@@ -246,7 +246,7 @@ sub events
 }
 
 my ($old, $after) = events();
-my %told = map { ("$_->{type} " . ($_->{subject} // $_->{agent_uuid}) => 1) } @$old;
+my %told = map { ("$_->{type} " . ($_->{subject} // $_->{agent_uuid} // '') => 1) } @$old;
 my %type = (agent => 'agent.registered', feedback => 'feedback.given', revocation => 'feedback.revoked');
 is(scalar(grep { $type{ $_->[1] } && !$told{"$type{ $_->[1] } $_->[2]"} } @before), 0, 'every event of before is told');
 cmp_ok($new->psql_value('SELECT pg_current_xact_id()'), '<', $new->psql_value('SELECT min(place) FROM erc8004_events'),
