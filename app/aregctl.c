@@ -2,7 +2,7 @@
  * aregctl: what an administrator of areg does by hand. Finds the command in the tables of the
  * ctl_*.c files, reads its options and runs it. Manual pages: aregctl(8) and one for each group.
  */
-#include "app/ctl.h"
+#include "app/ctl/ctl.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -12,8 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "app/callers.h"
-#include "app/table.h"
+#include "app/cache/callers.h"
+#include "app/ctl/text_table.h"
 #include "lib/db_reach.h"
 #include "lib/json_in.h"
 #include "lib/utf8.h"

@@ -11,16 +11,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "app/backends.h"
+#include "app/process/backend_checks.h"
 #include "app/build.h"
-#include "app/cache_key.h"
+#include "app/cache/seal_key.h"
 #include "app/describe.h"
-#include "app/handover.h"
-#include "app/master.h"
-#include "app/preflight.h"
-#include "app/rehearsal.h"
+#include "app/process/handover.h"
+#include "app/process/master.h"
+#include "app/process/host_checks.h"
+#include "app/process/reload_trial.h"
 #include "app/routes.h"
-#include "app/settings.h"
+#include "app/registry/settings.h"
 #include "lib/http.h"
 #include "lib/log.h"
 

@@ -1,8 +1,8 @@
 /* The tables of routes and fields, member by member: nothing here is said a second time. */
 #include "app/describe.h"
 
-#include "app/page.h"
-#include "app/regfile.h"
+#include "app/http/paging.h"
+#include "app/registry/registration_file.h"
 #include "app/routes.h"
 
 static const char *const access_names[] = {

@@ -2,8 +2,8 @@
 #ifndef AREG_ROUTES_H
 #define AREG_ROUTES_H
 
-#include "app/call.h"
-#include "app/limits.h"
+#include "app/http/call.h"
+#include "app/registry/limits.h"
 #include "lib/router.h"
 
 enum route_access {

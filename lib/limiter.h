@@ -5,7 +5,7 @@
  * killed at any instruction leaves it right; finding room for a new subject takes a robust lock.
  *
  * With several hosts, a host lets through only what it has reserved for itself in a ledger that all
- * share (memcached; see app/fold.h), so that together they never exceed the limit. Alone, or with
+ * share (memcached; see app/process/ledger_keeper.h), so that together they never exceed the limit. Alone, or with
  * the ledger away, it counts by itself.
  */
 #ifndef AREG_LIMITER_H

@@ -13,7 +13,7 @@
 #include <errno.h>
 #include <getopt.h>
 
-#include "app/import.h"
+#include "app/ctl/import_batch.h"
 #include "lib/json_in.h"
 
 enum {

@@ -374,7 +374,7 @@ CREATE FUNCTION areg_metadata_bytes(key text, value bytea) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 128 + octet_length(key) + octet_length(value);
 COMMENT ON FUNCTION areg_metadata_bytes(text, bytea) IS
-	'What an entry of metadata counts in a quota; as METADATA_ENTRY_BYTES in app/metadata.h';
+	'What an entry of metadata counts in a quota; as METADATA_ENTRY_BYTES in app/registry/metadata.h';
 
 -- Each thing that is stored is charged to one user, so nothing can be refunded twice.
 CREATE VIEW v_user_storage AS

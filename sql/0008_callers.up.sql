@@ -91,7 +91,7 @@ CREATE TRIGGER api_keys_notify_update AFTER UPDATE ON api_keys FOR EACH ROW
 		IS DISTINCT FROM
 		(NEW.user_id, NEW.key_hash, NEW.key_prefix, NEW.scopes, NEW.is_active, NEW.expires_at))
 	EXECUTE FUNCTION areg_notify_callers('user_id');
--- Eight bytes of the hash tell every host that the key exists; see app/keyring.h.
+-- Eight bytes of the hash tell every host that the key exists; see app/cache/key_filter.h.
 CREATE FUNCTION areg_notify_new_key() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

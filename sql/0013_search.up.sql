@@ -43,7 +43,7 @@ COMMENT ON TABLE erc8004_agent_services IS
 	'Services of active agents; kept by triggers on erc8004_agents';
 COMMENT ON COLUMN erc8004_agent_services.facets IS 'areg_facets() of the flags of the agent';
 
--- app/search.c asks for the bits.
+-- app/api/agents_search.c asks for the bits.
 CREATE FUNCTION areg_facets(flags text[]) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (flags @> '{x402}')::integer + 2 * (flags @> '{file}')::integer
@@ -58,7 +58,7 @@ BEGIN ATOMIC
 	FROM unnest(search) WHERE lexeme < U&'\0080' COLLATE "C";
 END;
 COMMENT ON FUNCTION areg_words(tsvector) IS
-	'Every word that begins in ASCII, with its relevance: app/search.c asks the list for no others';
+	'Every word that begins in ASCII, with its relevance: app/api/agents_search.c asks the list for no others';
 
 CREATE FUNCTION areg_agents_listed() RETURNS trigger
 LANGUAGE plpgsql AS $$

@@ -39,7 +39,7 @@ sub fetch { return $areg->get("/docs/$_[0]") }
 
 # Code => {status => 1}, as the sources answer them.
 my %known;
-for my $file (glob("$root/app/*.c"), glob("$root/lib/*.c")) {
+for my $file (glob("$root/app/{,*/}*.c"), glob("$root/lib/*.c")) {
 	my $text = text_of($file);
 	# Literals where a code stands: calls, tables of fields, problems.
 	$known{$2}{$1}++ while $text =~ /call_problem\(\s*call,\s*(\d+),\s*"([a-z_]+)"/g;
@@ -102,14 +102,14 @@ for my $code (qw(validation_failed invalid_address invalid_score invalid_registr
 # ---- Tables ----
 
 my %limits;
-for ((text_of("$root/app/limits.c") =~ /rate_defaults = \{(.*?)\n\};/s)[0] =~ /(\[.*?\] = \{.*?\})/g) {
+for ((text_of("$root/app/registry/limits.c") =~ /rate_defaults = \{(.*?)\n\};/s)[0] =~ /(\[.*?\] = \{.*?\})/g) {
 	my ($class, $numbers) = /\[RATE_(\w+)\] = \{ (.*?) \}/;
 	$limits{ lc $class } = join ' ', split /,\s*/, $numbers;
 }
 my %shown = map { $_->[0] => join ' ', map { tr/,//dr =~ s/–/0/r } @$_[1 .. 4] }
 	grep { @$_ == 5 && $_->[1] =~ /^[\d–]/ } table_of('limits');
 is_deeply(\%shown, \%limits, 'the page "Rate limits" shows the numbers of the program');
-my %quotas = text_of("$root/app/settings.c") =~ /"quota_(\w+)", CONF_TEXT, .*?, "(.*?)"/g;
+my %quotas = text_of("$root/app/registry/settings.c") =~ /"quota_(\w+)", CONF_TEXT, .*?, "(.*?)"/g;
 %shown = map { $_->[0] => join ' ', map { tr/,//dr =~ s/ ([MG])iB/\l$1/r } @$_[1 .. 3] }
 	grep { @$_ == 4 && $_->[1] =~ /^\d/ } table_of('limits');
 is_deeply(\%shown, \%quotas, 'and its quotas');

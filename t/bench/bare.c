@@ -22,11 +22,11 @@
 #include <fcgiapp.h>
 #include <libpq-fe.h>
 
-#include "app/agents.h"
+#include "app/api/agents.h"
 
 enum { CONSTANT_BYTES = 600, WORKERS_MAX = 1024, BODY_BYTES_MAX = 4096 };
 
-/* get_agent of app/agents.c, for an agent that is named by its uuid. */
+/* get_agent of app/api/agents.c, for an agent that is named by its uuid. */
 static const char row_sql[] =
 	"SELECT " AGENT_COLUMNS ","
 	"       coalesce((SELECT json_object_agg(m.key, convert_from(m.value, 'UTF8')"
@@ -35,7 +35,7 @@ static const char row_sql[] =
 	"                  WHERE m.agent_uuid = a.agent_uuid), '{}')"
 	"  FROM erc8004_agents a WHERE a.agent_uuid = $1::uuid";
 
-/* give_feedback of app/feedback.c, with constants for what the load never gives. */
+/* give_feedback of app/api/feedback.c, with constants for what the load never gives. */
 static const char write_sql[] =
 	"WITH given AS ("
 	"    SELECT * FROM areg_give_feedback($1, $2, $3, NULL, NULL, $4, $5, $6, NULL, NULL)"

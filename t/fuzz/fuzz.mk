@@ -3,9 +3,8 @@
 
 TARGETS = $(patsubst $(ROOT)/t/fuzz/%.c,%,$(wildcard $(ROOT)/t/fuzz/fuzz_*.c))
 # All of both libraries; the linker takes what a target needs. What is left out is of programs.
-PROGRAMS = $(addprefix $(ROOT)/app/,aregd.c aregctl.c lines.c table.c) \
-	$(wildcard $(ROOT)/app/ctl_*.c $(ROOT)/app/import_*.c)
-SOURCES = $(filter-out $(PROGRAMS),$(wildcard $(ROOT)/lib/*.c $(ROOT)/app/*.c)) \
+PROGRAMS = $(addprefix $(ROOT)/app/,aregd.c aregctl.c) $(wildcard $(ROOT)/app/ctl/*.c)
+SOURCES = $(filter-out $(PROGRAMS),$(wildcard $(ROOT)/lib/*.c $(ROOT)/app/*.c $(ROOT)/app/*/*.c)) \
 	$(ROOT)/t/fuzz/fuzz.c
 OBJECTS = $(patsubst $(ROOT)/%.c,%.o,$(SOURCES))
 

@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "app/settings.h"
+#include "app/registry/settings.h"
 #include "lib/json_in.h"
 
 enum { VARIABLES_MAX = 64 };

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "app/page.h"
+#include "app/http/paging.h"
 #include "lib/eth.h"
 
 static const char order[] = "name asc";

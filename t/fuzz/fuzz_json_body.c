@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/regfile.h"
+#include "app/registry/registration_file.h"
 #include "lib/eth.h"
 #include "lib/json_in.h"
 

@@ -7,8 +7,8 @@
 
 #include <string.h>
 
-#include "app/agentid.h"
-#include "app/apikey.h"
+#include "app/registry/agent_id.h"
+#include "app/registry/api_key.h"
 #include "lib/buf.h"
 #include "lib/http.h"
 #include "lib/json_in.h"

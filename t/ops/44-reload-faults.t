@@ -149,7 +149,7 @@ sub other_layout
 
 	$header =~ s/(?<=HOT_SOURCES UINT64_C\(0x)\w+/1000/ or die "no HOT_SOURCES\n";
 	write_file("$build/layouts.h", $header, 0600);
-	return relinked('aregd.other', "-include $build/layouts.h", root() . '/app/hot.c');
+	return relinked('aregd.other', "-include $build/layouts.h", root() . '/app/cache/host_memory.c');
 }
 
 # ---- what says that a layout is another one ----
@@ -172,15 +172,15 @@ sub layouts
 }
 my $layouts = layouts();
 is(join(' ', sort keys %$layouts), 'BOARD_LAYOUT HANDOVER_LAYOUT HOT_SOURCES', 'three layouts have numbers');
-for (['app/callers.c', sub { s/(?<=struct slot \{\n)|(?<=struct callers \{\n)/\tuint64_t another;\n/ }, 'HOT_SOURCES'],
+for (['app/cache/callers.c', sub { s/(?<=struct slot \{\n)|(?<=struct callers \{\n)/\tuint64_t another;\n/ }, 'HOT_SOURCES'],
 	['lib/cache.h', sub { s/(?<=struct cache_view \{\n)/\tuint64_t another;\n/ }, 'HOT_SOURCES'],
-	['app/board.h', sub { s/int32_t state;/int64_t state;/ }, 'BOARD_LAYOUT'],
-	['app/handover.h', sub { s/(?<=HANDOVER_PLACES = )\d+/7/ }, 'HANDOVER_LAYOUT']) {
+	['app/http/scoreboard.h', sub { s/int32_t state;/int64_t state;/ }, 'BOARD_LAYOUT'],
+	['app/process/handover.h', sub { s/(?<=HANDOVER_PLACES = )\d+/7/ }, 'HANDOVER_LAYOUT']) {
 	my ($file, $change, $changed) = @$_;
 	my $others = layouts($file, $change);
 	is(join(' ', grep { $others->{$_} ne $layouts->{$_} } sort keys %$others), $changed, "$file changes $changed");
 }
-is_deeply(layouts('app/handover.h', sub { s{\A}{/* Another comment. */\n\n} }), $layouts, 'a comment changes none');
+is_deeply(layouts('app/process/handover.h', sub { s{\A}{/* Another comment. */\n\n} }), $layouts, 'a comment changes none');
 
 my $compiling = meanwhile(sub { return other_layout() ? 'done' : 'no' });
 

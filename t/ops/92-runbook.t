@@ -57,7 +57,7 @@ for my $command (uniq sort $text =~ /\baregctl (?:-c \S+ )?([a-z]+)/g) {
 $help = `@{[ build_dir() ]}/aregd -h 2>&1`;
 like($help, qr/^\s+aregd -$_\b/m, "there is an option aregd -$_") for uniq sort $text =~ /\baregd -([a-zA-Z])\b/g;
 
-my $sources = join '', map { text_of($_) } glob "$root/app/*.c";
+my $sources = join '', map { text_of($_) } glob "$root/app/{,*/}*.c";
 # areg_owner is a user.
 my @metrics = grep { $_ ne 'areg_owner' } uniq sort $text =~ /`((?:areg|erc8004_api)_[a-z_]+)`/g;
 cmp_ok(scalar @metrics, '>', 5, 'the pages name metrics');

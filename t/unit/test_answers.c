@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "app/answers.h"
+#include "app/cache/answers.h"
 #include "lib/clock.h"
 #include "lib/shm.h"
 

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "app/hot.h"
+#include "app/cache/host_memory.h"
 #include "lib/shm.h"
 #include "lib/siphash.h"
 

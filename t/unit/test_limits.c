@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "app/limits.h"
+#include "app/registry/limits.h"
 #include "lib/limiter.h"
 
 /* API.md, "Rate limits": anonymous, free, pro, enterprise. */

@@ -15,12 +15,12 @@
 
 #include <cmocka.h>
 
-#include "app/apikey.h"
-#include "app/board.h"
-#include "app/hot.h"
-#include "app/metering.h"
+#include "app/registry/api_key.h"
+#include "app/http/scoreboard.h"
+#include "app/cache/host_memory.h"
+#include "app/http/metering.h"
 #include "app/routes.h"
-#include "app/serve.h"
+#include "app/http/serve.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "t/unit/memory_fcgi.h"

@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 #include "app/build.h"
-#include "app/cache_key.h"
-#include "app/preflight.h"
-#include "app/progress.h"
-#include "app/settings.h"
+#include "app/cache/seal_key.h"
+#include "app/process/host_checks.h"
+#include "app/cache/wal_position.h"
+#include "app/registry/settings.h"
 
 #define MIB (INT64_C(1) << 20)
 #define LONG_ROLE "aaaaaaaabbbbbbbbccccccccddddddddaaaaaaaabbbbbbbbccccccccdddddddd"

@@ -1,0 +1,9 @@
+/* What an account did: GET /accounts/{address}. The caller's own user and keys are accounts.h. */
+#ifndef AREG_API_ACCOUNTS_H
+#define AREG_API_ACCOUNTS_H
+
+#include "app/http/call.h"
+
+void wallets_get(struct call *call);
+
+#endif

@@ -1,0 +1,159 @@
+/* One call of areg_edit_agent() changes the file, metadata and status of an agent, or nothing. */
+#include "app/api/agents_edit.h"
+
+#include <string.h>
+
+#include "app/api/agents.h"
+#include "app/registry/metadata.h"
+#include "app/registry/registration_file.h"
+
+static const struct db_statement edit_agent = {
+	.name = "edit_agent",
+	.effect = DB_CHANGES,
+	.sql = "WITH edited AS ("
+	       "    SELECT * FROM areg_edit_agent($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
+	       "        $13, $14, $15, $16, $17, $18::uuid, $22)"
+	       "), audited AS ("
+	       "    INSERT INTO audit_log (actor_user, actor, request_id, client_address, action,"
+	       "        subject_type, subject_id, before, after)"
+	       "    SELECT $18::uuid, $19, $20, areg_client_address($21),"
+	       "        CASE WHEN after ? 'status' THEN 'agent.revoke' ELSE 'agent.update' END,"
+	       "        'agent', (agent).agent_uuid, before, after"
+	       "      FROM edited WHERE outcome = 'edited'"
+	       ")"
+	       "SELECT edited.outcome, edited.twin, " AGENT_COLUMNS ", edited.metadata"
+	       "  FROM edited CROSS JOIN LATERAL (SELECT (edited.agent).*) AS a",
+};
+
+struct edit {
+	struct json_text registration_file;
+	struct json_text metadata;
+	const char *status;
+};
+
+static const char *const statuses[] = { "revoked", NULL };
+static const struct json_field edit_fields[] = {
+	{ .name = "registration_file",
+		.kind = JSON_OBJECT,
+		.offset = offsetof(struct edit, registration_file),
+		.code = "invalid_registration_file" },
+	{ .name = "metadata", .kind = JSON_OBJECT, .offset = offsetof(struct edit, metadata) },
+	{ .name = "status",
+		.kind = JSON_STRING,
+		.offset = offsetof(struct edit, status),
+		.words = statuses },
+};
+const struct route_input agents_edit_input = { .body_max = BODY_WITH_FILE_MAX,
+	.fields = edit_fields,
+	.field_count = sizeof edit_fields / sizeof edit_fields[0] };
+
+static bool changes_nothing(const struct edit *edit)
+{
+	return edit->registration_file.object == NULL && edit->metadata.object == NULL &&
+	       edit->status == NULL;
+}
+
+static enum db_status store(struct call *call, const char *agent_uuid, const struct edit *edit,
+	const struct regfile *file, const struct metadata *metadata, struct db_rows *rows)
+{
+	struct arena *arena = call->arena;
+	const char *params[] = {
+		agent_uuid,
+		call->caller->wallet,
+		edit->status,
+		file->text,
+		file->text == NULL ? NULL : file->digest,
+		file->name,
+		file->description,
+		file->image,
+		file->shown_services,
+		file->x402_support,
+		file->active,
+		db_array(arena, file->services, file->service_count),
+		db_array(arena, file->skills, file->skill_count),
+		db_array(arena, file->domains, file->domain_count),
+		db_array(arena, file->supported_trust, file->trust_count),
+		db_array(arena, metadata->keys, metadata->count),
+		db_array(arena, metadata->values, metadata->count),
+		call->caller->user_id,
+		call->caller->key_prefix,
+		call->request->id,
+		call->request->client_address,
+		quota_param(call, QUOTA_BYTES),
+	};
+
+	return db_run(call->worker->db, &edit_agent, params, sizeof params / sizeof params[0],
+		arena, rows);
+}
+
+static void answer_outcome(struct call *call, const struct db_rows *rows)
+{
+	const char *outcome = db_text(rows, 0, 0);
+	struct faults faults;
+
+	if (strcmp(outcome, "agent_not_found") == 0) {
+		agent_not_found(call);
+	} else if (strcmp(outcome, "forbidden") == 0) {
+		call_problem(call, 403, "forbidden",
+			"The agent's owner is not the wallet of this API key's user.");
+	} else if (strcmp(outcome, "agent_suspended") == 0) {
+		call_problem(call, 403, "agent_suspended",
+			"The agent is suspended, so it takes no change.");
+	} else if (strcmp(outcome, "owner_suspended") == 0) {
+		agent_refuse_suspended_owner(call);
+	} else if (strcmp(outcome, "suspended_twin") == 0) {
+		agent_refuse_suspended_twin(call, db_text(rows, 0, 1));
+	} else if (strcmp(outcome, "agent_not_active") == 0) {
+		call_problem(call, 409, "agent_not_active",
+			"The agent is pending or revoked, so it takes no change.");
+	} else if (strcmp(outcome, "agent_already_exists") == 0) {
+		agent_refuse_twin(call, db_text(rows, 0, 1));
+	} else if (strcmp(outcome, "metadata_too_large") == 0) {
+		faults_init(&faults, call->arena);
+		fault_add(&faults, "validation_failed", "/metadata",
+			"with what is stored already, its keys or values have more than 64 KiB");
+		call_refuse(call, &faults);
+	} else if (strcmp(outcome, "quota_exceeded") == 0) {
+		agent_refuse_quota(call);
+	} else {
+		agent_write(call, 200, rows, 2);
+	}
+}
+
+void agents_edit(struct call *call)
+{
+	struct edit edit = { 0 };
+	struct metadata metadata;
+	struct regfile file = { 0 };
+	const char *agent_uuid;
+	struct faults faults;
+	struct json_doc doc;
+	struct db_rows rows;
+	enum db_status status;
+
+	if (!call_body(call, &edit, &doc, &faults))
+		return;
+	if (edit.registration_file.object != NULL)
+		regfile_read(
+			call->arena, &edit.registration_file, "/registration_file", &file, &faults);
+	metadata_read(call->arena, edit.metadata.object, true, &metadata, &faults);
+	if (faults.count == 0 && changes_nothing(&edit))
+		fault_add(&faults, "validation_failed", "", "names nothing to change");
+	if (faults.count > 0) {
+		call_refuse(call, &faults);
+		return;
+	}
+	agent_uuid = agent_uuid_named(call);
+	if (agent_uuid == NULL)
+		return;
+	call_changed(call, agent_uuid);
+	status = store(call, agent_uuid, &edit, &file, &metadata, &rows);
+	if (agent_has_twin(call, status)) /* stored just now: now it is found */
+		status = store(call, agent_uuid, &edit, &file, &metadata, &rows);
+	if (agent_user_is_gone(call, status))
+		call_key_gone(call);
+	else if (status != DB_OK)
+		call_db_failed(call, status);
+	else
+		answer_outcome(call, &rows);
+}

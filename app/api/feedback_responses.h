@@ -1,0 +1,12 @@
+/* Answers to feedback, by anyone: POST and GET /agents/feedback/{feedback_id}/responses. */
+#ifndef AREG_API_FEEDBACK_RESPONSES_H
+#define AREG_API_FEEDBACK_RESPONSES_H
+
+#include "app/http/call.h"
+
+extern const struct route_input responses_append_input;
+void responses_append(struct call *call);
+extern const struct route_input responses_list_input;
+void responses_list(struct call *call);
+
+#endif

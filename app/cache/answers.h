@@ -1,0 +1,110 @@
+/*
+ * Answers kept in shared memory as the bytes that were sent, so that a hot read costs no round trip
+ * and no JSON is built again. What makes them true:
+ *
+ * Each agent has a version here (agents share them: a change of one may drop answers about another),
+ * and so has the registry as a whole, which every change moves. Whoever wants to store an answer
+ * takes its label, the version it depends on, before asking the database; an entry is served only
+ * while its label is the present one. Who changes something moves the versions after the commit and
+ * before acknowledging it. So a read that starts after an acknowledgement meets nothing older, and a
+ * slow reader can only store what nobody is served.
+ */
+#ifndef AREG_CACHE_ANSWERS_H
+#define AREG_CACHE_ANSWERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "app/http/connections.h"
+#include "lib/arena.h"
+
+struct answers; /* lies in shared memory */
+
+enum {
+	ANSWER_BYTES_MAX = 63 * 1024, /* of a body; larger ones are not kept here */
+	ANSWER_TARGET_MAX = 255, /* bytes of a request's path and query that are remembered */
+	ANSWER_ETAG_LEN = 34, /* with its quotes */
+};
+
+/* What was asked: a keyed hash, of 128 bits, that nobody can steer. */
+struct answer_key {
+	uint64_t words[2];
+};
+
+struct answer_label {
+	uint64_t epoch; /* counts the times that everything was dropped */
+	uint64_t version;
+	uint64_t cell; /* whose version */
+};
+
+struct answer {
+	char etag[ANSWER_ETAG_LEN + 1];
+	const char *target; /* path and query of one that was asked, "" when too long */
+	const char *body; /* NUL-terminated behind its length */
+	size_t len;
+};
+
+/* Makes an empty store in `bytes` (at least 512 KiB) of zeroed memory, before forking. NULL when
+ * there are no random bytes to be had. */
+MUST_CHECK struct answers *answers_init(void *memory, size_t bytes);
+
+struct answer_key answers_key(const struct answers *answers, const void *text, size_t len);
+
+/* ---- Versions ---- */
+
+/* The label of what is asked from now on: about that agent (agent_uuid in any letter case), or NULL
+ * for what depends on the registry as a whole. */
+struct answer_label answers_label(const struct answers *answers, const char *agent_uuid);
+
+/* The label of what no change makes untrue: it goes only with everything. */
+struct answer_label answers_lasting_label(const struct answers *answers);
+
+/* An agent has changed, and so the registry; or NULL: lists and totals only. After the commit. */
+void answers_changed(struct answers *answers, const char *agent_uuid);
+
+/* Anything may have changed. */
+void answers_drop_all(struct answers *answers);
+
+/* ---- Entries ---- */
+
+/* On a hit fills *answer with copies in the arena. now_s is Unix time. */
+MUST_CHECK bool answers_find(struct answers *answers, struct answer_key key, int64_t now_s,
+	struct arena *arena, struct answer *answer);
+
+/* Stores under a label that was taken before the answer was asked for. Where there is no room, what
+ * is out of date goes first, then what was not used for longest. */
+void answers_store(struct answers *answers, struct answer_key key, struct answer_label label,
+	int64_t now_s, const struct answer *answer);
+
+/* Tells the targets that are in use, of at most `most` places, and how much: the number of uses, of
+ * which each telling lets a sixteenth fade. The next call goes on where this one ended. For one
+ * process only. */
+void answers_tell_used(struct answers *answers, size_t most,
+	void (*visit)(const char *target, uint64_t uses, void *arg), void *arg);
+
+/* ---- One at a time: who asks first asks for all ---- */
+
+struct answer_claim;
+
+/*
+ * Claims a key, so that others who miss it wait instead of asking, too. NULL when it cannot be had:
+ * then, when another has claimed that very key, it was waited for until they let go or wait_ms were
+ * over, and *waited is set. When they died, the first who waited has the claim, *waited is set, and the
+ * others go on waiting. `kept` is let go meanwhile; it may be NULL.
+ */
+MUST_CHECK struct answer_claim *answers_claim(struct answers *answers, struct answer_key key,
+	unsigned wait_ms, struct kept *kept, bool *waited);
+void answers_let_go(struct answer_claim *claim);
+
+/* ---- Whether memcached may be believed: see app/cache/memcached_answers.h ---- */
+
+/* A drop did not reach memcached. Counts such failures. */
+void answers_distrust(struct answers *answers);
+uint64_t answers_distrusts(const struct answers *answers);
+
+/* What memcached holds is void since the first `distrusts` failures. */
+void answers_trust(struct answers *answers, uint64_t distrusts);
+bool answers_is_trusted(const struct answers *answers);
+
+#endif

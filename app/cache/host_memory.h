@@ -1,0 +1,53 @@
+/* The shared-memory segment of a host: one mapping, made by the master before it forks. */
+#ifndef AREG_CACHE_HOST_MEMORY_H
+#define AREG_CACHE_HOST_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "app/cache/answers.h"
+#include "app/cache/callers.h"
+#include "app/cache/key_filter.h"
+#include "app/cache/wal_position.h"
+#include "app/registry/settings.h"
+#include "lib/cache.h"
+#include "lib/limiter.h"
+
+/* Two programs that share a segment over a reload must agree about this. */
+struct hot_identity {
+	uint64_t layout; /* of the memory: scripts/gen-layouts, and sizes as they were compiled */
+	uint64_t edition; /* of the answers in it: level2_edition() */
+	uint64_t bytes;
+};
+
+/* The identity of the segment that this program makes with those settings. `arena` is for this call
+ * only. */
+struct hot_identity hot_identity(struct arena *arena, const struct settings *settings);
+/* Whether it can be mapped by a program that wants the other, and whether its answers are right there. */
+bool hot_same_layout(const struct hot_identity *one, const struct hot_identity *other);
+bool hot_same(const struct hot_identity *one, const struct hot_identity *other);
+
+struct hot {
+	struct progress *progress;
+	struct cache_view *view; /* of memcached servers */
+	uint64_t *reached; /* how often the primary was reached again: db_share_reached() */
+	struct callers *callers;
+	struct keyring *keyring;
+	struct limiter *limiter;
+	struct answers *answers;
+	void *memory;
+	size_t bytes;
+	int fd; /* to hand over an exec */
+};
+
+/* Lays the segment out within `bytes` (at least 1 MiB): a page for progress, a view, a count, an eighth of
+ * the rest each for callers (with the key ring) and limits, the remainder for answers. 0, or -1 with errno
+ * set when the system refuses the memory or random bytes. */
+MUST_CHECK int hot_new(struct hot *hot, size_t bytes);
+/* Maps the segment that the program before an exec made, with the same layout. As hot_new(). */
+MUST_CHECK int hot_adopt(struct hot *hot, int fd, size_t bytes);
+
+void hot_free(struct hot *hot);
+
+#endif

@@ -1,0 +1,54 @@
+/*
+ * Which API keys exist, as far as one can tell without asking the database: a Bloom filter in shared
+ * memory. An address that has sent too many wrong keys must not cost the database a look-up for each
+ * further one, and yet the right keys of others behind that address must go on working. So past its
+ * limit only keys are looked up that this filter holds.
+ *
+ * The listener fills it: whole when it begins to listen and every hour, and key by key as they are
+ * made. A process that makes a key adds it at once. Revoked keys stay in it until it is filled anew,
+ * so a key that was looked up in vain is remembered for some seconds, too.
+ *
+ * Bits are only ever set, by atomic operations; a process killed at any instruction leaves the filter
+ * usable.
+ */
+#ifndef AREG_CACHE_KEY_FILTER_H
+#define AREG_CACHE_KEY_FILTER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/must_check.h"
+
+enum {
+	KEYRING_START = 8, /* so many bytes of a key's SHA-256 stand for the key */
+	KEYRING_WRONG_S = 10, /* a key found wrong is remembered that long */
+};
+
+struct keyring; /* lies in shared memory */
+
+/* Makes an empty one in `bytes` (at least 16 KiB) of zeroed memory, before forking. */
+struct keyring *keyring_init(void *memory, size_t bytes);
+
+/* Adds a key, by the start of its SHA-256. By any process. */
+void keyring_add(struct keyring *keyring, const uint8_t start[KEYRING_START]);
+
+/* Whether a key may exist. False for a key that nobody added, but for one such key in a hundred where
+ * there are as many keys as the filter has bytes; and for every key while nothing was filled in. */
+MUST_CHECK bool keyring_may_hold(const struct keyring *keyring, const uint8_t start[KEYRING_START]);
+
+/* Begins to fill the filter anew: the number to go on with. Until keyring_fill_end() the filter of
+ * before is in force, and what others add goes to both. */
+MUST_CHECK uint64_t keyring_fill_begin(struct keyring *keyring);
+void keyring_fill(struct keyring *keyring, const uint8_t start[KEYRING_START]);
+/* Puts the new filter in force, unless somebody else has begun to fill it meanwhile. */
+void keyring_fill_end(struct keyring *keyring, uint64_t number);
+
+/* Remembers that a key was looked up in vain, and whether that was within KEYRING_WRONG_S. Unix
+ * time. Few are remembered, the latest ones. */
+void keyring_note_wrong(
+	struct keyring *keyring, const uint8_t start[KEYRING_START], uint64_t now_s);
+MUST_CHECK bool keyring_was_wrong(
+	const struct keyring *keyring, const uint8_t start[KEYRING_START], uint64_t now_s);
+
+#endif

@@ -1,0 +1,130 @@
+/*
+ * memcached, the second level of the cache of answers, shared by all hosts of a registry. Nothing in
+ * it is believed for its age: for each agent, for the registry and for everything there is a key that
+ * holds a random token, and an answer carries the two that it was asked under. It counts only while
+ * they are the present ones. Who changes something sets new tokens after the commit and before
+ * acknowledging it.
+ *
+ * A token also says what replicas must have replayed for what its maker knew to be true
+ * (app/cache/wal_position.h): another host that has not heard of the change yet cannot fill the cache from a
+ * replica that has not, either. Should memcached lose a token just then, the host that makes it anew
+ * knows less, until its listener hears of the change and sets another.
+ *
+ * Whoever cannot set a token, because memcached is away or slow, distrusts it for the whole host:
+ * from then on nobody there reads or writes answers in it, until the listener has set a new token of
+ * everything after the last such failure. So a memcached that slept through a change and woke up
+ * again serves nothing that it missed.
+ *
+ * Everybody who reaches memcached can write there. So each item is sealed under its name (lib/cache.h), and
+ * an item without the right seal is not there. A token and an answer of before could be put back together:
+ * such an answer is believed for as long as its seal holds, which is ANSWER_TTL_S.
+ *
+ *	areg:SPACE:all            token of everything, one on each server
+ *	areg:SPACE:registry       token of what any change may touch
+ *	areg:SPACE:agent:UUID     token of an agent
+ *	areg:SPACE:heard          up to which place of erc8004_events the tokens are set, and on which
+ *	                          servers
+ *	areg:SPACE:hottest        what is asked for most, a path with its query a line
+ *	areg:SPACE:EDITION:HASH   two tokens, the ETag, the body
+ *
+ * Several servers. What an answer about an agent needs lies on one server: the agent's token, the
+ * answer, and that server's own token of everything. Lists are spread, with the registry's token on
+ * one server. Which servers are in is the host's view (lib/cache.h), and it holds that
+ *
+ *  1. a token is drawn for one server, stored there once, and never again anywhere;
+ *  2. an answer is asked of the database after both its tokens were read from one server;
+ *  3. each host sets, in its own view, new tokens for every change: its writers before they
+ *     acknowledge one, its listener within a second for those of all hosts;
+ *  4. a new view is not settled, and as good as away, until the listener has set a new token of
+ *     everything on each server in it.
+ *
+ * Views of one host. A change that was told to the view before is committed before the view moved,
+ * so before 4, and what is believed in the new view was asked after 4: it has the change. Therefore a
+ * writer whose view moves meanwhile need not tell the next one, however much of what it sent got
+ * lost; and a reader takes what it read only if the view is still the one that it saw settled before,
+ * since what it read in between may be from a server that has just come in with its old contents.
+ *
+ * Views of several hosts. Let a host serve an answer that was asked before some change, over a second
+ * after it. By 2 and 1 both its tokens were stored on this server, and on no other, before the change.
+ * The host's listener has heard of the change by then (3), and set a new token: on this server, so
+ * that the answer does not count, or else on another one, where its view had the agent then. But then
+ * its view has moved since, and the server has a token of everything that is newer than the change
+ * (4). It does not matter where other hosts, whose views differ, look for that agent, and what they
+ * leave there. Hosts that do not see the same servers only find less of each other's answers.
+ *
+ * "heard" is believed for exactly those servers that it names: of others nobody says what they missed.
+ * It stays true for those, whenever it is read: changes before that place void nothing any more.
+ */
+#ifndef AREG_CACHE_MEMCACHED_ANSWERS_H
+#define AREG_CACHE_MEMCACHED_ANSWERS_H
+
+#include "app/cache/answers.h"
+#include "app/cache/wal_position.h"
+#include "app/registry/settings.h"
+#include "lib/cache.h"
+
+enum { LEVEL2_TOKEN = 16, LEVEL2_SPACE = 17 };
+
+struct level2 {
+	struct cache *cache;
+	struct answers *answers; /* of this host; NULL: a program that stands alone, and trusts */
+	const struct progress *progress; /* of this host; NULL: likewise, and asks the primary */
+	char space
+		[LEVEL2_SPACE]; /* of the database and the key of seals: others have other tokens */
+	char edition[LEVEL2_SPACE]; /* of the program and its settings: others answer otherwise */
+};
+
+/* Hex digits that stand for the program and its settings, as far as answers depend on them. `arena` is for
+ * this call only. */
+void level2_edition(
+	struct arena *arena, const struct settings *settings, char edition[LEVEL2_SPACE]);
+
+/* Keeps cache, answers and progress, which may be NULL. `arena` is for this call only. */
+void level2_init(struct level2 *level2, struct arena *arena, const struct settings *settings,
+	struct cache *cache, struct answers *answers, const struct progress *progress);
+
+/* Whether there is a memcached, and it may be believed. */
+bool level2_is_trusted(const struct level2 *level2);
+
+/* The tokens to store an answer under; from before it was asked for. */
+struct level2_ticket {
+	bool is_valid;
+	uint64_t position; /* that a replica must have replayed to answer under it */
+	char tokens[2 * LEVEL2_TOKEN];
+};
+
+/*
+ * Looks for what is asked by that text about that agent (NULL: it depends on the registry), in one
+ * round trip; where it is not trusted, in none. True with *answer (its target is not known: ""). False
+ * gives the ticket to store with, which is not valid when a token was missing: it is made then, for
+ * the next.
+ */
+MUST_CHECK bool level2_find(struct level2 *level2, const char *agent_uuid, const char *text,
+	size_t len, struct arena *arena, struct answer *answer, struct level2_ticket *ticket);
+
+/* Sends the answer to be stored, without waiting for it. False when that was not possible. */
+bool level2_store(struct level2 *level2, const struct level2_ticket *ticket, const char *agent_uuid,
+	const char *text, size_t len, struct arena *arena, const struct answer *answer);
+
+/* These agents have changed (lower case; NULL: lists and totals only), and so the registry. Where
+ * that cannot be told to memcached, it is distrusted; then false. At most LEVEL2_CHANGES. */
+enum { LEVEL2_CHANGES = CACHE_ITEMS_MAX - 1 };
+bool level2_changed(
+	struct level2 *level2, const char *const *agent_uuids, size_t count, struct arena *arena);
+
+/* Everything in it is void from now on; where that cannot be told, it is distrusted; then false. */
+bool level2_drop_all(struct level2 *level2);
+
+/* For the listener, now and then: takes servers in again, tries to be able to trust it again. */
+void level2_recover(struct level2 *level2);
+
+/* Up to which place of erc8004_events tokens are known to have been set on all servers that are in;
+ * "" when that is unknown. To be noted where it is trusted only. */
+MUST_CHECK const char *level2_heard(struct level2 *level2, struct arena *arena);
+void level2_set_heard(struct level2 *level2, const char *place, struct arena *arena);
+
+/* What is asked for most, lines of path and query; "" when nobody has said. */
+MUST_CHECK const char *level2_hottest(struct level2 *level2, struct arena *arena);
+void level2_set_hottest(struct level2 *level2, const char *lines, size_t len);
+
+#endif

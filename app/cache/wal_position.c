@@ -1,0 +1,193 @@
+/* Every word is written by atomic operations alone, so that a process may die at any of them. */
+#include "app/cache/wal_position.h"
+
+#include <assert.h>
+
+#include "lib/clock.h"
+
+enum { ALONE_FIRST_MS = 1000, ALONE_MOST_MS = 8000, TIMELINE_SHIFT = 48 };
+
+struct progress {
+	uint64_t wanted;
+	uint64_t system; /* of the primary; 0: not known, and no replica may answer */
+	uint64_t required;
+	uint64_t doubts, settled; /* counted; settled: the first so many are */
+	struct {
+		uint64_t alone_until_ms;
+		uint64_t failed_ms; /* last */
+		uint64_t failures; /* in a row; 0: it works, as far as is known */
+	} replicas[REPLICAS_MAX];
+};
+
+static_assert(sizeof(struct progress) <= PROGRESS_BYTES, "it fits the place that it is given");
+
+/*
+ * What was committed in this session is in the log as far as it is flushed, unless commits do not wait
+ * for that. What others committed may not be: $1. More than needed is never asked for without need:
+ * should the primary be lost now, what was not flushed never reaches a replica.
+ */
+static const struct db_statement find_primary = {
+	.name = "progress_find_primary",
+	.effect = DB_READS,
+	.sql = "SELECT control.system_identifier,"
+	       "       ('x' || substr(pg_walfile_name(here.lsn), 1, 8))::bit(32)::bigint,"
+	       "       (here.lsn - '0/0')::bigint"
+	       "  FROM pg_control_system() AS control,"
+	       "       (SELECT CASE WHEN $1::boolean OR current_setting('synchronous_commit') = 'off'"
+	       "                    THEN pg_current_wal_insert_lsn()"
+	       "                    ELSE pg_current_wal_flush_lsn() END) AS here (lsn)",
+};
+
+static uint64_t get(const uint64_t *word)
+{
+	return __atomic_load_n(word, __ATOMIC_SEQ_CST);
+}
+
+static void set(uint64_t *word, uint64_t value)
+{
+	__atomic_store_n(word, value, __ATOMIC_SEQ_CST);
+}
+
+static bool replace(uint64_t *word, uint64_t from, uint64_t to)
+{
+	return __atomic_compare_exchange_n(
+		word, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+static void raise_to(uint64_t *word, uint64_t value)
+{
+	for (uint64_t now = get(word); now < value; now = get(word))
+		if (replace(word, now, value))
+			return;
+}
+
+uint64_t progress_position(int64_t timeline, int64_t lsn)
+{
+	return (uint64_t)timeline << TIMELINE_SHIFT |
+	       (uint64_t)lsn >> 3; /* records begin at such places */
+}
+
+struct progress *progress_init(void *memory)
+{
+	return memory;
+}
+
+void progress_want(struct progress *progress)
+{
+	set(&progress->wanted, 1);
+}
+
+bool progress_is_wanted(const struct progress *progress)
+{
+	return get(&progress->wanted) != 0;
+}
+
+uint64_t progress_required(const struct progress *progress)
+{
+	return get(&progress->required);
+}
+
+bool progress_allows(
+	const struct progress *progress, struct progress_place place, uint64_t at_least)
+{
+	/* In that order: progress_settle() sets the system last. */
+	const uint64_t system = get(&progress->system), required = get(&progress->required);
+
+	/* On a higher timeline than the primary's it follows another. What was lost with an old timeline
+	 * the primary has not, either. */
+	return place.system != 0 && place.system == system &&
+	       place.position >> TIMELINE_SHIFT == required >> TIMELINE_SHIFT &&
+	       place.position >= required && place.position >= at_least;
+}
+
+static enum db_status ask(
+	struct db *db, bool for_others, struct arena *arena, struct progress_place *place)
+{
+	const char *params[] = { for_others ? "true" : "false" };
+	struct db_rows rows;
+	enum db_status status = db_run(db, &find_primary, params, 1, arena, &rows);
+
+	if (status == DB_OK)
+		*place = (struct progress_place){ (uint64_t)db_int(&rows, 0, 0),
+			progress_position(db_int(&rows, 0, 1), db_int(&rows, 0, 2)) };
+	return status;
+}
+
+enum db_status progress_tell(struct progress *progress, struct db *db, struct arena *arena)
+{
+	struct progress_place place;
+	enum db_status status = ask(db, false, arena, &place);
+
+	if (status != DB_OK)
+		return status;
+	if (place.system == get(&progress->system))
+		raise_to(&progress->required, place.position);
+	else
+		progress_doubt(progress);
+	return DB_OK;
+}
+
+void progress_doubt(struct progress *progress)
+{
+	__atomic_add_fetch(&progress->doubts, 1, __ATOMIC_SEQ_CST);
+}
+
+bool progress_is_settled(const struct progress *progress)
+{
+	return get(&progress->settled) >= get(&progress->doubts);
+}
+
+enum db_status progress_settle(struct progress *progress, struct db *db, struct arena *arena)
+{
+	const uint64_t doubts = get(&progress->doubts);
+	struct progress_place place;
+	enum db_status status = ask(db, true, arena, &place);
+
+	if (status != DB_OK) {
+		progress_doubt(progress);
+		return status;
+	}
+	if (place.system == get(&progress->system)) {
+		raise_to(&progress->required, place.position);
+	} else {
+		/* Another cluster: positions of the last one mean nothing here. */
+		set(&progress->system, 0);
+		set(&progress->required, place.position);
+		set(&progress->system, place.system);
+	}
+	raise_to(&progress->settled, doubts);
+	return DB_OK;
+}
+
+bool progress_may_try(struct progress *progress, size_t replica, uint64_t takes_ms)
+{
+	uint64_t *until = &progress->replicas[replica].alone_until_ms;
+	const uint64_t alone_until_ms = get(until), now_ms = clock_ms();
+
+	if (get(&progress->replicas[replica].failures) == 0)
+		return true;
+	return now_ms >= alone_until_ms && replace(until, alone_until_ms, now_ms + takes_ms);
+}
+
+bool progress_failed(struct progress *progress, size_t replica, uint64_t asked_ms)
+{
+	const uint64_t now_ms = clock_ms();
+	uint64_t *failures = &progress->replicas[replica].failures;
+	uint64_t alone_ms = ALONE_FIRST_MS, before;
+
+	if (get(failures) != 0 && asked_ms <= get(&progress->replicas[replica].failed_ms))
+		return false;
+	before = __atomic_fetch_add(failures, 1, __ATOMIC_SEQ_CST);
+	for (uint64_t i = 0; i < before && alone_ms < ALONE_MOST_MS; i++)
+		alone_ms *= 2;
+	set(&progress->replicas[replica].failed_ms, now_ms);
+	set(&progress->replicas[replica].alone_until_ms, now_ms + alone_ms);
+	return before == 0;
+}
+
+bool progress_worked(struct progress *progress, size_t replica)
+{
+	uint64_t *failures = &progress->replicas[replica].failures;
+
+	return get(failures) != 0 && __atomic_exchange_n(failures, 0, __ATOMIC_SEQ_CST) != 0;
+}

@@ -1,0 +1,73 @@
+/*
+ * How far a replica of PostgreSQL must be for its answers to be true on this host: one position in the
+ * primary's log of writes (WAL), in shared memory, which only grows. Who commits a change raises it
+ * before acknowledging it; the listener raises it for what others changed, before it drops answers
+ * from the caches: so a replica that lags never fills them with what was just dropped.
+ *
+ * Positions count on one timeline of one cluster only. The timeline stands above the place in the
+ * same number (a promotion begins a higher one); of which cluster that is, the system identifier says.
+ * Read beside this: the PostgreSQL manual, "Timelines", pg_control_system().
+ */
+#ifndef AREG_CACHE_WAL_POSITION_H
+#define AREG_CACHE_WAL_POSITION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/arena.h"
+#include "lib/db.h"
+
+enum { REPLICAS_MAX = 16, PROGRESS_BYTES = 4096 };
+
+struct progress; /* lies in shared memory */
+
+/* Where a server stands. */
+struct progress_place {
+	uint64_t system; /* system identifier of its cluster */
+	uint64_t position; /* by progress_position() */
+};
+
+/* Timeline and LSN as one number: 16 bits, and 48 of which each counts 8 bytes. */
+uint64_t progress_position(int64_t timeline, int64_t lsn);
+
+/* Takes zeroed memory of PROGRESS_BYTES, before forking. */
+struct progress *progress_init(void *memory);
+
+/* Says that there are replicas: from then on whoever changes something on this host tells it, also
+ * processes of a generation that was started without any. */
+void progress_want(struct progress *progress);
+bool progress_is_wanted(const struct progress *progress);
+
+/* What replicas must have replayed: 0 while that is unknown. */
+uint64_t progress_required(const struct progress *progress);
+
+/* Whether a replica that stands there has all that is required, and `at_least` that position. */
+bool progress_allows(
+	const struct progress *progress, struct progress_place place, uint64_t at_least);
+
+/* After a commit on that connection, before it is acknowledged: asks where the primary stands, and
+ * requires that. */
+MUST_CHECK enum db_status progress_tell(
+	struct progress *progress, struct db *db, struct arena *arena);
+
+/* A change may have been committed that nobody could tell of: until the listener has settled that,
+ * progress_is_settled() is false, and the primary is to be asked first. */
+void progress_doubt(struct progress *progress);
+bool progress_is_settled(const struct progress *progress);
+
+/* For the listener: requires all that is committed by now, and settles the doubts of before. When the
+ * primary cannot be asked, that is one doubt more. */
+MUST_CHECK enum db_status progress_settle(
+	struct progress *progress, struct db *db, struct arena *arena);
+
+/*
+ * A replica that fails is left alone by all processes of the host, for a second at first, doubling, at
+ * most 8 s. Then one of them tries it: progress_may_try() is true for that one only, for as long as it
+ * may take (in ms), until it reports what became of it. The other two say whether that was news;
+ * asked_ms (of clock_ms()) is when what failed began: several may fail by one cause.
+ */
+bool progress_may_try(struct progress *progress, size_t replica, uint64_t takes_ms);
+bool progress_failed(struct progress *progress, size_t replica, uint64_t asked_ms);
+bool progress_worked(struct progress *progress, size_t replica);
+
+#endif

@@ -1,0 +1,501 @@
+/*
+ * The ledger is never wrong in the direction that would pass a limit. A host adds what it wants to a
+ * subject's number first, looks at the sum that memcached answers, and gives back what is too much;
+ * only what it keeps counts as reserved. Additions of several hosts come one after the other, so
+ * each sees those before it, and what is kept never exceeds what the window allows. Whatever goes
+ * wrong in between (a killed process, a give-back that is lost) leaves the number too high, for two
+ * minutes at most.
+ *
+ * Read beside this: memcached's doc/protocol.txt, "Increment/Decrement".
+ */
+#include "app/process/ledger_keeper.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "app/process/helper_process.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+
+enum {
+	ROUND_MS = 100, /* of the folder */
+	NOTICE_MS = 150, /* within which the folders of other hosts have made a round */
+	VALID_MS =
+		1000, /* a folder silent for longer is dead, or memcached: this host counts by itself */
+	TIMEOUT_MS = 250, /* of the folder, at least: nobody waits for it, as they do for workers */
+	RETRY_MS = ROUND_MS, /* of the folder: a hiccup must not cost a host what it shares */
+	HOSTS_MAX = 32, /* places for hosts in memcached; more share limits without a place */
+	HOST_TTL_S = 3, /* a host silent for longer is gone */
+	REFRESH_MS = 1000,
+	LEDGER_TTL_S = 180, /* a minute is looked at until the end of the next */
+	BATCHES = 8, /* a batch is what is left, over this and over the hosts */
+	SUBJECTS_A_ROUND = 500,
+	SEEN = 4096,
+	KEY_BYTES = 96,
+	ID_BYTES = 17, /* 16 hex digits */
+};
+
+/* All on one server: a look at them is one question. */
+#define PLACES "{areg:host}"
+
+/* What the ledger says of a subject. */
+struct ledger {
+	char key[KEY_BYTES], key_before[KEY_BYTES];
+	uint64_t total; /* reserved by all hosts in this minute */
+	uint64_t total_before; /* in the minute before */
+};
+
+static void ledger_key(const struct cache *cache, const struct limit_share *share, uint64_t minute,
+	char key[KEY_BYTES])
+{
+	snprintf(key, KEY_BYTES, "{%016" PRIx64 "}areg:rl:%s:%016" PRIx64 ":%" PRIu64, share->tag,
+		cache_key_id(cache), share->tag, minute);
+}
+
+static void ledger_keys(
+	const struct cache *cache, const struct limit_share *share, struct ledger *ledger)
+{
+	ledger_key(cache, share, share->minute, ledger->key);
+	ledger_key(cache, share, share->minute - 1, ledger->key_before);
+}
+
+/* This host's own reservations are in the sum, whatever the ledger says: so somebody who writes smaller
+ * numbers there gains no more than hosts would allow by themselves. */
+static void ledger_correct(struct ledger *ledger, uint64_t own)
+{
+	if (ledger->total < own)
+		ledger->total = own;
+}
+
+/* Takes over what memcached answered for both keys, and what this host knows better. */
+static void ledger_note(struct cache *cache, const struct limit_share *share,
+	const struct cache_count counts[2], struct ledger *ledger)
+{
+	ledger->total = counts[0].number;
+	ledger_correct(ledger, share->reserved);
+	ledger->total_before = counts[1].number;
+	/* This host was alone a minute ago: others are to know what it let through. */
+	if (!counts[1].is_there && share->used_before > 0 &&
+		cache_start_count(cache, ledger->key_before, share->used_before, LEDGER_TTL_S) ==
+			CACHE_AWAY)
+		log_debug("the ledger went away while a past minute was entered");
+	if (ledger->total_before < share->used_before)
+		ledger->total_before = share->used_before;
+}
+
+/* How much all hosts together may have reserved by now. */
+static uint64_t allowance(uint32_t limit, const struct ledger *ledger, uint64_t now_ms)
+{
+	const uint64_t before = ledger->total_before < limit ? ledger->total_before : limit;
+
+	return limiter_left(limit, 0, (uint32_t)before, now_ms);
+}
+
+/* Let through without a reservation, while this host counted by itself. */
+static uint32_t owed(const struct limit_share *share)
+{
+	return share->used > share->reserved ? share->used - share->reserved : 0;
+}
+
+/* Reserved and not used yet. */
+static uint32_t reserve(const struct limit_share *share)
+{
+	return share->reserved > share->used ? share->reserved - share->used : 0;
+}
+
+static uint32_t batch(uint64_t left, unsigned hosts)
+{
+	const uint64_t size = left / (BATCHES * (uint64_t)hosts);
+
+	return size > 0 ? (uint32_t)size : 1;
+}
+
+/* Of what is left, what this host owes and a batch. */
+static uint32_t wanted(const struct limit_share *share, uint64_t left, unsigned hosts)
+{
+	const uint32_t debt = owed(share);
+
+	return debt >= left ? (uint32_t)left : debt + batch(left - debt, hosts);
+}
+
+/* Adds `more` to the number and gives back what exceeds `allowed`. What is kept goes to *kept, 0
+ * when the ledger is away. */
+static bool ledger_take(struct cache *cache, const struct limit_share *share, struct ledger *ledger,
+	uint32_t more, uint64_t allowed, uint32_t *kept)
+{
+	uint32_t excess = 0;
+	uint64_t total;
+
+	*kept = 0;
+	if (cache_add_count(cache, ledger->key, more, (uint64_t)share->reserved + more,
+		    LEDGER_TTL_S, &ledger->total) != CACHE_HIT)
+		return false;
+	ledger_correct(ledger, (uint64_t)share->reserved + more);
+	if (ledger->total > allowed)
+		excess =
+			ledger->total - allowed < more ? (uint32_t)(ledger->total - allowed) : more;
+	if (excess > 0) {
+		if (cache_take_count(cache, ledger->key, excess, &total) != CACHE_HIT)
+			log_debug("the ledger went away while an excess was given back");
+		ledger->total -= excess;
+	}
+	*kept = more - excess;
+	return true;
+}
+
+static void note_reserved(struct limiter *limiter, const struct limit_share *share, uint32_t more,
+	const struct ledger *ledger)
+{
+	limiter_reserved(limiter, share->tag, share->minute, more,
+		ledger->total < UINT32_MAX ? (uint32_t)ledger->total : UINT32_MAX,
+		ledger->total_before < UINT32_MAX ? (uint32_t)ledger->total_before : UINT32_MAX);
+}
+
+/* Looks at the ledger, takes what is wanted and to be had. False when it is away. */
+static bool reserve_next(struct limiter *limiter, struct cache *cache, struct arena *arena,
+	const struct limit_share *share, uint32_t limit, uint64_t now_ms)
+{
+	struct ledger ledger;
+	const char *const keys[] = { ledger.key, ledger.key_before };
+	struct cache_count counts[2];
+	uint32_t more = 0, kept = 0;
+	uint64_t allowed;
+
+	ledger_keys(cache, share, &ledger);
+	if (cache_get_counts(cache, keys, 2, arena, counts) == CACHE_AWAY)
+		return false;
+	ledger_note(cache, share, counts, &ledger);
+	allowed = allowance(limit, &ledger, now_ms);
+	if (ledger.total < allowed)
+		more = wanted(share, allowed - ledger.total, limiter_hosts(limiter, now_ms));
+	if (more > 0 && !ledger_take(cache, share, &ledger, more, allowed, &kept))
+		return false;
+	note_reserved(limiter, share, kept, &ledger);
+	return true;
+}
+
+bool fold_reserve(struct limiter *limiter, struct cache *cache, uint64_t tag, uint32_t limit,
+	uint64_t now_ms, bool *away)
+{
+	struct arena *arena = arena_new(1024, 64 * 1024);
+	struct limit_share share;
+
+	limiter_share(limiter, tag, now_ms, &share);
+	*away = !reserve_next(limiter, cache, arena, &share, limit, now_ms);
+	arena_free(arena);
+	if (*away)
+		return false;
+	limiter_share(limiter, tag, now_ms, &share);
+	return reserve(&share) > 0;
+}
+
+/* ---- The folder ---- */
+
+struct folder {
+	struct limiter *limiter;
+	struct cache *cache;
+	struct arena *arena; /* of a round */
+	char id[ID_BYTES]; /* of this host */
+	int place; /* among the hosts; -1: none yet */
+	uint64_t refresh_at_ms;
+	unsigned hosts; /* as last logged */
+	uint64_t valid_until_ms; /* Unix time until which the count of hosts holds */
+	bool lost; /* memcached has forgotten this host, and so the ledger */
+	uint64_t view, new_view; /* of memcached servers, in the last round and in this one */
+
+	uint64_t now_ms; /* of the round, by the clock of limits */
+	struct limit_share *needy;
+	size_t needy_count;
+	size_t skip, met; /* so many needy ones were tended to in earlier rounds; met in this one */
+	/* Uses at the last look, by tag: a subject nobody has used since needs no more. */
+	struct {
+		uint64_t tag, minute;
+		uint32_t used;
+	} seen[SEEN];
+};
+
+static void host_key(const struct folder *folder, unsigned place, char key[KEY_BYTES])
+{
+	snprintf(key, KEY_BYTES, PLACES "areg:host:%s:%u", cache_key_id(folder->cache), place);
+}
+
+static bool is_mine(const struct folder *folder, const struct cache_value *value)
+{
+	return value->len == ID_BYTES - 1 && memcmp(value->bytes, folder->id, value->len) == 0;
+}
+
+/* Takes the first place that is free. */
+static void claim_place(struct folder *folder, const struct cache_value values[HOSTS_MAX])
+{
+	char key[KEY_BYTES];
+
+	folder->place = -1;
+	for (unsigned i = 0; i < HOSTS_MAX && folder->place < 0; i++) {
+		host_key(folder, i, key);
+		if (values[i].bytes == NULL && cache_add(folder->cache, key, folder->id,
+						       ID_BYTES - 1, HOST_TTL_S) == CACHE_HIT)
+			folder->place = (int)i;
+	}
+}
+
+static void keep_place(struct folder *folder)
+{
+	char key[KEY_BYTES];
+
+	if (folder->now_ms < folder->refresh_at_ms)
+		return;
+	host_key(folder, (unsigned)folder->place, key);
+	if (cache_set(folder->cache, key, folder->id, ID_BYTES - 1, HOST_TTL_S) == CACHE_HIT)
+		folder->refresh_at_ms = folder->now_ms + REFRESH_MS;
+}
+
+static void leave_place(struct folder *folder)
+{
+	struct cache_value value;
+	char key[KEY_BYTES];
+
+	if (folder->place < 0)
+		return;
+	host_key(folder, (unsigned)folder->place, key);
+	if (cache_get(folder->cache, key, folder->arena, &value) == CACHE_HIT &&
+		is_mine(folder, &value) && cache_delete(folder->cache, key) == CACHE_AWAY)
+		log_debug("memcached went away while this host left");
+}
+
+/* Says this host is there and who else is. Returns the number of hosts; 0 with memcached away. */
+static unsigned count_hosts(struct folder *folder)
+{
+	char names[HOSTS_MAX][KEY_BYTES];
+	const char *keys[HOSTS_MAX];
+	struct cache_value values[HOSTS_MAX];
+	unsigned hosts = 1;
+	bool is_here = false;
+
+	for (unsigned i = 0; i < HOSTS_MAX; i++) {
+		host_key(folder, i, names[i]);
+		keys[i] = names[i];
+	}
+	if (cache_get_many(folder->cache, keys, HOSTS_MAX, folder->arena, values) == CACHE_AWAY)
+		return 0;
+	for (unsigned i = 0; i < HOSTS_MAX; i++) {
+		if (values[i].bytes == NULL)
+			continue;
+		if (!is_mine(folder, &values[i]))
+			hosts++;
+		else if ((int)i == folder->place)
+			is_here = true;
+	}
+	if (is_here) {
+		keep_place(folder);
+	} else {
+		folder->lost = folder->place >= 0;
+		claim_place(folder, values);
+	}
+	return hosts;
+}
+
+static void log_hosts(struct folder *folder, unsigned hosts)
+{
+	if (hosts == folder->hosts)
+		return;
+	if (hosts == 0)
+		log_warn("memcached is away: limits are counted per host");
+	else
+		log_event(LOG_LEVEL_INFO, "hosts that share limits", LOG_NUMBER("hosts", hosts));
+	folder->hosts = hosts;
+}
+
+/* Whether what was entered under the key is to be entered again: it belongs on another server than
+ * in the last round, or its server was started again, as far as this host's own place tells. */
+static bool is_lost(const struct folder *folder, const char *key)
+{
+	const uint64_t view = folder->new_view;
+	const size_t server = cache_server_of(folder->cache, view, key);
+
+	return server != cache_server_of(folder->cache, folder->view, key) ||
+	       (folder->lost && server == cache_server_of(folder->cache, view, PLACES));
+}
+
+/* Enters again what this host has reserved in this minute. A worker may have begun to do so: then it
+ * counts twice, which errs on the safe side, but never beyond the limit. */
+static void restore(const struct limit_share *share, void *arg)
+{
+	struct folder *folder = arg;
+	struct ledger ledger;
+	uint64_t total;
+	uint32_t excess;
+
+	ledger_keys(folder->cache, share, &ledger);
+	if (share->reserved == 0 || !is_lost(folder, ledger.key) ||
+		cache_add_count(folder->cache, ledger.key, share->reserved, share->reserved,
+			LEDGER_TTL_S, &total) != CACHE_HIT ||
+		total <= share->limit)
+		return;
+	excess = total - share->limit < share->reserved ? (uint32_t)(total - share->limit)
+							: share->reserved;
+	if (cache_take_count(folder->cache, ledger.key, excess, &total) != CACHE_HIT)
+		log_debug("memcached went away while a reservation was restored");
+}
+
+/* Whether a subject may need more, as far as this host can tell: what it owes, what it used up, and
+ * what was used since the last look and is below the half of the largest batch. */
+static bool is_needy(struct folder *folder, const struct limit_share *share)
+{
+	size_t at = share->tag % SEEN;
+	bool is_used = folder->seen[at].tag != share->tag ||
+		       folder->seen[at].minute != share->minute ||
+		       folder->seen[at].used != share->used;
+
+	folder->seen[at].tag = share->tag;
+	folder->seen[at].minute = share->minute;
+	folder->seen[at].used = share->used;
+	if (reserve(share) == 0)
+		return share->used > 0;
+	return is_used && reserve(share) < batch(share->limit, folder->hosts) / 2;
+}
+
+static void meet(const struct limit_share *share, void *arg)
+{
+	struct folder *folder = arg;
+
+	if (!is_needy(folder, share) || folder->met++ < folder->skip ||
+		folder->needy_count == SUBJECTS_A_ROUND)
+		return;
+	folder->needy[folder->needy_count++] = *share;
+}
+
+/* The subjects to look after in this round: at most SUBJECTS_A_ROUND, the rest in the next. */
+static void collect_needy(struct folder *folder)
+{
+	folder->needy_count = folder->met = 0;
+	limiter_each(folder->limiter, folder->now_ms, meet, folder);
+	folder->skip =
+		folder->met > folder->skip + SUBJECTS_A_ROUND ? folder->skip + SUBJECTS_A_ROUND : 0;
+}
+
+/* Looks at the ledger for all of them in one trip, and takes for those that need. */
+static void top_up(struct folder *folder)
+{
+	const size_t count = folder->needy_count;
+	struct ledger *ledgers = arena_alloc(folder->arena, count * sizeof *ledgers + 1);
+	const char **keys = arena_alloc(folder->arena, 2 * count * sizeof *keys + 1);
+	struct cache_count *counts = arena_alloc(folder->arena, 2 * count * sizeof *counts + 1);
+
+	for (size_t i = 0; i < count; i++) {
+		ledger_keys(folder->cache, &folder->needy[i], &ledgers[i]);
+		keys[2 * i] = ledgers[i].key;
+		keys[2 * i + 1] = ledgers[i].key_before;
+	}
+	if (count == 0 || cache_get_counts(folder->cache, keys, 2 * count, folder->arena, counts) ==
+				  CACHE_AWAY)
+		return;
+	/* What has moved is entered again first, in the next round. */
+	if (cache_view(folder->cache) != folder->view)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		const struct limit_share *share = &folder->needy[i];
+		struct ledger *ledger = &ledgers[i];
+		uint64_t allowed, left;
+		uint32_t kept = 0, debt = owed(share);
+
+		ledger_note(folder->cache, share, &counts[2 * i], ledger);
+		allowed = allowance(share->limit, ledger, folder->now_ms);
+		left = allowed > ledger->total ? allowed - ledger->total : 0;
+		/* Nothing ahead of need where a batch is a single request: it might be missing on
+		 * the host that needs it. */
+		if (left > 0 && (debt > 0 || reserve(share) < batch(left, folder->hosts) / 2) &&
+			!ledger_take(folder->cache, share, ledger,
+				wanted(share, left, folder->hosts), allowed, &kept))
+			return;
+		note_reserved(folder->limiter, share, kept, ledger);
+	}
+}
+
+static void make_round(struct folder *folder)
+{
+	unsigned hosts;
+
+	arena_reset(folder->arena);
+	folder->now_ms = limiter_clock_ms(folder->limiter, clock_unix_ms());
+	hosts = count_hosts(folder);
+	if (hosts == 0) {
+		/* Until the last count is void, workers owe to the ledger what they let through. */
+		if (folder->now_ms >= folder->valid_until_ms)
+			log_hosts(folder, 0);
+		return;
+	}
+	log_hosts(folder, hosts);
+	folder->valid_until_ms = folder->now_ms + VALID_MS;
+	limiter_set_hosts(folder->limiter, hosts, folder->valid_until_ms);
+	folder->new_view = cache_view(folder->cache);
+	/* With another view, what says so is where a key belongs. */
+	folder->lost = folder->lost && folder->new_view == folder->view;
+	if (folder->lost || folder->new_view != folder->view)
+		limiter_each(folder->limiter, folder->now_ms, restore, folder);
+	folder->view = folder->new_view;
+	folder->lost = false;
+	if (hosts == 1)
+		return;
+	collect_needy(folder);
+	top_up(folder);
+}
+
+/* The first round takes a place, the second sees who else has. Whoever looked before this host had
+ * its place believes for one more round of its own to be alone. */
+static bool join(struct folder *folder)
+{
+	make_round(folder);
+	make_round(folder);
+	return folder->hosts <= 1 || beside_wait(NOTICE_MS);
+}
+
+int folder_run(const struct settings *settings, struct limiter *limiter, struct cache_view *view,
+	int ready_fd)
+{
+	const struct cache_options options = { settings->memcached_servers,
+		settings->cache_timeout_ms > TIMEOUT_MS ? settings->cache_timeout_ms : TIMEOUT_MS,
+		RETRY_MS, view, settings->cache_key };
+	struct folder *folder = calloc(1, sizeof *folder);
+	uint64_t random, next_ms;
+	bool goes_on;
+
+	if (folder == NULL ||
+		(folder->needy = calloc(SUBJECTS_A_ROUND, sizeof *folder->needy)) == NULL ||
+		getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random) {
+		log_error("the folder cannot start: %m");
+		goto failed;
+	}
+	snprintf(folder->id, ID_BYTES, "%016" PRIx64, random);
+	folder->limiter = limiter;
+	folder->place = -1;
+	folder->hosts = 1;
+	folder->cache = cache_new(&options);
+	folder->view = cache_view(folder->cache);
+	folder->arena = arena_new(64 * 1024, 64 * 1024 * 1024);
+	goes_on = join(folder);
+	close(ready_fd);
+	next_ms = clock_ms();
+	while (goes_on) {
+		uint64_t now_ms = clock_ms();
+
+		next_ms = next_ms + ROUND_MS > now_ms ? next_ms + ROUND_MS : now_ms;
+		goes_on = beside_wait((int64_t)(next_ms - now_ms));
+		if (goes_on)
+			make_round(folder);
+	}
+	leave_place(folder);
+	cache_free(folder->cache);
+	arena_free(folder->arena);
+	free(folder->needy);
+	free(folder);
+	return 0;
+failed:
+	if (folder != NULL)
+		free(folder->needy);
+	free(folder);
+	return 1;
+}

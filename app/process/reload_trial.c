@@ -1,0 +1,283 @@
+/*
+ * The child says "segment LAYOUT EDITION BYTES" as its last line when all is well; whatever else it says is
+ * a reason. Read beside this: execve(2), unix(7) on autobind.
+ */
+#include "app/process/reload_trial.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "app/process/backend_checks.h"
+#include "app/http/scoreboard.h"
+#include "app/process/handover.h"
+#include "app/cache/host_memory.h"
+#include "app/layouts.h"
+#include "app/http/metering.h"
+#include "app/routes.h"
+#include "app/process/worker.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+
+enum {
+	REHEARSAL_MS = 20000, /* backends may take their time-outs to answer */
+	WORKER_READY_MS = 10000,
+	LOOK_MS = 10,
+};
+
+static const char variable[] = "AREGD_REHEARSAL"; /* the layout of the handover to come */
+
+/* ---- In the master ---- */
+
+static _Noreturn void become(const char *path, char *const *argv, int fd, pid_t parent)
+{
+	char layout[32];
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	sigset_t none;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	snprintf(layout, sizeof layout, "%" PRIx64, HANDOVER_LAYOUT);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0 ||
+		dup2(fd, STDERR_FILENO) < 0 || setenv(variable, layout, 1) != 0)
+		_exit(1);
+	execv(path, argv);
+	dprintf(STDERR_FILENO, "%s: %s\n", path, strerror(errno));
+	_exit(1);
+}
+
+bool rehearsal_start(struct rehearsal *rehearsal, const char *path, char *const *argv,
+	void (*in_child)(void *arg), void *arg)
+{
+	pid_t parent = getpid(), pid;
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) != 0)
+		return false;
+	pid = fork();
+	if (pid == 0) {
+		in_child(arg);
+		become(path, argv, ends[1], parent);
+	}
+	close(ends[1]);
+	if (pid < 0 || fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) {
+		close(ends[0]);
+		return false;
+	}
+	*rehearsal = (struct rehearsal){
+		.pid = pid, .fd = ends[0], .until_ms = clock_ms() + REHEARSAL_MS
+	};
+	return true;
+}
+
+static void rehearsal_read(struct rehearsal *rehearsal)
+{
+	char text[256];
+	ssize_t got;
+
+	while ((got = read(rehearsal->fd, text, sizeof text)) > 0) {
+		size_t room = sizeof rehearsal->said - 1 - rehearsal->len;
+		size_t more = (size_t)got < room ? (size_t)got : room;
+
+		memcpy(rehearsal->said + rehearsal->len, text, more);
+		rehearsal->len += more;
+	}
+}
+
+void rehearsal_look(struct rehearsal *rehearsal)
+{
+	if (rehearsal->pid == 0)
+		return;
+	rehearsal_read(rehearsal);
+	if (clock_ms() >= rehearsal->until_ms)
+		kill(rehearsal->pid, SIGKILL);
+}
+
+void rehearsal_kill(struct rehearsal *rehearsal)
+{
+	if (rehearsal->pid == 0)
+		return;
+	kill(rehearsal->pid, SIGKILL);
+	close(rehearsal->fd);
+	rehearsal->pid = 0;
+}
+
+/* What it said as one line. */
+static void one_line(const char *said, char reason[REHEARSAL_REASON])
+{
+	size_t len = 0;
+
+	for (; *said != '\0' && len + 3 < REHEARSAL_REASON; said++) {
+		if (*said != '\n')
+			reason[len++] = *said;
+		else if (said[1] != '\0')
+			len += (size_t)snprintf(reason + len, REHEARSAL_REASON - len, "; ");
+	}
+	reason[len] = '\0';
+}
+
+bool rehearsal_ended(struct rehearsal *rehearsal, int status, bool *same_segment,
+	const struct hot_identity *ours, char reason[REHEARSAL_REASON])
+{
+	bool is_late = clock_ms() >= rehearsal->until_ms;
+	const char *report;
+	struct hot_identity theirs;
+
+	/* It has been collected, so its pid may be another process's by now: nothing is sent to it. */
+	rehearsal_read(rehearsal);
+	close(rehearsal->fd);
+	rehearsal->pid = 0;
+	rehearsal->said[rehearsal->len] = '\0';
+	one_line(rehearsal->said, reason);
+	report = strstr(rehearsal->said, "segment ");
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && report != NULL &&
+		sscanf(report, "segment %" SCNx64 " %" SCNx64 " %" SCNu64, &theirs.layout,
+			&theirs.edition, &theirs.bytes) == 3) {
+		*same_segment = hot_same(&theirs, ours);
+		return true;
+	}
+	if (WIFSIGNALED(status) && is_late)
+		snprintf(reason, REHEARSAL_REASON, "it was not ready within %d s",
+			REHEARSAL_MS / 1000);
+	else if (WIFSIGNALED(status))
+		snprintf(reason, REHEARSAL_REASON, "it was killed by signal %d (%s)",
+			WTERMSIG(status), strsignal(WTERMSIG(status)));
+	else if (reason[0] == '\0' || WEXITSTATUS(status) == 0)
+		snprintf(reason, REHEARSAL_REASON,
+			"it ended with exit code %d and did not say that it could serve",
+			WEXITSTATUS(status));
+	return false;
+}
+
+/* ---- In the child ---- */
+
+bool rehearsal_is_on(void)
+{
+	return getenv(variable) != NULL;
+}
+
+/* A socket that nobody knows, in the abstract name space. */
+static int scratch_socket(void)
+{
+	struct sockaddr_un any = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0 && bind(fd, (struct sockaddr *)&any, sizeof any.sun_family) == 0 &&
+		listen(fd, 1) == 0)
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+static _Noreturn void be_worker(struct worker *worker, int fd, pid_t parent)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	board_enter(worker->board, 0, BOARD_STARTING);
+	exit(worker_run(worker, fd, (struct relay){ -1, -1 }, &(struct writer_doors){ 0 }));
+}
+
+/* Whether a worker comes up, and ends when it is told to. */
+static bool try_worker(struct worker *worker)
+{
+	uint64_t until_ms = clock_ms() + WORKER_READY_MS;
+	pid_t parent = getpid(), pid;
+	int fd = scratch_socket(), status = 0;
+	bool is_ready = false, is_gone = false;
+
+	if (fd < 0 || (pid = fork()) < 0) {
+		fprintf(stderr, "a worker cannot be started: %s\n", strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		return false;
+	}
+	if (pid == 0)
+		be_worker(worker, fd, parent);
+	__atomic_store_n(&worker->board->places[0].pid, pid, __ATOMIC_RELAXED);
+	while (!is_ready && !is_gone && clock_ms() < until_ms) {
+		nanosleep(&(struct timespec){ 0, LOOK_MS * 1000000 }, NULL);
+		is_ready = board_is_ready(worker->board, 0);
+		is_gone = waitpid(pid, &status, WNOHANG) == pid;
+	}
+	if (!is_gone) {
+		kill(pid, is_ready ? SIGTERM : SIGKILL);
+		waitpid(pid, &status, 0);
+	}
+	close(fd);
+	if (is_ready && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return true;
+	fprintf(stderr, "a worker did not come up: %s\n",
+		!is_ready && !is_gone ? "it was not ready in time" : "it ended by itself");
+	return false;
+}
+
+static bool try_memory_and_worker(struct arena *arena, const struct settings *settings)
+{
+	struct hot hot = { .fd = -1 };
+	struct board board = { .fd = -1 };
+	struct worker worker = {
+		.settings = settings, .board = &board, .hot = &hot, .router = NULL
+	};
+	bool is_right = false;
+
+	worker.metrics = metering_new(arena, settings, 1);
+	if (worker.metrics == NULL || hot_new(&hot, settings->hot_cache_bytes) != 0 ||
+		board_new(&board, 1) != 0) {
+		fprintf(stderr, "shared memory: %s\n", strerror(errno));
+	} else {
+		worker.router = router_new(routes, route_count, sizeof routes[0]);
+		is_right = try_worker(&worker);
+		router_free(worker.router);
+	}
+	board_free(&board);
+	hot_free(&hot);
+	metrics_free(worker.metrics);
+	return is_right;
+}
+
+int rehearsal_perform(struct arena *arena, const struct settings *settings)
+{
+	struct backend_report reports[BACKENDS_MAX];
+	struct hot_identity ours;
+	size_t count;
+	const char *why;
+
+	if (strtoull(getenv(variable), NULL, 16) != HANDOVER_LAYOUT) {
+		fprintf(stderr, "areg %s cannot take over from the program that runs: restart it\n",
+			PACKAGE_VERSION);
+		return 1;
+	}
+	if (!log_open(settings->log_file, settings->log_format, settings->log_level, &why) ||
+		!log_open("stderr", LOG_FORMAT_TEXT, LOG_LEVEL_ERROR, &why)) {
+		fprintf(stderr, "log_file %s: %s\n", settings->log_file, why);
+		return 1;
+	}
+	count = backends_check(arena, settings, reports);
+	for (size_t i = 0; i < count; i++) {
+		if (reports[i].state == BACKEND_OK || reports[i].state == BACKEND_USABLE)
+			continue;
+		fprintf(stderr, "%s: %s\n", reports[i].name, reports[i].detail);
+		return 1;
+	}
+	if (!try_memory_and_worker(arena, settings))
+		return 1;
+	ours = hot_identity(arena, settings);
+	printf("segment %" PRIx64 " %" PRIx64 " %" PRIu64 "\n", ours.layout, ours.edition,
+		ours.bytes);
+	return fflush(stdout) == 0 ? 0 : 1;
+}

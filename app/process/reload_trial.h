@@ -1,0 +1,52 @@
+/*
+ * Before a reload, the program that would be started and its configuration are tried out: a child
+ * becomes that program, does what a start does, but for taking the sockets, and says how it went.
+ */
+#ifndef AREG_PROCESS_RELOAD_TRIAL_H
+#define AREG_PROCESS_RELOAD_TRIAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "app/cache/host_memory.h"
+#include "app/registry/settings.h"
+
+/* ---- In the master ---- */
+
+enum { REHEARSAL_SAID = 2048, REHEARSAL_REASON = 512 };
+
+struct rehearsal {
+	pid_t pid; /* 0: none is on */
+	int fd; /* what it says; -1: nothing more */
+	uint64_t until_ms;
+	char said[REHEARSAL_SAID];
+	size_t len;
+};
+
+/* Starts the program `path` with those arguments; in_child(arg) closes what is the master's own.
+ * False with errno set when that is not possible. */
+MUST_CHECK bool rehearsal_start(struct rehearsal *rehearsal, const char *path, char *const *argv,
+	void (*in_child)(void *arg), void *arg);
+
+/* Takes in what it says; kills it when its time is up. */
+void rehearsal_look(struct rehearsal *rehearsal);
+
+/* It has ended. True when it went well: then whether the program wants the segment that this one has,
+ * `ours`. Else the reason in one line. */
+MUST_CHECK bool rehearsal_ended(struct rehearsal *rehearsal, int status, bool *same_segment,
+	const struct hot_identity *ours, char reason[REHEARSAL_REASON]);
+
+/* Ends it, if one is on. */
+void rehearsal_kill(struct rehearsal *rehearsal);
+
+/* ---- In the child ---- */
+
+/* Whether this program was started for a rehearsal. */
+bool rehearsal_is_on(void);
+
+/* Does what a start does. Returns the exit code; on failure a reason stands on stderr. */
+int rehearsal_perform(struct arena *arena, const struct settings *settings);
+
+#endif

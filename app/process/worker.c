@@ -1,0 +1,257 @@
+/*
+ * The life of a worker. Signals come as something to read, between requests: no system call of a
+ * request is ever interrupted. Read beside this: accept(2), signalfd(2), fcgiapp.h.
+ */
+#include "app/process/worker.h"
+
+#include <errno.h>
+#include <fcgiapp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "app/process/helper_process.h"
+#include "app/http/metering.h"
+#include "app/http/serve.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+
+enum {
+	ARENA_BLOCK = 64 * 1024,
+	ARENA_LIMIT =
+		64 * 1024 *
+		1024, /* far above what a request within its limits needs: serve() answers one that needs more */
+	QUEUE_MS = 1000, /* for which a draining worker takes what waits */
+};
+
+/* How near a name must be to what was searched for: one letter wrong in six still is. And what
+ * suits many short reads of pages that are in memory: one process for each, nothing compiled, and
+ * an index always: a scan that stops at enough matches reads everything when they lie at the end. */
+static const char search_session[] =
+	"SET pg_trgm.word_similarity_threshold = 0.4; SET random_page_cost = 1.1;"
+	"SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; SET jit = off;";
+
+/* A descriptor that tells of SIGTERM and SIGUSR1; -1 with errno set. */
+static int receive_signals(void)
+{
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGUSR1);
+	sigprocmask(SIG_SETMASK, &signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	/* Keys pressed at a terminal reach the whole group; what they mean is the master's. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGQUIT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	return signalfd(-1, &signals, SFD_CLOEXEC);
+}
+
+/*
+ * nginx sends a whole request at once: a connection that says nothing for half of request_timeout
+ * is dead. Half, so that the worker gives up before the master gives up the worker.
+ */
+static void bound_waiting(int connection, int request_timeout_ms)
+{
+	int timeout_ms = request_timeout_ms / 2;
+	struct timeval timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
+
+	setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+	setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
+}
+
+/*
+ * FCGX_Accept_r() would accept by itself, deaf to our signals. Given a connection that looks kept
+ * from an earlier request it goes straight to reading; should that fail, it finds no listening
+ * socket to turn to (FCGX_InitRequest() was given none) and comes back. A request that breaks off
+ * before its parameters would look like one without any: it would be waited for once more, as long
+ * as the master has patience.
+ */
+static bool read_request(FCGX_Request *fcgi, int connection)
+{
+	fcgi->ipcFd = connection;
+	fcgi->keepConnection = 1; /* the request says anew what is to be */
+	if (FCGX_Accept_r(fcgi) != 0)
+		return false;
+	if (FCGX_GetError(fcgi->in) == 0)
+		return true;
+	FCGX_Free(fcgi, 1);
+	return false;
+}
+
+/*
+ * Ends a request. FCGX_Finish_r() would close a connection that is not to be kept, and wait for nginx
+ * to close its end first, lest bytes that nobody read undo the answer: a switch to nginx and back.
+ * Here everything was read (http_response_send()), so it is told to keep each. After anything but a
+ * GET nginx does not use a connection again.
+ */
+static void end_request(struct kept *kept, FCGX_Request *fcgi)
+{
+	const char *method =
+		fcgi->keepConnection ? FCGX_GetParam("REQUEST_METHOD", fcgi->envp) : NULL;
+	bool is_kept = method != NULL && strcmp(method, "GET") == 0;
+
+	fcgi->keepConnection = 1;
+	FCGX_Finish_r(fcgi);
+	kept_answered(kept, fcgi->ipcFd, is_kept);
+	fcgi->ipcFd = -1;
+}
+
+struct db_meter worker_db_meter(const struct worker *worker)
+{
+	struct db_meter meter = { 0 };
+
+	if (worker->db != NULL)
+		meter = *db_meter(worker->db);
+	replicas_add_meter(worker->replicas, &meter);
+	meter.waited_us += worker->writers.waited_us;
+	meter.changes += worker->writers.given;
+	return meter;
+}
+
+/* What the worker counted since the last request, into shared memory. */
+static void count_database(struct worker *worker, struct db_meter *counted)
+{
+	const struct db_meter now = worker_db_meter(worker);
+
+	metrics_add(worker->metrics, METER_DB_ROUND_TRIPS, 0, 0,
+		now.round_trips - counted->round_trips);
+	metrics_add(worker->metrics, METER_DB_RETRIES, 0, 0, now.retries - counted->retries);
+	metrics_add(
+		worker->metrics, METER_DB_RECONNECTS, 0, 0, now.reconnects - counted->reconnects);
+	*counted = now;
+}
+
+static void count_log(struct worker *worker, uint64_t *counted)
+{
+	metrics_add(worker->metrics, METER_LOG_DROPPED, 0, 0, log_dropped() - *counted);
+	*counted = log_dropped();
+}
+
+/* Takes one signal. */
+static void heed_signal(int signal_fd, struct kept *kept)
+{
+	if (!beside_heed(signal_fd))
+		kept_drain(kept, QUEUE_MS);
+}
+
+/* The last request of this worker: spread over the workers, so that they do not all recycle at
+ * the same moment. */
+static int64_t last_request(const struct worker *worker)
+{
+	int64_t most = worker->settings->max_requests;
+
+	return most +
+	       most / 10 * (int64_t)worker->place / (int64_t)(board_wanted(worker->board) + 1);
+}
+
+void worker_open(struct worker *worker)
+{
+	const struct settings *settings = worker->settings;
+
+	worker->db_options = (struct db_options){ settings->database_url, "areg",
+		settings->database_connect_timeout_ms, settings->database_statement_timeout_ms,
+		search_session, true };
+	worker->cache_options = (struct cache_options){ settings->memcached_servers,
+		settings->cache_timeout_ms, settings->cache_retry_ms,
+		worker->hot == NULL ? NULL : worker->hot->view, settings->cache_key };
+	worker->arena = arena_new(ARENA_BLOCK, ARENA_LIMIT);
+	worker->db = db_new(&worker->db_options);
+	if (worker->hot != NULL) {
+		db_share_reached(worker->db, worker->hot->reached, 0);
+		worker->replicas = replicas_new(settings, worker->hot->progress, worker->place,
+			worker->db_options.application_name, search_session);
+	}
+	worker->cache = cache_new(&worker->cache_options);
+	level2_init(&worker->level2, worker->arena, settings, worker->cache,
+		worker->hot == NULL ? NULL : worker->hot->answers,
+		worker->hot == NULL ? NULL : worker->hot->progress);
+	arena_reset(worker->arena);
+}
+
+void worker_close(struct worker *worker)
+{
+	cache_free(worker->cache);
+	replicas_free(worker->replicas);
+	db_free(worker->db);
+	arena_free(worker->arena);
+}
+
+/* The next request that can be read, or false when the worker is done. */
+static bool next_request(struct worker *worker, FCGX_Request *fcgi, int *exit_code)
+{
+	struct kept *kept = worker->kept;
+
+	for (;;) {
+		int connection = -1;
+
+		switch (kept_next(kept, &connection)) {
+		case KEPT_NEW_REQUEST:
+			bound_waiting(connection, worker->settings->request_timeout_ms);
+			break;
+		case KEPT_REQUEST:
+			break;
+		case KEPT_SIGNAL:
+			heed_signal(kept->signal_fd, kept);
+			continue;
+		case KEPT_DRAINED:
+			return false;
+		case KEPT_FAILED:
+			log_error("accept: %s", strerror(errno));
+			*exit_code = 1;
+			return false;
+		}
+		board_enter(worker->board, worker->place, BOARD_BUSY);
+		if (read_request(fcgi, connection))
+			return true;
+		kept_answered(kept, -1, false);
+		board_enter(worker->board, worker->place, BOARD_IDLE);
+	}
+}
+
+int worker_run(
+	struct worker *worker, int listen_fd, struct relay relay, const struct writer_doors *doors)
+{
+	const struct settings *settings = worker->settings;
+	struct db_meter counted = { 0 };
+	uint64_t counted_dropped = log_dropped();
+	int64_t served = 0;
+	int exit_code = 0, signal_fd = receive_signals();
+	FCGX_Request fcgi;
+	struct kept kept;
+
+	if (signal_fd < 0 ||
+		kept_open(&kept, listen_fd, relay, signal_fd, worker->board, worker->place) != 0) {
+		log_error("cannot wait for requests: %s", strerror(errno));
+		return 1;
+	}
+	worker->kept = &kept;
+	metrics_use_slot(worker->metrics, worker->place);
+	worker_open(worker);
+	db_wait_with(worker->db, kept_wait, &kept);
+	replicas_wait_with(worker->replicas, kept_wait, &kept);
+	writer_links_open(&worker->writers, doors, settings, kept_wait, &kept);
+	FCGX_Init();
+	FCGX_InitRequest(&fcgi, -1, 0);
+	board_enter(worker->board, worker->place, BOARD_IDLE);
+	while ((settings->max_requests == 0 || served < last_request(worker)) &&
+		next_request(worker, &fcgi, &exit_code)) {
+		serve(worker, &fcgi);
+		end_request(&kept, &fcgi);
+		count_database(worker, &counted);
+		count_log(worker, &counted_dropped);
+		arena_reset(worker->arena);
+		served++;
+		board_enter(worker->board, worker->place, BOARD_IDLE);
+	}
+	kept_close(&kept);
+	writer_links_close(&worker->writers);
+	worker_close(worker);
+	log_info("worker ends after %lld requests", (long long)served);
+	return exit_code;
+}

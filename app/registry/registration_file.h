@@ -1,0 +1,64 @@
+/*
+ * The registration file of an agent (ERC-8004, "Agent URI and Agent Registration File"): what
+ * areg reads out of it, and what is off about it. One reading serves all: a registration through
+ * the API is refused when anything is off, an import stores the file as found and keeps the list.
+ */
+#ifndef AREG_REGISTRY_REGISTRATION_FILE_H
+#define AREG_REGISTRY_REGISTRATION_FILE_H
+
+#include <stdbool.h>
+
+#include "lib/faults.h"
+#include "lib/json_in.h"
+
+enum {
+	REGFILE_BYTES_MAX = 64 * 1024, /* of a file that is registered through the API */
+	/* Of what searches show of an agent's services; a page has up to 100 agents. */
+	REGFILE_SHOWN_SERVICES = 20,
+	REGFILE_SHOWN_BYTES = 8 * 1024,
+};
+
+struct regfile {
+	const char *text; /* the file as it came: what is stored and served */
+	size_t len;
+	char digest
+		[65]; /* SHA-256 of json_canonical(), lower-case hex: equal files, equal digest */
+	/* For search; NULL or empty where the file has nothing usable. Texts are cut to the column's
+	 * size at whole characters; a URI is whole or NULL. */
+	const char *name; /* at most 200 characters */
+	const char *description; /* at most 2000 characters */
+	const char *image; /* at most 2048 characters */
+	/*
+	 * JSON: the list of services as searches show it, which nobody has to take apart again. Of
+	 * the first REGFILE_SHOWN_SERVICES entries it has each that fits into REGFILE_SHOWN_BYTES
+	 * with those before it, whole and as it stands in the file, but for what no reader of JSON
+	 * need accept (json_put_tree()). "[]" where the file has no list. The agent itself shows all.
+	 */
+	const char *shown_services;
+	const char *const *services; /* names in lower case, each once, at most 100 */
+	size_t service_count;
+	const char *const *skills; /* of the file and all its services, tools, prompts and
+				      resources among them; each once, at most 500 */
+	size_t skill_count;
+	const char *const *domains; /* likewise */
+	size_t domain_count;
+	const char *const *supported_trust; /* at most 100 */
+	size_t trust_count;
+	const char *x402_support; /* "true", "false", or NULL when the file does not say; of the
+				     spellings found in the wild, too */
+	const char *active; /* likewise */
+};
+
+/*
+ * Reads `file` (the value of `registration_file` in a body, or an imported one; never JSON null)
+ * into *out and adds a fault for everything that breaks the rules of API.md, with code
+ * invalid_registration_file and pointers that begin with `base` ("/registration_file" or "").
+ * Never fails: what cannot be read is left empty and said.
+ */
+void regfile_read(struct arena *arena, const struct json_text *file, const char *base,
+	struct regfile *out, struct faults *faults);
+
+/* The faults as the JSON array stored in erc8004_agents.conformance: [{"pointer":…,"detail":…}]. */
+const char *regfile_conformance(struct arena *arena, const struct faults *faults);
+
+#endif
