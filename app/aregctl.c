@@ -14,6 +14,7 @@
 
 #include "app/cache/callers.h"
 #include "app/ctl/text_table.h"
+#include "app/routes.h"
 #include "lib/db_reach.h"
 #include "lib/json_in.h"
 #include "lib/utf8.h"
@@ -738,12 +739,14 @@ static enum ctl_exit run(struct ctl *ctl, struct words *words)
 int main(int argc, char **argv)
 {
 	struct words words = { argv + (argc > 0 ? 1 : 0), argv + argc };
-	struct ctl ctl = { .arena = ctl_arena((size_t)256 * 1024 * 1024) };
+	struct ctl ctl = { .arena = ctl_arena((size_t)256 * 1024 * 1024),
+		.router = routes_router() };
 	enum ctl_exit code;
 
 	log_process("aregctl");
 	code = finish(run(&ctl, &words));
 	db_free(ctl.db);
+	router_free(ctl.router);
 	arena_free(ctl.arena);
 	return code;
 }

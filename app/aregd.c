@@ -11,16 +11,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "app/process/backend_checks.h"
 #include "app/build.h"
 #include "app/cache/seal_key.h"
 #include "app/describe.h"
+#include "app/process/backend_checks.h"
 #include "app/process/handover.h"
-#include "app/process/master.h"
 #include "app/process/host_checks.h"
+#include "app/process/master.h"
 #include "app/process/reload_trial.h"
-#include "app/routes.h"
 #include "app/registry/settings.h"
+#include "app/routes.h"
 #include "lib/http.h"
 #include "lib/log.h"
 
@@ -147,7 +147,8 @@ static bool must_end(void)
 	return sigpending(&pending) == 0 && sigismember(&pending, SIGTERM) == 1;
 }
 
-static int serve_socket(struct arena *arena, const struct settings *settings, char *const *argv)
+static int serve_socket(struct arena *arena, const struct settings *settings, struct router *router,
+	char *const *argv)
 {
 	const struct master_program program = { own_path(arena), argv };
 	const char *why;
@@ -163,7 +164,7 @@ static int serve_socket(struct arena *arena, const struct settings *settings, ch
 	}
 	log_process("master");
 	http_problem_base(arena_printf(arena, "%s/docs/errors/", settings->public_url));
-	return master_run(arena, settings, LISTEN_FD, &program);
+	return master_run(arena, settings, router, LISTEN_FD, &program);
 }
 
 /* API keys, the password of the database and what callers send lie in memory: no core file of it is
@@ -182,6 +183,7 @@ static void keep_memory_private(void)
 int main(int argc, char **argv)
 {
 	struct arena *arena = arena_new(16 * 1024, 16 * 1024 * 1024);
+	struct router *router = routes_router();
 	struct settings_faults faults;
 	struct settings settings;
 	const char *path = NULL;
@@ -238,16 +240,17 @@ int main(int argc, char **argv)
 		sleep(1);
 	}
 	if (rehearsal_is_on()) {
-		exit_code = rehearsal_perform(arena, &settings);
+		exit_code = rehearsal_perform(arena, &settings, router);
 	} else if (task == TEST) {
 		exit_code = test_backends(arena, &settings);
 	} else if (task == PRINT) {
 		settings_print(&settings, stdout);
 		exit_code = EXIT_SUCCESS;
 	} else {
-		exit_code = serve_socket(arena, &settings, argv);
+		exit_code = serve_socket(arena, &settings, router, argv);
 	}
 done:
+	router_free(router);
 	arena_free(arena);
 	return exit_code;
 }

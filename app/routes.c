@@ -2,22 +2,22 @@
  * caching, handler. */
 #include "app/routes.h"
 
-#include "app/api/keys.h"
+#include "app/api/accounts.h"
 #include "app/api/agents.h"
 #include "app/api/agents_edit.h"
-#include "app/api/events.h"
-#include "app/api/feedback.h"
-#include "app/process/health.h"
-#include "app/api/leaderboard.h"
-#include "app/api/payments.h"
-#include "app/api/chains.h"
-#include "app/api/feedback_responses.h"
 #include "app/api/agents_search.h"
-#include "app/api/auth.h"
 #include "app/api/agents_stats.h"
 #include "app/api/agents_summary.h"
+#include "app/api/auth.h"
+#include "app/api/chains.h"
+#include "app/api/events.h"
+#include "app/api/feedback.h"
+#include "app/api/feedback_responses.h"
+#include "app/api/keys.h"
+#include "app/api/leaderboard.h"
+#include "app/api/payments.h"
 #include "app/api/validations.h"
-#include "app/api/accounts.h"
+#include "app/process/health.h"
 
 #define V1 "/api/v1"
 #define ANY_TIER TIER_ANONYMOUS
@@ -69,19 +69,7 @@ const struct route routes[] = {
 /* clang-format on */
 const size_t route_count = sizeof routes / sizeof routes[0];
 
-enum route_verdict route_check(
-	const struct route *route, const uint32_t limits[TIERS], const struct caller_record *caller)
+struct router *routes_router(void)
 {
-	bool is_for_key =
-		route->access == FOR_KEY || route->tier != TIER_ANONYMOUS || route->scope != NULL;
-
-	if (caller == NULL)
-		return is_for_key || limits[TIER_ANONYMOUS] == 0 ? ROUTE_NEEDS_KEY : ROUTE_OPEN;
-	if (caller->tier < route->tier)
-		return ROUTE_NEEDS_TIER;
-	if (limits[caller->tier] == 0)
-		return ROUTE_CLOSED_TO_TIER;
-	if (route->scope != NULL && !caller_has_scope(caller, route->scope))
-		return ROUTE_NEEDS_SCOPE;
-	return ROUTE_OPEN;
+	return router_new(routes, route_count, sizeof routes[0]);
 }

@@ -61,6 +61,16 @@ struct router *router_new(const void *routes, size_t count, size_t stride)
 	return router;
 }
 
+size_t router_count(const struct router *router)
+{
+	return router->count;
+}
+
+const struct route_path *router_path(const struct router *router, size_t index)
+{
+	return router->templates[index].route;
+}
+
 void router_free(struct router *router)
 {
 	if (router == NULL)

@@ -24,6 +24,10 @@ struct router;
 struct router *router_new(const void *routes, size_t count, size_t stride);
 void router_free(struct router *router);
 
+size_t router_count(const struct router *router);
+/* The path that the route of that place in the table, of router_count(), begins with. */
+const struct route_path *router_path(const struct router *router, size_t index);
+
 enum route_match {
 	ROUTE_FOUND,
 	ROUTE_NO_PATH, /* 404 */

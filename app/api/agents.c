@@ -5,11 +5,11 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "lib/row_json.h"
-#include "app/registry/metadata.h"
 #include "app/http/metering.h"
+#include "app/registry/metadata.h"
 #include "app/registry/registration_file.h"
 #include "lib/clock.h"
+#include "lib/row_json.h"
 
 static const struct column agent_columns[] = { { "agent_uuid", COLUMN_TEXT },
 	{ "agent_id", COLUMN_JSON }, { "chain", COLUMN_TEXT }, { "chain_id", COLUMN_JSON },
@@ -176,7 +176,7 @@ static enum db_status registration_echo(struct call *call, const char *parts[CAL
 	metadata_read(call->arena, registration.metadata.object, false, &metadata, &faults);
 	params[0] = db_array(call->arena, metadata.keys, metadata.count);
 	params[1] = db_array(call->arena, metadata.values, metadata.count);
-	status = db_run(call->worker->db, &show_metadata, params, 2, call->arena, &rows);
+	status = db_run(call->context->db, &show_metadata, params, 2, call->arena, &rows);
 	if (status != DB_OK)
 		return status;
 	parts[0] = registration.registration_file.text;
@@ -204,7 +204,7 @@ bool agent_named(struct call *call, const char *params[AGENT_NAMED_PARAMS])
 	struct agentid *id = arena_alloc(call->arena, sizeof *id);
 	const char *why;
 
-	if (agentid_parse(call->worker->settings, call->path_values[0], id, &why) != AGENTID_OK) {
+	if (agentid_parse(call->context->settings, call->path_values[0], id, &why) != AGENTID_OK) {
 		agent_not_found(call);
 		return false;
 	}
@@ -305,12 +305,12 @@ static const char *new_uuid(struct arena *arena)
 const char *quota_param(const struct call *call, enum quota_kind kind)
 {
 	return arena_printf(
-		call->arena, "%" PRId64, call->worker->settings->quotas[kind][call->caller->tier]);
+		call->arena, "%" PRId64, call->context->settings->quotas[kind][call->caller->tier]);
 }
 
 static const char *quota_text(const struct call *call, enum quota_kind kind, const char *unit)
 {
-	const int64_t quota = call->worker->settings->quotas[kind][call->caller->tier];
+	const int64_t quota = call->context->settings->quotas[kind][call->caller->tier];
 
 	return quota == INT64_MAX ? arena_printf(call->arena, "any number of %s", unit)
 				  : arena_printf(call->arena, "%" PRId64 " %s", quota, unit);
@@ -328,7 +328,7 @@ void agent_refuse_quota(struct call *call)
 
 bool agent_user_is_gone(const struct call *call, enum db_status status)
 {
-	return status == DB_CALLER && strcmp(db_last_error(call->worker->db)->constraint,
+	return status == DB_CALLER && strcmp(db_last_error(call->context->db)->constraint,
 					      "user_storage_user_id_fkey") == 0;
 }
 
@@ -347,7 +347,7 @@ static enum db_status store(struct call *call, const struct registration *regist
 		file->text,
 		file->digest,
 		arena_printf(arena, "%s/api/v1/agents/%s/registration",
-			call->worker->settings->public_url, uuid),
+			call->context->settings->public_url, uuid),
 		file->name,
 		file->description,
 		file->image,
@@ -369,7 +369,7 @@ static enum db_status store(struct call *call, const struct registration *regist
 		quota_param(call, QUOTA_BYTES),
 	};
 
-	return db_run(call->worker->db, &register_agent, params, sizeof params / sizeof params[0],
+	return db_run(call->context->db, &register_agent, params, sizeof params / sizeof params[0],
 		arena, rows);
 }
 
@@ -404,7 +404,7 @@ void agent_refuse_suspended_owner(struct call *call)
 
 bool agent_has_twin(const struct call *call, enum db_status status)
 {
-	const char *constraint = db_last_error(call->worker->db)->constraint;
+	const char *constraint = db_last_error(call->context->db)->constraint;
 
 	return status == DB_CALLER &&
 	       (strcmp(constraint, "erc8004_agents_one_registration") == 0 ||
@@ -414,7 +414,7 @@ bool agent_has_twin(const struct call *call, enum db_status status)
 /* Whether a statement failed because the registry has handed out the last of its 2^256 ids. */
 static bool agent_registry_is_full(const struct call *call, enum db_status status)
 {
-	return status == DB_CALLER && strcmp(db_last_error(call->worker->db)->constraint,
+	return status == DB_CALLER && strcmp(db_last_error(call->context->db)->constraint,
 					      "erc8004_agent_counters_range") == 0;
 }
 
@@ -478,12 +478,12 @@ static void register_one(struct call *call, const struct chain **chain)
 
 void agents_register(struct call *call)
 {
-	struct metrics *metrics = call->worker->metrics;
+	struct metrics *metrics = call->context->metrics;
 	uint64_t began = clock_us();
 	const struct chain *chain = NULL;
 
 	register_one(call, &chain);
-	metrics_add(metrics, METER_REGISTRATIONS, meter_chain(call->worker->settings, chain),
+	metrics_add(metrics, METER_REGISTRATIONS, meter_chain(call->context->settings, chain),
 		meter_outcome(call->response->status), 1);
 	metrics_observe(metrics, METER_REGISTRATION_DURATION, 0, 0, clock_us() - began);
 }

@@ -2,9 +2,9 @@
 #ifndef AREG_API_AGENTS_H
 #define AREG_API_AGENTS_H
 
-#include "app/registry/agent_id.h"
 #include "app/http/call.h"
 #include "app/http/query.h"
+#include "app/registry/agent_id.h"
 
 extern const struct route_input agents_register_input;
 void agents_register(struct call *call);

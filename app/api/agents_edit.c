@@ -82,7 +82,7 @@ static enum db_status store(struct call *call, const char *agent_uuid, const str
 		quota_param(call, QUOTA_BYTES),
 	};
 
-	return db_run(call->worker->db, &edit_agent, params, sizeof params / sizeof params[0],
+	return db_run(call->context->db, &edit_agent, params, sizeof params / sizeof params[0],
 		arena, rows);
 }
 

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/api/agents_stats.h"
 #include "app/http/metering.h"
 #include "app/http/paging.h"
 #include "app/http/query.h"
-#include "app/api/agents_stats.h"
 #include "lib/clock.h"
 #include "lib/random.h"
 #include "lib/rfc3339.h"
@@ -313,7 +313,7 @@ static void read_names(const struct call *call, struct search *search, struct fa
 
 		if (strcmp(param->name, "chain") == 0) {
 			const struct chain *chain =
-				settings_chain(call->worker->settings, param->value);
+				settings_chain(call->context->settings, param->value);
 
 			if (chain != NULL)
 				add_name(&search->chains, chain->name);
@@ -937,5 +937,5 @@ void agents_search(struct call *call)
 	uint64_t began = clock_us();
 
 	search_agents(call);
-	metrics_observe(call->worker->metrics, METER_SEARCH_DURATION, 0, 0, clock_us() - began);
+	metrics_observe(call->context->metrics, METER_SEARCH_DURATION, 0, 0, clock_us() - began);
 }

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "app/api/agents.h"
-#include "lib/row_json.h"
 #include "lib/eth.h"
+#include "lib/row_json.h"
 
 enum { CLIENTS_MAX = 100 };
 

@@ -5,10 +5,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "app/registry/api_key.h"
-#include "app/http/authenticate.h"
 #include "app/cache/callers.h"
 #include "app/cache/host_memory.h"
+#include "app/http/authenticate.h"
+#include "app/registry/api_key.h"
 #include "lib/eth_signature.h"
 #include "lib/random.h"
 #include "lib/rfc3339.h"
@@ -56,7 +56,7 @@ const struct route_input auth_challenge_input = { .fields = challenge_fields,
 static const struct chain *chain_of(
 	const struct call *call, const struct challenge *challenge, struct faults *faults)
 {
-	const struct settings *settings = call->worker->settings;
+	const struct settings *settings = call->context->settings;
 	const struct chain *chain = settings->chain_count == 0 ? NULL : &settings->chains[0];
 
 	if (challenge->chain_id != NULL)
@@ -70,7 +70,7 @@ static const struct chain *chain_of(
 /* Host and port of public_url: the domain that wallets show and bind a signature to. */
 static const char *domain_of(const struct call *call)
 {
-	const char *authority = strstr(call->worker->settings->public_url, "://") + 3;
+	const char *authority = strstr(call->context->settings->public_url, "://") + 3;
 
 	return arena_strndup(call->arena, authority, strcspn(authority, "/"));
 }
@@ -126,7 +126,7 @@ void auth_challenge(struct call *call)
 		.domain = domain_of(call),
 		.address = challenge.address,
 		.statement = "Sign in to areg.",
-		.uri = call->worker->settings->public_url,
+		.uri = call->context->settings->public_url,
 		.chain_id = chain->chain_id,
 		.nonce = nonce,
 		.issued_at = time_text(call->arena, now),
@@ -136,7 +136,7 @@ void auth_challenge(struct call *call)
 	const char *params[] = { nonce, siwe.address,
 		arena_printf(call->arena, "%llu", (unsigned long long)siwe.chain_id), message,
 		siwe.expires_at };
-	status = db_run(call->worker->db, &issue_challenge, params,
+	status = db_run(call->context->db, &issue_challenge, params,
 		sizeof params / sizeof params[0], call->arena, &rows);
 	if (status != DB_OK)
 		call_db_failed(call, status);
@@ -332,7 +332,7 @@ static void answer_verdict(struct call *call, const char *key, const struct db_r
 			call, 403, "forbidden", "The user of this wallet has been switched off.");
 		return;
 	}
-	callers_drop_user(call->worker->hot->callers, db_text(rows, 0, 1));
+	callers_drop_user(call->context->hot->callers, db_text(rows, 0, 1));
 	authenticate_new_key(call, key);
 	answer_key(call, key, rows);
 }
@@ -347,7 +347,7 @@ static enum db_status store(struct call *call, const struct proof *proof, const 
 	apikey_hash(key, hash);
 	apikey_prefix(key, prefix);
 	for (int tries = 0; tries < TRIES; tries++) {
-		enum db_status status = db_run(call->worker->db, &sign_in, params,
+		enum db_status status = db_run(call->context->db, &sign_in, params,
 			sizeof params / sizeof params[0], call->arena, rows);
 
 		if (status != DB_OK || strcmp(db_text(rows, 0, 0), "good") != 0 ||

@@ -45,7 +45,7 @@ static void write_chain(
 
 void registry_chains(struct call *call)
 {
-	const struct settings *settings = call->worker->settings;
+	const struct settings *settings = call->context->settings;
 	struct db_rows counts;
 	struct json_out out;
 	enum db_status status;
@@ -121,6 +121,6 @@ void registry_stats(struct call *call)
 	write_totals(&out, "feedback", &rows, FEEDBACK, PAYMENTS);
 	write_totals(&out, "payments", &rows, PAYMENTS, VALIDATIONS);
 	write_totals(&out, "validations", &rows, VALIDATIONS, TOTALS_END);
-	json_integer(&out, "chains", (int64_t)call->worker->settings->chain_count);
+	json_integer(&out, "chains", (int64_t)call->context->settings->chain_count);
 	json_close_object(&out);
 }

@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-#include "lib/row_json.h"
 #include "app/http/paging.h"
+#include "lib/row_json.h"
 
 /* One row at least, without an event where there is none. Null for the place: from the first on. */
 static const struct db_statement list_events = {
@@ -59,7 +59,7 @@ static bool is_cursor(const char *text)
 static void write_events(struct call *call, const struct db_rows *rows, size_t count, size_t limit,
 	const char *next_after)
 {
-	const int days = call->worker->settings->event_retention_days;
+	const int days = call->context->settings->event_retention_days;
 	size_t shown = count > limit ? limit : count;
 	struct json_out out = call_answer(call, 200);
 

@@ -58,25 +58,25 @@ static void compose_given(struct arena *arena, const char *const params[GIVE_PAR
 static enum db_status store(
 	const struct call *call, const char *const params[GIVE_PARAMS], struct db_rows *rows)
 {
-	struct worker *worker = call->worker;
+	struct context *context = call->context;
 	const bool may_be_together =
-		!call->in_transaction && !worker->settings->database_request_ids;
+		!call->in_transaction && !context->settings->database_request_ids;
 	const char *stored[WRITER_VALUES];
 	struct db_error error;
 
 	if (may_be_together) {
-		switch (writer_store(&worker->writers, params, call->arena, stored, &error)) {
+		switch (writer_store(&context->writers, params, call->arena, stored, &error)) {
 		case WRITER_STORED:
 			compose_given(call->arena, params, stored, rows);
 			return DB_OK;
 		case WRITER_FAILED:
-			db_note_failure(worker->db, &error);
+			db_note_failure(context->db, &error);
 			return error.status;
 		case WRITER_ALONE:
 			break;
 		}
 	}
-	return db_run(worker->db, &give_feedback, params, GIVE_PARAMS, call->arena, rows);
+	return db_run(context->db, &give_feedback, params, GIVE_PARAMS, call->arena, rows);
 }
 
 struct feedback {
@@ -170,7 +170,7 @@ static void refuse_until_tomorrow(struct call *call)
 		arena_printf(call->arena,
 			"This client has given this agent %d feedbacks today, which is the limit; one "
 			"more fits in %d s.",
-			call->worker->settings->feedback_per_client_per_day, wait_s));
+			call->context->settings->feedback_per_client_per_day, wait_s));
 }
 
 static void answer_outcome(struct call *call, const struct db_rows *rows)
@@ -220,7 +220,7 @@ static void give(struct call *call)
 		feedback.endpoint, feedback.file_uri, feedback.file_hash, call->caller->user_id,
 		call->caller->key_prefix, call->request->id, call->request->client_address,
 		arena_printf(
-			call->arena, "%d", call->worker->settings->feedback_per_client_per_day) };
+			call->arena, "%d", call->context->settings->feedback_per_client_per_day) };
 	call_changed(call, feedback.agent_uuid);
 	status = store(call, params, &rows);
 	if (status != DB_OK)
@@ -232,8 +232,8 @@ static void give(struct call *call)
 void feedback_give(struct call *call)
 {
 	give(call);
-	metrics_add(
-		call->worker->metrics, METER_FEEDBACK, meter_outcome(call->response->status), 0, 1);
+	metrics_add(call->context->metrics, METER_FEEDBACK, meter_outcome(call->response->status),
+		0, 1);
 }
 
 /* ---- One record ---- */
@@ -322,7 +322,7 @@ void feedback_revoke(struct call *call)
 	const char *params[] = { named.id, call->caller->user_id, call->caller->key_prefix,
 		call->request->id, call->request->client_address };
 	call_changed(call, named.agent_uuid);
-	status = db_run(call->worker->db, &revoke_feedback, params,
+	status = db_run(call->context->db, &revoke_feedback, params,
 		sizeof params / sizeof params[0], call->arena, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);

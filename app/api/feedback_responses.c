@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-#include "lib/row_json.h"
 #include "app/api/feedback.h"
 #include "app/http/paging.h"
+#include "lib/row_json.h"
 
 #define RESPONSE_COLUMNS \
 	"r.id, r.feedback_id, r.responder_address, r.response_uri, r.response_hash," \
@@ -98,7 +98,7 @@ void responses_append(struct call *call)
 		response.response_hash, call->caller->user_id, call->caller->key_prefix,
 		call->request->id, call->request->client_address };
 	call_changed(call, named.agent_uuid);
-	status = db_run(call->worker->db, &append_response, params,
+	status = db_run(call->context->db, &append_response, params,
 		sizeof params / sizeof params[0], call->arena, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);

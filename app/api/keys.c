@@ -6,16 +6,16 @@
 
 #include <string.h>
 
-#include "app/registry/api_key.h"
-#include "app/http/authenticate.h"
-#include "app/cache/callers.h"
-#include "lib/row_json.h"
-#include "app/cache/host_memory.h"
-#include "app/registry/limits.h"
-#include "app/http/paging.h"
 #include "app/api/payments.h"
+#include "app/cache/callers.h"
+#include "app/cache/host_memory.h"
+#include "app/http/authenticate.h"
+#include "app/http/paging.h"
 #include "app/http/query.h"
+#include "app/registry/api_key.h"
+#include "app/registry/limits.h"
 #include "lib/clock.h"
+#include "lib/row_json.h"
 
 /* ---- Who am I ---- */
 
@@ -45,13 +45,13 @@ enum { MY_KEY_COLUMN_COUNT = sizeof my_key_columns / sizeof my_key_columns[0] };
 /* What is left, by the count of this host. */
 static void write_limits(const struct call *call, struct json_out *out)
 {
-	const struct limiter *limiter = call->worker->hot->limiter;
+	const struct limiter *limiter = call->context->hot->limiter;
 	const uint64_t now_ms = limiter_clock_ms(limiter, clock_unix_ms());
 
 	json_key(out, "limits");
 	json_open_object(out);
 	for (unsigned i = RATE_NONE + 1; i < RATE_CLASSES; i++) {
-		uint32_t limit = call->worker->settings->rates[i][call->caller->tier];
+		uint32_t limit = call->context->settings->rates[i][call->caller->tier];
 		struct limit_share share;
 
 		limiter_share(limiter, authenticate_tag(call, i), now_ms, &share);
@@ -76,7 +76,7 @@ static void write_quotas(const struct call *call, struct json_out *out, const st
 	json_key(out, "quotas");
 	json_open_object(out);
 	for (enum quota_kind kind = 0; kind < QUOTAS; kind++) {
-		const int64_t quota = call->worker->settings->quotas[kind][call->caller->tier];
+		const int64_t quota = call->context->settings->quotas[kind][call->caller->tier];
 
 		json_key(out, names[kind]);
 		json_open_object(out);
@@ -99,7 +99,7 @@ void me_get(struct call *call)
 	struct db_rows rows;
 	enum db_status status;
 
-	status = db_run(call->worker->db, &get_me, params, 1, call->arena, &rows);
+	status = db_run(call->context->db, &get_me, params, 1, call->arena, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 		return;
@@ -292,7 +292,7 @@ static enum db_status store(
 
 	apikey_hash(key, hash);
 	apikey_prefix(key, prefix);
-	return db_run(call->worker->db, &create_key, params, sizeof params / sizeof params[0],
+	return db_run(call->context->db, &create_key, params, sizeof params / sizeof params[0],
 		call->arena, rows);
 }
 
@@ -388,14 +388,14 @@ void keys_revoke(struct call *call)
 	const char *why;
 
 	if (uuid_parse(call->path_values[0], key_id, &why))
-		status = db_run(call->worker->db, &revoke_own_key, params,
+		status = db_run(call->context->db, &revoke_own_key, params,
 			sizeof params / sizeof params[0], call->arena, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 	} else if (rows.count == 0) {
 		call_problem(call, 404, "key_not_found", "You have no key of this id.");
 	} else {
-		callers_drop_user(call->worker->hot->callers, caller->user_id);
+		callers_drop_user(call->context->hot->callers, caller->user_id);
 		call->response->status = 204;
 	}
 }

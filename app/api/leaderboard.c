@@ -4,9 +4,9 @@
 
 #include <string.h>
 
+#include "app/api/agents_stats.h"
 #include "app/http/paging.h"
 #include "app/http/query.h"
-#include "app/api/agents_stats.h"
 
 enum { MIN_FEEDBACK_DEFAULT = 3, MIN_FEEDBACK_MAX = 999999999 };
 
@@ -59,7 +59,7 @@ static void read_leaderboard(
 	call_params(call, faults);
 	board->by = read_ranking(call, faults);
 	if (chain != NULL) {
-		board->chain = settings_chain(call->worker->settings, chain);
+		board->chain = settings_chain(call->context->settings, chain);
 		if (board->chain == NULL)
 			fault_add(faults, "chain_not_supported", "chain",
 				"this registry serves no chain of that name");

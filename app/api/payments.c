@@ -9,9 +9,9 @@
 #include <string.h>
 
 #include "app/api/agents.h"
-#include "lib/row_json.h"
 #include "app/http/metering.h"
 #include "app/http/paging.h"
+#include "lib/row_json.h"
 
 const char *const payment_statuses[] = { "pending", "verified", "failed", "rejected", NULL };
 
@@ -157,7 +157,7 @@ static void answer_recorded(struct call *call, const struct db_rows *rows)
 
 void payments_record(struct call *call)
 {
-	const struct settings *settings = call->worker->settings;
+	const struct settings *settings = call->context->settings;
 	struct payment payment = { 0 };
 	const struct chain *chain;
 	struct faults faults;
@@ -180,7 +180,7 @@ void payments_record(struct call *call)
 		call->request->id, call->request->client_address };
 	call_changed(call, NULL);
 	status = db_run(
-		call->worker->db, &record_payment, params, COUNT(params), call->arena, &rows);
+		call->context->db, &record_payment, params, COUNT(params), call->arena, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 		return;
@@ -350,10 +350,11 @@ static void link_store(struct call *call, const struct chain **chain)
 	const char *params[] = { link.agent_uuid, link.payment_id, link.tx_hash,
 		*chain != NULL ? (*chain)->name : NULL, call->caller->wallet,
 		caller_has_scope(call->caller, PAYMENTS_SCOPE) ? call->caller->user_id : NULL,
-		call->worker->settings->auto_feedback ? "true" : "false", call->caller->user_id,
+		call->context->settings->auto_feedback ? "true" : "false", call->caller->user_id,
 		call->caller->key_prefix, call->request->id, call->request->client_address };
 	call_changed(call, link.agent_uuid);
-	status = db_run(call->worker->db, &link_payment, params, COUNT(params), call->arena, &rows);
+	status =
+		db_run(call->context->db, &link_payment, params, COUNT(params), call->arena, &rows);
 	if (status != DB_OK)
 		call_db_failed(call, status);
 	else
@@ -365,8 +366,8 @@ void payments_link(struct call *call)
 	const struct chain *chain = NULL;
 
 	link_store(call, &chain);
-	metrics_add(call->worker->metrics, METER_PAYMENT_LINKS,
-		meter_chain(call->worker->settings, chain), meter_outcome(call->response->status),
+	metrics_add(call->context->metrics, METER_PAYMENT_LINKS,
+		meter_chain(call->context->settings, chain), meter_outcome(call->response->status),
 		1);
 }
 
@@ -384,7 +385,7 @@ void payments_unlink(struct call *call)
 		call->request->id, call->request->client_address };
 	call_changed(call, link.agent_uuid);
 	status = db_run(
-		call->worker->db, &unlink_payment, params, COUNT(params), call->arena, &rows);
+		call->context->db, &unlink_payment, params, COUNT(params), call->arena, &rows);
 	if (status != DB_OK)
 		call_db_failed(call, status);
 	else

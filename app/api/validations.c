@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "app/api/agents.h"
-#include "lib/row_json.h"
 #include "app/http/paging.h"
+#include "lib/row_json.h"
 
 /* Of erc8004_validations as `v`. */
 #define VALIDATION_COLUMNS \
@@ -153,7 +153,7 @@ void validations_request(struct call *call)
 		call->request->client_address };
 	call_changed(call, NULL);
 	status = db_run(
-		call->worker->db, &request_validation, params, COUNT(params), call->arena, &rows);
+		call->context->db, &request_validation, params, COUNT(params), call->arena, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 	} else if (rows.count == 0) {
@@ -236,7 +236,7 @@ void validations_respond(struct call *call)
 		call->request->id, call->request->client_address };
 	call_changed(call, NULL);
 	status = db_run(
-		call->worker->db, &respond_validation, params, COUNT(params), call->arena, &rows);
+		call->context->db, &respond_validation, params, COUNT(params), call->arena, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 	} else if (rows.count == 0) {

@@ -434,14 +434,15 @@ static struct answer_claim *claimed(struct answer_claim *claim, struct answer_ke
 }
 
 /* As shm_mutex_wait(), with a look at what else there is to do after 1, 2, 4, … ms. */
-static bool wait_in_turns(pthread_mutex_t *mutex, unsigned wait_ms, struct kept *kept)
+static bool wait_in_turns(
+	pthread_mutex_t *mutex, unsigned wait_ms, void (*let_go)(void *arg), void *arg)
 {
 	unsigned turn_ms = 1;
 
-	while (kept != NULL && turn_ms < wait_ms) {
+	while (let_go != NULL && turn_ms < wait_ms) {
 		if (shm_mutex_wait(mutex, turn_ms))
 			return true;
-		kept_let_go(kept);
+		let_go(arg);
 		wait_ms -= turn_ms;
 		if (turn_ms < TURN_MOST_MS)
 			turn_ms *= 2;
@@ -450,7 +451,7 @@ static bool wait_in_turns(pthread_mutex_t *mutex, unsigned wait_ms, struct kept 
 }
 
 struct answer_claim *answers_claim(struct answers *answers, struct answer_key key, unsigned wait_ms,
-	struct kept *kept, bool *waited)
+	void (*let_go)(void *arg), void *arg, bool *waited)
 {
 	struct answer_claim *claim = &answers->claims[key.words[0] % CLAIMS];
 
@@ -466,7 +467,7 @@ struct answer_claim *answers_claim(struct answers *answers, struct answer_key ke
 	if (!has_key(claim, key))
 		return NULL;
 	*waited = true;
-	if (!wait_in_turns(&claim->mutex, wait_ms, kept))
+	if (!wait_in_turns(&claim->mutex, wait_ms, let_go, arg))
 		return NULL;
 	/* A holder that lets go clears the key. If the key is still there, the holder died, and this process
 	 * asks for the others. */

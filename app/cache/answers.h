@@ -16,7 +16,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "app/http/connections.h"
 #include "lib/arena.h"
 
 struct answers; /* lies in shared memory */
@@ -91,10 +90,10 @@ struct answer_claim;
  * Claims a key, so that others who miss it wait instead of asking, too. NULL when it cannot be had:
  * then, when another has claimed that very key, it was waited for until they let go or wait_ms were
  * over, and *waited is set. When they died, the first who waited has the claim, *waited is set, and the
- * others go on waiting. `kept` is let go meanwhile; it may be NULL.
+ * others go on waiting. Meanwhile let_go(arg) is called now and then, unless it is NULL.
  */
 MUST_CHECK struct answer_claim *answers_claim(struct answers *answers, struct answer_key key,
-	unsigned wait_ms, struct kept *kept, bool *waited);
+	unsigned wait_ms, void (*let_go)(void *arg), void *arg, bool *waited);
 void answers_let_go(struct answer_claim *claim);
 
 /* ---- Whether memcached may be believed: see app/cache/memcached_answers.h ---- */

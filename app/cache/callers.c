@@ -46,26 +46,6 @@ struct callers {
 	struct set sets[];
 };
 
-static const char *const tier_names[TIERS] = {
-	[TIER_ANONYMOUS] = "anonymous",
-	[TIER_FREE] = "free",
-	[TIER_PRO] = "pro",
-	[TIER_ENTERPRISE] = "enterprise",
-};
-
-const char *tier_name(enum tier tier)
-{
-	return tier_names[tier];
-}
-
-enum tier tier_of(const char *name)
-{
-	for (enum tier tier = TIER_FREE; tier < TIERS; tier++)
-		if (strcmp(name, tier_names[tier]) == 0)
-			return tier;
-	return TIER_ANONYMOUS;
-}
-
 bool caller_has_scope(const struct caller_record *caller, const char *scope)
 {
 	size_t len = strlen(scope), word;

@@ -14,15 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "app/registry/limits.h"
 #include "lib/must_check.h"
 
 enum { CALLER_SCOPES_BYTES = 256 };
-
-enum tier { TIER_ANONYMOUS, TIER_FREE, TIER_PRO, TIER_ENTERPRISE, TIERS };
-
-/* The name of a tier, and back; TIER_ANONYMOUS for any other word. */
-const char *tier_name(enum tier tier);
-enum tier tier_of(const char *name);
 
 struct caller_record {
 	uint8_t key_hash[32]; /* SHA-256 of the key */

@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "app/layouts.h"
 #include "app/cache/memcached_answers.h"
+#include "app/layouts.h"
 #include "lib/shm.h"
 #include "lib/siphash.h"
 

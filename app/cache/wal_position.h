@@ -14,10 +14,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "app/registry/settings.h"
 #include "lib/arena.h"
 #include "lib/db.h"
 
-enum { REPLICAS_MAX = 16, PROGRESS_BYTES = 4096 };
+enum { PROGRESS_BYTES = 4096 };
 
 struct progress; /* lies in shared memory */
 

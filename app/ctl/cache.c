@@ -9,7 +9,6 @@
 #include "app/cache/seal_key.h"
 #include "app/http/cached_answers.h"
 #include "app/http/metering.h"
-#include "app/routes.h"
 
 enum { TIMEOUT_MS = 30 * 1000, TOP_DEFAULT = 1000, TOP_MAX = 1000000 };
 
@@ -66,13 +65,13 @@ static void take_lines(struct ctl *ctl, const char *lines, size_t most, struct t
 }
 
 static enum ctl_exit choose(
-	struct ctl *ctl, struct worker *worker, size_t top, struct targets *targets)
+	struct ctl *ctl, struct context *context, size_t top, struct targets *targets)
 {
 	const char *limit = arena_printf(ctl->arena, "%zu", top);
 	struct db_rows rows;
 
 	targets->source = "asked for most";
-	take_lines(ctl, level2_hottest(&worker->level2, ctl->arena), top, targets);
+	take_lines(ctl, level2_hottest(&context->level2, ctl->arena), top, targets);
 	if (targets->count > 0)
 		return CTL_DONE;
 	targets->source = "about the agents with the most feedback";
@@ -86,13 +85,13 @@ static enum ctl_exit choose(
 }
 
 /* How many targets ended how, by enum warmth. False when it had to end early. */
-static bool warm_all(struct ctl *ctl, struct worker *worker, const struct targets *targets,
+static bool warm_all(struct ctl *ctl, struct context *context, const struct targets *targets,
 	size_t counts[WARM_FAILED + 1])
 {
 	for (size_t i = 0; i < targets->count; i++) {
-		enum warmth warmth = cached_warm(worker, targets->list[i]);
+		enum warmth warmth = cached_warm(context, targets->list[i]);
 
-		arena_reset(worker->arena);
+		arena_reset(context->arena);
 		counts[warmth]++;
 		if (warmth == WARM_FAILED)
 			return false;
@@ -102,24 +101,24 @@ static bool warm_all(struct ctl *ctl, struct worker *worker, const struct target
 	}
 	ctl_clear_bar(ctl);
 	/* It does what it is sent in order: when it answers this, it has taken the rest. */
-	return cache_check(worker->cache) > 0;
+	return cache_check(context->cache) > 0;
 }
 
-static enum ctl_exit warm(struct ctl *ctl, struct worker *worker, size_t top)
+static enum ctl_exit warm(struct ctl *ctl, struct context *context, size_t top)
 {
 	size_t counts[WARM_FAILED + 1] = { 0 };
 	struct targets targets = { 0 };
 	enum ctl_exit code;
 
-	if (cache_check(worker->cache) == 0) {
+	if (cache_check(context->cache) == 0) {
 		ctl_error(
 			"cache warm: no memcached answers: see memcached_servers in areg.conf(5)");
 		return CTL_FAILED;
 	}
-	code = choose(ctl, worker, top, &targets);
+	code = choose(ctl, context, top, &targets);
 	if (code != CTL_DONE)
 		return code;
-	if (!warm_all(ctl, worker, &targets, counts)) {
+	if (!warm_all(ctl, context, &targets, counts)) {
 		ctl_clear_bar(ctl);
 		ctl_error("cache warm: the database or memcached went away after %zu answers",
 			counts[WARM_STORED] + counts[WARM_ALREADY] + counts[WARM_NOTHING]);
@@ -152,7 +151,7 @@ static bool has_key(struct ctl *ctl, const char *name)
 static enum ctl_exit cache_warm(struct ctl *ctl, const void *arg)
 {
 	const struct values *values = arg;
-	struct worker worker = { .settings = &ctl->settings };
+	struct context context = { .settings = &ctl->settings, .router = ctl->router };
 	enum ctl_exit code = CTL_FAILED;
 	size_t top;
 
@@ -160,17 +159,15 @@ static enum ctl_exit cache_warm(struct ctl *ctl, const void *arg)
 		return CTL_USAGE;
 	if (!has_key(ctl, "cache warm"))
 		return CTL_FAILED;
-	worker.metrics = metering_new(ctl->arena, &ctl->settings, 1);
-	if (worker.metrics == NULL) {
+	context.metrics = metering_new(ctl->arena, &ctl->settings, ctl->router, 1);
+	if (context.metrics == NULL) {
 		ctl_error("cache warm: no memory for metrics: %m");
 		return CTL_FAILED;
 	}
-	worker.router = router_new(routes, route_count, sizeof routes[0]);
-	worker_open(&worker);
-	code = warm(ctl, &worker, top);
-	worker_close(&worker);
-	router_free(worker.router);
-	metrics_free(worker.metrics);
+	context_open(&context);
+	code = warm(ctl, &context, top);
+	context_close(&context);
+	metrics_free(context.metrics);
 	return code;
 }
 

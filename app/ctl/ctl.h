@@ -12,6 +12,7 @@
 #include "lib/arena.h"
 #include "lib/db.h"
 #include "lib/json_out.h"
+#include "lib/router.h"
 
 /* Exit codes, as aregctl(8) documents them. */
 enum ctl_exit {
@@ -24,6 +25,7 @@ enum ctl_exit {
 
 struct ctl {
 	struct arena *arena; /* lives as long as the program */
+	struct router *router; /* of all routes of the API */
 	struct settings settings;
 	struct db *db; /* see ctl_open_db() */
 	struct db_options db_options; /* of that */

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/registry/api_key.h"
 #include "app/cache/callers.h"
+#include "app/registry/api_key.h"
 #include "lib/json_in.h"
 #include "lib/rfc3339.h"
 

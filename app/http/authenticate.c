@@ -5,9 +5,9 @@
 #include <string.h>
 #include <strings.h>
 
-#include "app/registry/api_key.h"
-#include "app/process/ledger_keeper.h"
+#include "app/cache/limit_ledger.h"
 #include "app/http/metering.h"
+#include "app/registry/api_key.h"
 #include "lib/clock.h"
 #include "lib/decimal.h"
 #include "lib/log.h"
@@ -65,7 +65,7 @@ static void add_limit_headers(struct call *call, const struct limit_answer *answ
 static bool refuse_over_limit(
 	struct call *call, enum rate_class class, const struct limit_answer *answer)
 {
-	metrics_add(call->worker->metrics, METER_LIMIT_REFUSALS, class, 0, 1);
+	metrics_add(call->context->metrics, METER_LIMIT_REFUSALS, class, 0, 1);
 	add_number(call, "Retry-After", answer->retry_after_s);
 	call_problem(call, 429, "rate_limit_exceeded",
 		arena_printf(call->arena,
@@ -82,18 +82,19 @@ static bool refuse_over_limit(
 static enum limit_verdict take(struct call *call, uint64_t tag, uint32_t limit, uint64_t now_ms,
 	struct limit_answer *answer)
 {
-	struct limiter *limiter = call->worker->hot->limiter;
+	struct limiter *limiter = call->context->hot->limiter;
 	enum limit_verdict verdict = limiter_take(limiter, tag, limit, now_ms, answer);
 	bool is_away = false;
 
 	/* Other workers may use up a batch before this one gets to it, but not for ever. */
 	for (int tries = 0; verdict == LIMIT_UNRESERVED && tries < 16; tries++) {
-		metrics_add(call->worker->metrics, METER_LIMIT_RESERVATIONS, 0, 0, 1);
-		if (!fold_reserve(limiter, call->worker->cache, tag, limit, now_ms, &is_away)) {
+		metrics_add(call->context->metrics, METER_LIMIT_RESERVATIONS, 0, 0, 1);
+		if (!limit_ledger_reserve(
+			    limiter, call->context->cache, tag, limit, now_ms, &is_away)) {
 			if (!is_away)
 				break;
 			verdict = limiter_take_owing(limiter, tag, limit, now_ms, answer);
-			metrics_add(call->worker->metrics, METER_LIMIT_FALLBACKS, 0, 0, 1);
+			metrics_add(call->context->metrics, METER_LIMIT_FALLBACKS, 0, 0, 1);
 			break;
 		}
 		verdict = limiter_take(limiter, tag, limit, now_ms, answer);
@@ -116,7 +117,7 @@ enum { WRONG_KEYS = RATE_CLASSES, MALFORMED_KEYS };
  * where reading takes a key, so that asking without one and with wrong ones is limited, too. */
 static uint32_t anonymous_reads(const struct call *call)
 {
-	uint32_t limit = call->worker->settings->rates[RATE_READ][TIER_ANONYMOUS];
+	uint32_t limit = call->context->settings->rates[RATE_READ][TIER_ANONYMOUS];
 
 	return limit > 0 ? limit : 1;
 }
@@ -126,7 +127,7 @@ static uint64_t address_tag(const struct call *call, unsigned class)
 	char subject[64];
 
 	limiter_address_subject(call->request->client_address, subject);
-	return limiter_tag(call->worker->hot->limiter, class, subject);
+	return limiter_tag(call->context->hot->limiter, class, subject);
 }
 
 /* A user has as many keys as they like, and an address as many users as there are wallets: so signing
@@ -135,7 +136,7 @@ uint64_t authenticate_tag(const struct call *call, enum rate_class class)
 {
 	return call->caller == NULL || class == RATE_SIGN_IN
 		       ? address_tag(call, class)
-		       : limiter_tag(call->worker->hot->limiter, class, call->caller->user_id);
+		       : limiter_tag(call->context->hot->limiter, class, call->caller->user_id);
 }
 
 /* Counts the request under a tag, and says in its headers how that stands. */
@@ -155,11 +156,11 @@ static bool count(struct call *call, enum rate_class class, uint64_t now_ms)
 {
 	const struct caller_record *caller = call->caller;
 	enum tier tier = caller == NULL ? TIER_ANONYMOUS : (enum tier)caller->tier;
-	uint32_t limit = call->worker->settings->rates[class][tier];
+	uint32_t limit = call->context->settings->rates[class][tier];
 
 	if (limit == 0) {
 		class = RATE_READ;
-		limit = call->worker->settings->rates[class][tier];
+		limit = call->context->settings->rates[class][tier];
 		if (limit == 0)
 			limit = anonymous_reads(call);
 	}
@@ -199,14 +200,14 @@ static bool is_guessing(const struct call *call, uint64_t now_ms)
 {
 	struct limit_share share;
 
-	limiter_share(call->worker->hot->limiter, address_tag(call, WRONG_KEYS), now_ms, &share);
+	limiter_share(call->context->hot->limiter, address_tag(call, WRONG_KEYS), now_ms, &share);
 	return limiter_left(anonymous_reads(call), share.used, share.used_before, now_ms) == 0;
 }
 
 /* Whether the database is to be asked about a key that is not in memory. */
 static bool is_worth_looking_up(const struct call *call, const uint8_t hash[32], uint64_t now_ms)
 {
-	const struct hot *hot = call->worker->hot;
+	const struct hot *hot = call->context->hot;
 	const uint64_t limit_ms = limiter_clock_ms(hot->limiter, now_ms);
 
 	return !is_guessing(call, limit_ms) ||
@@ -219,7 +220,7 @@ void authenticate_new_key(const struct call *call, const char *key)
 	uint8_t hash[SHA256_BYTES];
 
 	sha256(key, strlen(key), hash);
-	keyring_add(call->worker->hot->keyring, hash);
+	keyring_add(call->context->hot->keyring, hash);
 }
 
 static void copy_text(char *to, size_t size, const char *from)
@@ -240,7 +241,7 @@ static enum db_status look_up(
 	enum db_status status;
 
 	hex_encode(hash, 32, hex);
-	status = db_run(call->worker->db, &find_caller, params, 1, call->arena, &rows);
+	status = db_run(call->context->db, &find_caller, params, 1, call->arena, &rows);
 	*is_known = status == DB_OK && rows.count == 1;
 	if (!*is_known)
 		return status;
@@ -264,7 +265,7 @@ static enum db_status look_up(
 static enum db_status find(struct call *call, const char *key, uint64_t now_ms,
 	struct caller_record *caller, bool *is_known)
 {
-	struct callers *callers = call->worker->hot->callers;
+	struct callers *callers = call->context->hot->callers;
 	bool is_hot, is_fresh = callers_are_fresh(callers, now_ms);
 	struct caller_record cached;
 	uint8_t hash[SHA256_BYTES];
@@ -273,7 +274,7 @@ static enum db_status find(struct call *call, const char *key, uint64_t now_ms,
 
 	sha256(key, strlen(key), hash);
 	is_hot = callers_find(callers, hash, (int64_t)(now_ms / 1000), &cached, &version);
-	metrics_add(call->worker->metrics,
+	metrics_add(call->context->metrics,
 		is_hot && is_fresh ? METER_CALLER_HITS : METER_CALLER_MISSES, 0, 0, 1);
 	if (is_hot && is_fresh) {
 		*caller = cached;
@@ -288,7 +289,7 @@ static enum db_status find(struct call *call, const char *key, uint64_t now_ms,
 	if (*is_known && is_fresh)
 		callers_store(callers, caller, version);
 	if (status == DB_OK && !*is_known)
-		keyring_note_wrong(call->worker->hot->keyring, hash, now_ms / 1000);
+		keyring_note_wrong(call->context->hot->keyring, hash, now_ms / 1000);
 	if (status != DB_OK && is_hot) {
 		/* Nobody can have revoked it in a database that cannot be reached. */
 		*caller = cached;
@@ -302,7 +303,7 @@ bool authenticate(struct call *call, enum rate_class class)
 {
 	const char *key = key_of(call->request);
 	const uint64_t now_ms = clock_unix_ms();
-	const uint64_t limit_ms = limiter_clock_ms(call->worker->hot->limiter, now_ms);
+	const uint64_t limit_ms = limiter_clock_ms(call->context->hot->limiter, now_ms);
 	struct caller_record *caller;
 	enum db_status status;
 	bool is_known;

@@ -8,9 +8,9 @@
 
 #include <string.h>
 
-#include "app/registry/agent_id.h"
 #include "app/http/metering.h"
-#include "app/routes.h"
+#include "app/http/route.h"
+#include "app/registry/agent_id.h"
 #include "lib/clock.h"
 
 enum {
@@ -40,7 +40,7 @@ struct question {
 
 static struct answers *answers_of(const struct call *call)
 {
-	return call->worker->hot == NULL ? NULL : call->worker->hot->answers;
+	return call->context->hot == NULL ? NULL : call->context->hot->answers;
 }
 
 static int64_t now_s(void)
@@ -50,7 +50,7 @@ static int64_t now_s(void)
 
 static void count(const struct call *call, enum meter meter, size_t level)
 {
-	metrics_add(call->worker->metrics, meter, level, 0, 1);
+	metrics_add(call->context->metrics, meter, level, 0, 1);
 }
 
 /* ---- The question ---- */
@@ -107,7 +107,7 @@ static bool name_agent(struct question *question)
 	const char **values = arena_alloc(call->arena, ROUTE_PARAMS_MAX * sizeof *values);
 	const char *why;
 
-	if (agentid_parse(call->worker->settings, call->path_values[0], id, &why) != AGENTID_OK)
+	if (agentid_parse(call->context->settings, call->path_values[0], id, &why) != AGENTID_OK)
 		return false;
 	question->agent_uuid = id->uuid;
 	if (id->kind == AGENTID_TOKEN) {
@@ -191,7 +191,7 @@ static bool answer_from_memory(const struct question *question, size_t level)
 static bool find_in_memcached(struct question *question, struct answer *answer)
 {
 	struct call *call = question->call;
-	struct level2 *level2 = &call->worker->level2;
+	struct level2 *level2 = &call->context->level2;
 
 	question->label = answers_label(answers_of(call), question->agent_uuid);
 	return level2_find(level2, question->agent_uuid, question->text.data, question->text.len,
@@ -262,7 +262,7 @@ static void answer_anew(struct question *question, bool may_be_kept)
 	if (question->keeps && is_plain(call->response, before.header_count)) {
 		answer = kept_form(call->response);
 		keep_in_memory(question, &answer);
-		(void)level2_store(&call->worker->level2, &question->ticket, question->agent_uuid,
+		(void)level2_store(&call->context->level2, &question->ticket, question->agent_uuid,
 			question->text.data, question->text.len, call->arena, &answer);
 	}
 	if (call->response->status != 503 || call->db_status == DB_OK || !may_be_kept)
@@ -288,33 +288,39 @@ static void answer_from_below(struct question *question)
 	answer_anew(question, true);
 }
 
+static void let_connections_go(void *kept)
+{
+	kept_let_go(kept);
+}
+
 /* One of those who miss the same asks, and the others wait for that; who waited in vain asks. */
 static void answer_once(struct question *question)
 {
 	struct call *call = question->call;
 	const unsigned wait_ms =
-		(unsigned)call->worker->settings->database_statement_timeout_ms + WAIT_SLACK_MS;
+		(unsigned)call->context->settings->database_statement_timeout_ms + WAIT_SLACK_MS;
 	struct answer_claim *claim;
 	bool waited;
 
-	claim = answers_claim(
-		answers_of(call), question->key, wait_ms, call->worker->kept, &waited);
-	call->worker->claim = claim;
+	claim = answers_claim(answers_of(call), question->key, wait_ms,
+		call->context->kept == NULL ? NULL : let_connections_go, call->context->kept,
+		&waited);
+	call->context->claim = claim;
 	if (waited)
 		count(call, METER_CACHE_WAITS, 0);
 	/* Whoever held it before may have stored what is asked. */
 	if (!answer_from_memory(question, METER_CACHE_MEMORY))
 		answer_from_below(question);
-	call->worker->claim = NULL;
+	call->context->claim = NULL;
 	if (claim != NULL)
 		answers_let_go(claim);
 }
 
-void cached_let_go(struct worker *worker)
+void cached_let_go(struct context *context)
 {
-	if (worker->claim != NULL)
-		answers_let_go(worker->claim);
-	worker->claim = NULL;
+	if (context->claim != NULL)
+		answers_let_go(context->claim);
+	context->claim = NULL;
 }
 
 /* Whether a caller with a key wants to hear the database (RFC 9111, section 5.2.1.4). */
@@ -331,14 +337,14 @@ static enum call_readers readers(const struct call *call, bool is_fresh)
 {
 	if (call->route->caching < REVALIDATE || wants_truth(call))
 		return READ_PRIMARY;
-	return is_fresh && progress_is_settled(call->worker->hot->progress) ? READ_REPLICA_FIRST
-									    : READ_PRIMARY_FIRST;
+	return is_fresh && progress_is_settled(call->context->hot->progress) ? READ_REPLICA_FIRST
+									     : READ_PRIMARY_FIRST;
 }
 
 void cached_serve(struct call *call)
 {
 	struct question question;
-	const bool is_fresh = callers_are_fresh(call->worker->hot->callers, clock_unix_ms());
+	const bool is_fresh = callers_are_fresh(call->context->hot->callers, clock_unix_ms());
 
 	call->readers = readers(call, is_fresh);
 	if (!put_question(call, &question)) {
@@ -376,20 +382,20 @@ static bool changed_nothing(const struct call *call)
 
 static void drop_all(struct call *call)
 {
-	level2_drop_all(&call->worker->level2);
+	level2_drop_all(&call->context->level2);
 	answers_drop_all(answers_of(call));
 }
 
 /* Requires of replicas what was committed, before it is dropped from caches that they may fill. */
 static bool tell_progress(struct call *call)
 {
-	struct progress *progress = call->worker->hot->progress;
+	struct progress *progress = call->context->hot->progress;
 	enum db_status status = call->db_status;
 
 	if (!progress_is_wanted(progress))
 		return true;
 	if (status != DB_OUTCOME_UNKNOWN)
-		status = progress_tell(progress, call->worker->db, call->arena);
+		status = progress_tell(progress, call->context->db, call->arena);
 	if (status == DB_OK)
 		return true;
 	progress_doubt(progress);
@@ -413,7 +419,7 @@ bool cached_drop(struct call *call)
 		return is_told;
 	}
 	level2_changed(
-		&call->worker->level2, call->changed_agents, call->change_count, call->arena);
+		&call->context->level2, call->changed_agents, call->change_count, call->arena);
 	for (size_t i = 0; i < call->change_count; i++)
 		answers_changed(answers_of(call), call->changed_agents[i]);
 	return is_told;
@@ -425,23 +431,23 @@ bool cached_drop(struct call *call)
 static bool put_target(struct call *call, struct routed *routed, struct question *question)
 {
 	if (call->request->refused_status != 0 ||
-		router_match(call->worker->router, call->request, routed) != ROUTE_FOUND)
+		router_match(call->context->router, call->request, routed) != ROUTE_FOUND)
 		return false;
-	call->route = &routes[routed->index];
+	call->route = route_at(call->context->router, routed->index);
 	call->path_values = routed->values;
 	return call->route->access == FOR_ANYONE && put_question(call, question);
 }
 
-enum warmth cached_warm(struct worker *worker, const char *target)
+enum warmth cached_warm(struct context *context, const char *target)
 {
-	struct arena *arena = worker->arena;
+	struct arena *arena = context->arena;
 	char *environment[] = { arena_strdup(arena, "REQUEST_METHOD=GET"),
 		arena_printf(arena, "REQUEST_URI=%s", target), NULL };
 	FCGX_Request fcgi = { .envp = environment };
 	struct http_request request;
 	struct http_response response;
 	struct call call = {
-		.worker = worker, .arena = arena, .request = &request, .response = &response
+		.context = context, .arena = arena, .request = &request, .response = &response
 	};
 	struct question question;
 	struct routed routed;
@@ -453,7 +459,7 @@ enum warmth cached_warm(struct worker *worker, const char *target)
 		return WARM_NOTHING;
 	/* Where a server fails, the first look finds out; where a token is missing, the next makes it. */
 	for (int looks = 0; looks < 3 && !question.ticket.is_valid; looks++)
-		if (level2_find(&worker->level2, question.agent_uuid, question.text.data,
+		if (level2_find(&context->level2, question.agent_uuid, question.text.data,
 			    question.text.len, arena, &answer, &question.ticket))
 			return WARM_ALREADY;
 	call.route->serve(&call);
@@ -462,7 +468,7 @@ enum warmth cached_warm(struct worker *worker, const char *target)
 	if (!is_plain(&response, 0))
 		return WARM_NOTHING;
 	answer = kept_form(&response);
-	return level2_store(&worker->level2, &question.ticket, question.agent_uuid,
+	return level2_store(&context->level2, &question.ticket, question.agent_uuid,
 		       question.text.data, question.text.len, arena, &answer)
 		       ? WARM_STORED
 		       : WARM_FAILED;

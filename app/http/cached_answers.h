@@ -19,7 +19,7 @@ MUST_CHECK bool cached_drop(struct call *call);
 
 /* Lets go of what the request being served keeps others waiting for, if anything: its handler was left
  * by a jump. */
-void cached_let_go(struct worker *worker);
+void cached_let_go(struct context *context);
 
 enum warmth {
 	WARM_STORED,
@@ -30,6 +30,6 @@ enum warmth {
 
 /* For a program that stands alone, its worker without shared memory: asks the handler for the answer
  * to a GET of `target` (path and query) and stores it in memcached. */
-MUST_CHECK enum warmth cached_warm(struct worker *worker, const char *target);
+MUST_CHECK enum warmth cached_warm(struct context *context, const char *target);
 
 #endif

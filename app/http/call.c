@@ -6,7 +6,7 @@
 
 #include "app/http/metering.h"
 #include "app/http/replicas.h"
-#include "app/routes.h"
+#include "app/http/route.h"
 #include "lib/log.h"
 
 void call_problem(struct call *call, int status, const char *code, const char *detail)
@@ -75,13 +75,13 @@ bool call_body(struct call *call, void *target, struct json_doc *doc, struct fau
 static bool read_from_replica(const struct call *call, const struct db_statement *statement,
 	const char *const *params, size_t count, struct db_rows *rows)
 {
-	const enum replica_outcome outcome = replicas_read(call->worker->replicas,
+	const enum replica_outcome outcome = replicas_read(call->context->replicas,
 		call->read_position, statement, params, count, call->arena, rows);
 
 	if (outcome == REPLICA_ANSWERED)
-		metrics_add(call->worker->metrics, METER_READS, METER_READ_REPLICA, 0, 1);
+		metrics_add(call->context->metrics, METER_READS, METER_READ_REPLICA, 0, 1);
 	else
-		metrics_add(call->worker->metrics, METER_REPLICA_FALLBACKS, outcome - 1, 0, 1);
+		metrics_add(call->context->metrics, METER_REPLICA_FALLBACKS, outcome - 1, 0, 1);
 	return outcome == REPLICA_ANSWERED;
 }
 
@@ -89,37 +89,37 @@ static bool read_from_replica(const struct call *call, const struct db_statement
 static bool is_primary_away(const struct call *call, enum db_status status)
 {
 	return status == DB_UNAVAILABLE ||
-	       (status == DB_TIMEOUT && db_last_error(call->worker->db)->sqlstate[0] == '\0');
+	       (status == DB_TIMEOUT && db_last_error(call->context->db)->sqlstate[0] == '\0');
 }
 
 enum db_status call_read(const struct call *call, const struct db_statement *statement,
 	const char *const *params, size_t count, struct db_rows *rows)
 {
-	const bool has_replicas = call->worker->replicas != NULL;
+	const bool has_replicas = call->context->replicas != NULL;
 	enum db_status status;
 
 	assert(statement->effect == DB_READS);
 	if (has_replicas && call->readers == READ_REPLICA_FIRST &&
 		read_from_replica(call, statement, params, count, rows))
 		return DB_OK;
-	status = db_run(call->worker->db, statement, params, count, call->arena, rows);
+	status = db_run(call->context->db, statement, params, count, call->arena, rows);
 	if (has_replicas && call->readers == READ_PRIMARY_FIRST && is_primary_away(call, status) &&
 		read_from_replica(call, statement, params, count, rows))
 		return DB_OK;
-	metrics_add(call->worker->metrics, METER_READS, METER_READ_PRIMARY, 0, 1);
+	metrics_add(call->context->metrics, METER_READS, METER_READ_PRIMARY, 0, 1);
 	return status;
 }
 
 void call_db_failed(struct call *call, enum db_status status)
 {
-	const struct db_error *error = db_last_error(call->worker->db);
+	const struct db_error *error = db_last_error(call->context->db);
 
 	call->db_status = status;
 	if (call->in_transaction) {
 		call->response->status = 503; /* for what counts outcomes; answered later */
 		return;
 	}
-	metrics_add(call->worker->metrics, METER_DB_FAILURES, status - 1, 0, 1);
+	metrics_add(call->context->metrics, METER_DB_FAILURES, status - 1, 0, 1);
 	log_event(LOG_LEVEL_ERROR, "database call failed", LOG_TEXT("kind", db_status_name(status)),
 		LOG_TEXT("statement", error->statement), LOG_TEXT("sqlstate", error->sqlstate),
 		LOG_TEXT("constraint", error->constraint), LOG_TEXT("error", error->message));
@@ -176,7 +176,7 @@ const struct chain *call_chain(const struct call *call, const char *name, struct
 	const struct chain *chain = NULL;
 
 	if (name != NULL) {
-		chain = settings_chain(call->worker->settings, name);
+		chain = settings_chain(call->context->settings, name);
 		if (chain == NULL)
 			fault_add(faults, "chain_not_supported", "/chain",
 				"this registry serves no chain of that name");

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 
 #include "app/cache/callers.h"
-#include "app/process/worker.h"
+#include "app/http/context.h"
 #include "lib/http.h"
 #include "lib/json_in.h"
 #include "lib/json_out.h"
@@ -55,11 +55,12 @@ enum call_readers {
 size_t route_body_max(const struct route_input *input);
 
 struct call {
-	struct worker *worker;
+	struct context *context;
 	struct arena *arena;
 	struct http_request *request;
 	struct http_response *response;
-	const struct route *route;
+	const struct route *route; /* NULL: there is none at this address */
+	size_t route_index; /* in the table, when there is one */
 	const char *const *path_values; /* of the template's parameters, in order */
 	const struct caller_record *caller; /* NULL: anonymous */
 	const char *changed_agents[CALL_CHANGES_MAX]; /* see call_changed(); within … */

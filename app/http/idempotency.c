@@ -10,7 +10,7 @@
 #include <sys/random.h>
 
 #include "app/http/authenticate.h"
-#include "app/routes.h"
+#include "app/http/route.h"
 #include "lib/eth.h"
 #include "lib/sha256.h"
 
@@ -200,7 +200,7 @@ static enum db_status replay(struct attempt *attempt)
 	enum db_status status;
 	const char *body;
 
-	status = db_run(call->worker->db, &find_answer, params, 4, call->arena, &rows);
+	status = db_run(call->context->db, &find_answer, params, 4, call->arena, &rows);
 	if (status != DB_OK)
 		return status;
 	if (rows.count == 0)
@@ -250,7 +250,7 @@ static enum db_status keep(struct attempt *attempt)
 	const char *params[] = { call->caller->user_id, attempt->key,
 		arena_printf(call->arena, "%d", call->response->status),
 		call->response->content_type, location_of(call->response), body, changes(call) };
-	return db_run(call->worker->db, &keep_answer, params, 7, call->arena, &rows);
+	return db_run(call->context->db, &keep_answer, params, 7, call->arena, &rows);
 }
 
 /* The transaction. May run more than once, also after its COMMIT failed: each time the answer begins
@@ -283,7 +283,7 @@ static enum db_status attempt_once(struct db *db, void *arg)
 
 static bool is_user_gone(const struct call *call, enum db_status status)
 {
-	return status == DB_CALLER && strcmp(db_last_error(call->worker->db)->constraint,
+	return status == DB_CALLER && strcmp(db_last_error(call->context->db)->constraint,
 					      "idempotency_keys_user_id_fkey") == 0;
 }
 
@@ -332,7 +332,7 @@ void idempotent_serve(struct call *call, const char *key)
 	sha256(bytes, len, digest);
 	hex_encode(digest, sizeof digest, attempt.body_digest);
 	call->in_transaction = true;
-	status = db_transact(call->worker->db, attempt_once, &attempt);
+	status = db_transact(call->context->db, attempt_once, &attempt);
 	call->in_transaction = false;
 	if (status == DB_OK)
 		return;

@@ -1,8 +1,8 @@
 /* Labels that depend on the route table and the configured chains are made once, at start. */
 #include "app/http/metering.h"
 
-#include "app/routes.h"
 #include "lib/db.h"
+#include "lib/router.h"
 
 static const int statuses[] = { 200, 201, 204, 304, 400, 401, 403, 404, 405, 409, 413, 414, 415,
 	429, 500, 503 };
@@ -27,13 +27,17 @@ size_t meter_chain(const struct settings *settings, const struct chain *chain)
 	return chain == NULL ? settings->chain_count : (size_t)(chain - settings->chains);
 }
 
-static struct metric_labels route_labels(struct arena *arena)
+static struct metric_labels route_labels(struct arena *arena, const struct router *router)
 {
+	const size_t route_count = router_count(router);
 	const char **texts = arena_alloc(arena, (route_count + 1) * sizeof *texts);
 
-	for (size_t i = 0; i < route_count; i++)
+	for (size_t i = 0; i < route_count; i++) {
+		const struct route_path *path = router_path(router, i);
+
 		texts[i] = arena_printf(arena, "method=\"%s\",endpoint=\"%s\"",
-			http_method_name(routes[i].path.method), routes[i].path.template);
+			http_method_name(path->method), path->template);
+	}
 	texts[route_count] = "method=\"\",endpoint=\"\"";
 	return (struct metric_labels){ texts, route_count + 1 };
 }
@@ -76,7 +80,8 @@ static struct metric_labels failure_labels(struct arena *arena)
 	return (struct metric_labels){ texts, DB_STATUSES - 1 };
 }
 
-struct metrics *metering_new(struct arena *arena, const struct settings *settings, size_t slots)
+struct metrics *metering_new(struct arena *arena, const struct settings *settings,
+	const struct router *router, size_t slots)
 {
 	static const char *const outcome_texts[] = { "status=\"success\"", "status=\"refused\"",
 		"status=\"failed\"" };
@@ -88,7 +93,7 @@ struct metrics *metering_new(struct arena *arena, const struct settings *setting
 		"level=\"outage\"" };
 	const struct metric_labels levels = { level_texts, 3 };
 	const struct metric_labels by_failure = failure_labels(arena);
-	const struct metric_labels by_route = route_labels(arena);
+	const struct metric_labels by_route = route_labels(arena, router);
 	const struct metric_labels by_status = status_labels(arena);
 	const struct metric_labels by_chain = chain_labels(arena, settings);
 	const struct metric_labels by_class = class_labels(arena);

@@ -5,6 +5,7 @@
 #include "app/registry/settings.h"
 #include "lib/arena.h"
 #include "lib/metrics.h"
+#include "lib/router.h"
 
 enum meter {
 	METER_REQUESTS, /* by route, by status: the last route is "no route" */
@@ -68,9 +69,9 @@ size_t meter_status(int status);
 /* The place of a chain in METER_REGISTRATIONS and METER_PAYMENT_LINKS; NULL is unknown. */
 size_t meter_chain(const struct settings *settings, const struct chain *chain);
 
-/* Lays all of them out for `slots` processes; the labels live in `arena`. NULL with errno set when
- * the system refuses the memory. */
-MUST_CHECK struct metrics *metering_new(
-	struct arena *arena, const struct settings *settings, size_t slots);
+/* Lays all of them out for `slots` processes, with a label for each route of the router; the labels live
+ * in `arena`. NULL with errno set when the system refuses the memory. */
+MUST_CHECK struct metrics *metering_new(struct arena *arena, const struct settings *settings,
+	const struct router *router, size_t slots);
 
 #endif

@@ -7,8 +7,8 @@
 #define AREG_HTTP_PAGING_H
 
 #include "app/http/call.h"
-#include "lib/row_json.h"
 #include "app/http/query.h"
+#include "lib/row_json.h"
 
 enum {
 	PAGE_LIMIT_DEFAULT = 50,

@@ -11,9 +11,9 @@
 #include "app/http/call.h"
 #include "app/http/idempotency.h"
 #include "app/http/metering.h"
-#include "app/process/reporter.h"
-#include "app/routes.h"
+#include "app/http/route.h"
 #include "lib/clock.h"
+#include "lib/error_reports.h"
 #include "lib/log.h"
 
 /* Headers of every answer. Keys are sent in a header of their own, never by the browser alone, so
@@ -53,7 +53,7 @@ static bool is_allowed(struct call *call)
 	const struct route *route = call->route;
 	const struct caller_record *caller = call->caller;
 
-	switch (route_check(route, call->worker->settings->rates[route->rate], caller)) {
+	switch (route_check(route, call->context->settings->rates[route->rate], caller)) {
 	case ROUTE_OPEN:
 		return true;
 	case ROUTE_NEEDS_KEY:
@@ -125,11 +125,13 @@ static void run(struct call *call)
  * parameter: a query that cannot be read is none. */
 static void answer_operator(struct call *call)
 {
+	const struct router *router = call->context->router;
 	struct routed routed;
 
-	if (router_match(call->worker->router, call->request, &routed) == ROUTE_FOUND &&
-		routes[routed.index].access == FOR_OPERATOR) {
-		call->route = &routes[routed.index];
+	if (router_match(router, call->request, &routed) == ROUTE_FOUND &&
+		route_at(router, routed.index)->access == FOR_OPERATOR) {
+		call->route = route_at(router, routed.index);
+		call->route_index = routed.index;
 		call->route->serve(call);
 		return;
 	}
@@ -154,9 +156,11 @@ static void answer_nothing_here(struct call *call)
 static void answer(struct call *call)
 {
 	const struct http_request *request = call->request;
+	const struct router *router = call->context->router;
+	const struct route *route;
 	struct routed routed;
 
-	if (call->worker->watch != NULL) {
+	if (call->context->watch != NULL) {
 		answer_operator(call);
 		return;
 	}
@@ -168,15 +172,17 @@ static void answer(struct call *call)
 			arena_printf(call->arena, "Bad request: %s.", request->refused_detail));
 		return;
 	}
-	switch (router_match(call->worker->router, request, &routed)) {
+	switch (router_match(router, request, &routed)) {
 	case ROUTE_FOUND:
-		if (routes[routed.index].access == FOR_OPERATOR) {
+		route = route_at(router, routed.index);
+		if (route->access == FOR_OPERATOR) {
 			answer_nothing_here(call);
 			break;
 		}
-		call->route = &routes[routed.index];
+		call->route = route;
+		call->route_index = routed.index;
 		call->path_values = routed.values;
-		board_serving(call->worker->board, call->worker->place,
+		board_serving(call->context->board, call->context->place,
 			http_method_name(call->route->path.method), call->route->path.template);
 		run(call);
 		break;
@@ -204,15 +210,15 @@ struct spent {
 
 /* All that a process has spent so far; of a request, the difference of two. Who answers health checks
  * only may have neither. */
-static struct spent spent_by(const struct worker *worker)
+static struct spent spent_by(const struct context *context)
 {
-	return (struct spent){ clock_us(), worker_db_meter(worker).waited_us,
-		worker->cache == NULL ? 0 : cache_waited_us(worker->cache) };
+	return (struct spent){ clock_us(), context_db_meter(context).waited_us,
+		context->cache == NULL ? 0 : cache_waited_us(context->cache) };
 }
 
-static struct spent spent_since(const struct worker *worker, const struct spent *before)
+static struct spent spent_since(const struct context *context, const struct spent *before)
 {
-	const struct spent now = spent_by(worker);
+	const struct spent now = spent_by(context);
 
 	return (struct spent){ now.all - before->all, now.database - before->database,
 		now.cache - before->cache };
@@ -220,7 +226,7 @@ static struct spent spent_since(const struct worker *worker, const struct spent 
 
 static void count(const struct call *call, size_t route, const struct spent *spent)
 {
-	struct metrics *metrics = call->worker->metrics;
+	struct metrics *metrics = call->context->metrics;
 
 	metrics_add(metrics, METER_REQUESTS, route, meter_status(call->response->status), 1);
 	metrics_observe(metrics, METER_REQUEST_DURATION, route, 0, spent->all);
@@ -240,7 +246,7 @@ static void report(const struct call *call)
 
 	if (response->status != 500)
 		return;
-	error = db_last_error(call->worker->db);
+	error = db_last_error(call->context->db);
 	snprintf(report.place, sizeof report.place, "%s %s",
 		http_method_name(call->request->method), template);
 	snprintf(report.code, sizeof report.code, "%s",
@@ -249,17 +255,18 @@ static void report(const struct call *call)
 	if (call->db_status != DB_OK)
 		snprintf(report.statement, sizeof report.statement, "%s", error->statement);
 	snprintf(report.request_id, sizeof report.request_id, "%s", call->request->id);
-	reports_put(call->worker->reports, &report);
+	reports_put(call->context->reports, &report);
 }
 
 static void record(const struct call *call, size_t sent, const struct spent *spent)
 {
 	const struct http_response *response = call->response;
 	const struct caller_record *caller = call->caller;
-	const int64_t slow_us = (int64_t)call->worker->settings->slow_request_ms * 1000;
+	const int64_t slow_us = (int64_t)call->context->settings->slow_request_ms * 1000;
 	const bool is_slow = slow_us > 0 && (int64_t)spent->all >= slow_us;
 
-	count(call, call->route == NULL ? route_count : (size_t)(call->route - routes), spent);
+	count(call, call->route == NULL ? router_count(call->context->router) : call->route_index,
+		spent);
 	report(call);
 	if (call->route != NULL && call->route->access == FOR_OPERATOR)
 		return;
@@ -278,10 +285,10 @@ static void record(const struct call *call, size_t sent, const struct spent *spe
 		LOG_TEXT("client", call->request->client_address));
 }
 
-static void tag(struct worker *worker, const char *text)
+static void tag(struct context *context, const char *text)
 {
-	db_tag(worker->db, text);
-	replicas_tag(worker->replicas, text);
+	db_tag(context->db, text);
+	replicas_tag(context->replicas, text);
 }
 
 /* ---- The whole of a request ---- */
@@ -291,7 +298,7 @@ enum { EXIT_EXHAUSTED = 70 }; /* EX_SOFTWARE */
 /* A request and all that is said of it afterwards. Nothing that has to survive memory_recover() is in the
  * arena. */
 struct served {
-	struct worker *worker;
+	struct context *context;
 	FCGX_Request *fcgi;
 	struct spent before;
 	uint64_t changes_before; /* sent to the database, by this worker */
@@ -305,16 +312,16 @@ struct served {
 
 static void request_read(struct served *served)
 {
-	struct worker *worker = served->worker;
+	struct context *context = served->context;
 	struct http_request *request = &served->request;
 
-	http_request_read(request, served->fcgi, worker->arena);
+	http_request_read(request, served->fcgi, context->arena);
 	snprintf(served->request_id, sizeof served->request_id, "%s", request->id);
 	request->id = served->request_id;
 	log_request_id(request->id);
-	if (worker->settings->database_request_ids && worker->db != NULL)
-		tag(worker, arena_printf(worker->arena, "areg %s", request->id));
-	http_response_init(&served->response, worker->arena);
+	if (context->settings->database_request_ids && context->db != NULL)
+		tag(context, arena_printf(context->arena, "areg %s", request->id));
+	http_response_init(&served->response, context->arena);
 }
 
 /* After the arena's reset; the id stays what it was, if there was one already. */
@@ -324,12 +331,12 @@ static void request_read_again(struct served *served)
 	char id[sizeof served->request_id];
 
 	memcpy(id, served->request_id, sizeof id);
-	http_request_read(&served->request, served->fcgi, served->worker->arena);
+	http_request_read(&served->request, served->fcgi, served->context->arena);
 	snprintf(served->request_id, sizeof served->request_id, "%s",
 		has_id ? id : served->request.id);
 	served->request.id = served->request_id;
 	log_request_id(served->request.id);
-	http_response_init(&served->response, served->worker->arena);
+	http_response_init(&served->response, served->context->arena);
 }
 
 static void request_serve(struct served *served)
@@ -354,7 +361,7 @@ static bool request_serve_within_memory(struct served *served)
 
 	if (setjmp(here) != 0)
 		return false;
-	arena_on_exhaustion(served->worker->arena, jump_out, &here);
+	arena_on_exhaustion(served->context->arena, jump_out, &here);
 	request_serve(served);
 	return true;
 }
@@ -390,21 +397,21 @@ static void memory_refuse(struct call *call, bool may_have_changed)
  */
 static void memory_recover(struct served *served)
 {
-	struct worker *worker = served->worker;
+	struct context *context = served->context;
 	struct call *call = &served->call;
 	bool was_in_transaction, may_have_changed;
 
-	arena_on_exhaustion(worker->arena, memory_give_up, served->fcgi);
+	arena_on_exhaustion(context->arena, memory_give_up, served->fcgi);
 	if (call->caller != NULL) {
 		served->caller = *call->caller;
 		call->caller = &served->caller;
 	}
-	cached_let_go(worker);
-	cache_abandon(worker->cache);
-	was_in_transaction = db_abandon(worker->db);
+	cached_let_go(context);
+	cache_abandon(context->cache);
+	was_in_transaction = db_abandon(context->db);
 	may_have_changed =
-		!was_in_transaction && worker_db_meter(worker).changes > served->changes_before;
-	arena_reset(worker->arena);
+		!was_in_transaction && context_db_meter(context).changes > served->changes_before;
+	arena_reset(context->arena);
 
 	request_read_again(served);
 	log_event(LOG_LEVEL_WARN, "out of memory for a request",
@@ -421,23 +428,23 @@ static void memory_recover(struct served *served)
 	served->sent = http_response_send(&served->response, &served->request);
 }
 
-void serve(struct worker *worker, FCGX_Request *fcgi)
+void serve(struct context *context, FCGX_Request *fcgi)
 {
-	struct served served = { .worker = worker,
+	struct served served = { .context = context,
 		.fcgi = fcgi,
-		.before = spent_by(worker),
-		.changes_before = worker_db_meter(worker).changes };
+		.before = spent_by(context),
+		.changes_before = context_db_meter(context).changes };
 	struct spent spent;
 
-	served.call = (struct call){ .worker = worker,
-		.arena = worker->arena,
+	served.call = (struct call){ .context = context,
+		.arena = context->arena,
 		.request = &served.request,
 		.response = &served.response };
 	if (!request_serve_within_memory(&served))
 		memory_recover(&served);
-	arena_on_exhaustion(worker->arena, memory_give_up, fcgi);
-	spent = spent_since(worker, &served.before);
+	arena_on_exhaustion(context->arena, memory_give_up, fcgi);
+	spent = spent_since(context, &served.before);
 	record(&served.call, served.sent, &spent);
 	log_request_id(NULL);
-	arena_on_exhaustion(worker->arena, NULL, NULL);
+	arena_on_exhaustion(context->arena, NULL, NULL);
 }

@@ -4,9 +4,9 @@
 
 #include <fcgiapp.h>
 
-#include "app/process/worker.h"
+#include "app/http/context.h"
 
 /* Serves one request whole. Its memory is the worker's arena, which the caller resets. */
-void serve(struct worker *worker, FCGX_Request *fcgi);
+void serve(struct context *context, FCGX_Request *fcgi);
 
 #endif

@@ -5,8 +5,8 @@
 #ifndef AREG_PROCESS_BACKEND_WATCH_H
 #define AREG_PROCESS_BACKEND_WATCH_H
 
-#include "app/process/health.h"
 #include "app/cache/host_memory.h"
+#include "app/process/backend_health.h"
 #include "app/registry/settings.h"
 
 enum {

@@ -14,8 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "app/process/helper_process.h"
 #include "app/cache/memcached_answers.h"
+#include "app/process/helper_process.h"
 #include "app/registry/sweep.h"
 #include "lib/buf.h"
 #include "lib/clock.h"

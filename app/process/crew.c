@@ -13,12 +13,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "app/process/ledger_keeper.h"
-#include "app/layouts.h"
-#include "app/process/change_listener.h"
 #include "app/http/metering.h"
-#include "app/process/reporter.h"
+#include "app/layouts.h"
 #include "app/process/backend_watch.h"
+#include "app/process/change_listener.h"
+#include "app/process/ledger_keeper.h"
+#include "app/process/reporter.h"
 #include "app/process/worker.h"
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -171,7 +171,7 @@ static int run_worker(struct crew *crew, size_t at)
 {
 	const struct stage *stage = crew->stage;
 	bool is_health = at == crew_beside(crew, HEALTH);
-	struct worker worker = { .settings = stage->settings,
+	struct context context = { .settings = stage->settings,
 		.board = &crew->board,
 		.metrics = stage->metrics,
 		.router = stage->router,
@@ -181,12 +181,12 @@ static int run_worker(struct crew *crew, size_t at)
 
 	board_enter(&crew->board, at, BOARD_STARTING);
 	if (!is_health)
-		return worker_run(&worker, stage->listen_fd, stage->relay, &crew->doors);
+		return worker_run(&context, stage->listen_fd, stage->relay, &crew->doors);
 	close(stage->listen_fd);
-	worker.watch = watch_start(stage->settings, stage->hot);
-	return worker.watch == NULL ? 1
-				    : worker_run(&worker, stage->health_fd,
-					      (struct relay){ -1, -1 }, &crew->doors);
+	context.watch = watch_start(stage->settings, stage->hot);
+	return context.watch == NULL ? 1
+				     : worker_run(&context, stage->health_fd,
+					       (struct relay){ -1, -1 }, &crew->doors);
 }
 
 static void close_end(int *end)

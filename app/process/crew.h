@@ -8,13 +8,13 @@
 
 #include <stdbool.h>
 
-#include "app/http/scoreboard.h"
-#include "app/process/handover.h"
 #include "app/cache/host_memory.h"
 #include "app/http/connections.h"
+#include "app/http/scoreboard.h"
+#include "app/process/feedback_writer.h"
+#include "app/process/handover.h"
 #include "app/process/reporter.h"
 #include "app/registry/settings.h"
-#include "app/process/feedback_writer.h"
 #include "lib/metrics.h"
 #include "lib/router.h"
 

@@ -1,8 +1,4 @@
-/*
- * A worker and its writer talk over a pair of sockets that the worker makes; messages are whole, and
- * when either side dies the other sees it. A worker has one feedback under way, so a link never holds
- * more than one message. Read beside this: unix(7), SOCK_SEQPACKET.
- */
+/* The lot is what has come by the time that the lot before is stored. */
 #include "app/process/feedback_writer.h"
 
 #include <errno.h>
@@ -14,8 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "app/process/helper_process.h"
 #include "app/http/metering.h"
+#include "app/process/helper_process.h"
 #include "lib/buf.h"
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -23,17 +19,10 @@
 enum {
 	LOT_MOST = 32, /* feedbacks stored together */
 	LINKS_MOST = 1100, /* workers of a generation, and those that just replaced one */
-	MESSAGE_BYTES = 64 * 1024, /* above what the fields of a feedback can hold */
-	ANSWER_BYTES = 1024,
-	FAILURE_TEXTS = 3, /* status, SQLSTATE, message */
-	MARGIN_MS = 1000, /* for db.c to give up first */
 };
 
-/* What a message is: its first byte. */
-enum { HELLO = 'H', GIVE = 'G', STORED = 'S', ALONE = 'A', FAILED = 'F' };
-
 static const struct db_statement store_together = {
-	.name = "give_feedback_together",
+	.name = WRITER_STATEMENT,
 	.effect = DB_CHANGES,
 	.sql = "SELECT place, id, agent_uuid, feedback_index, score, value, value_decimals, created_at,"
 	       "       is_self"
@@ -47,197 +36,6 @@ size_t writers_for(const struct settings *settings)
 
 	return (size_t)(worth < settings->feedback_writers ? worth : settings->feedback_writers);
 }
-
-/* ---- Messages: a kind, and texts or nulls ---- */
-
-static void put_text(struct buf *message, const char *text)
-{
-	buf_putc(message, text == NULL ? 0 : 1);
-	if (text != NULL)
-		buf_put(message, text, strlen(text) + 1);
-}
-
-/* Takes exactly `count` texts from what follows the kind. They point into the message. */
-static bool take_texts(const char *message, size_t len, const char **texts, size_t count)
-{
-	const char *at = message + 1, *end = message + len;
-
-	for (size_t i = 0; i < count; i++) {
-		const char *nul;
-
-		texts[i] = NULL;
-		if (at == end)
-			return false;
-		if (*at++ == 0)
-			continue;
-		nul = memchr(at, '\0', (size_t)(end - at));
-		if (nul == NULL)
-			return false;
-		texts[i] = at;
-		at = nul + 1;
-	}
-	return at == end;
-}
-
-static bool send_message(int fd, const struct buf *message)
-{
-	return send(fd, message->data, message->len, MSG_NOSIGNAL | MSG_DONTWAIT) ==
-	       (ssize_t)message->len;
-}
-
-/* ---- The worker's side ---- */
-
-static void knock(struct writer_link *link, struct relay door)
-{
-	int ends[2];
-
-	if (link->fd >= 0)
-		close(link->fd);
-	*link = (struct writer_link){ .fd = -1 };
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-		return;
-	link->fd = ends[0];
-	relay_give(door, ends[1]);
-	close(ends[1]);
-}
-
-/* The lot before has to be done first: two statements, and the writer may have to connect. But the worker
- * is to give up before the master gives up the worker. */
-static int timeout_ms(const struct settings *settings)
-{
-	const int64_t longest_ms =
-		settings->database_connect_timeout_ms +
-		2 * ((int64_t)settings->database_statement_timeout_ms + MARGIN_MS) + MARGIN_MS;
-	const int64_t patience_ms = settings->request_timeout_ms / 2;
-
-	return (int)(longest_ms < patience_ms ? longest_ms : patience_ms);
-}
-
-void writer_links_open(struct writer_links *links, const struct writer_doors *doors,
-	const struct settings *settings, db_wait *wait, void *wait_arg)
-{
-	*links = (struct writer_links){ .doors = *doors,
-		.timeout_ms = timeout_ms(settings),
-		.wait = wait,
-		.wait_arg = wait_arg };
-	for (size_t i = 0; i < doors->count; i++) {
-		links->links[i].fd = -1;
-		knock(&links->links[i], doors->doors[i]);
-	}
-}
-
-void writer_links_close(struct writer_links *links)
-{
-	for (size_t i = 0; i < links->doors.count; i++)
-		if (links->links[i].fd >= 0)
-			close(links->links[i].fd);
-	links->doors.count = 0;
-}
-
-/* Whether the writer has taken the link; if it has gone, knocks for the next time. */
-static bool is_open(struct writer_link *link, struct relay door)
-{
-	char greeting;
-	ssize_t len;
-
-	if (link->is_open)
-		return true;
-	len = link->fd < 0 ? 0 : recv(link->fd, &greeting, 1, MSG_DONTWAIT);
-	if (len == 1)
-		link->is_open = true;
-	else if (len == 0)
-		knock(link, door);
-	return link->is_open;
-}
-
-/* Of those that have this one of its agents to store. FNV-1a; letter case is not told apart, as in a
- * UUID. */
-static size_t writer_of(const struct writer_links *links, const char *agent_uuid)
-{
-	uint32_t hash = 2166136261;
-
-	for (; *agent_uuid != '\0'; agent_uuid++)
-		hash = (hash ^ ((unsigned char)*agent_uuid | 0x20)) * 16777619;
-	return hash % links->doors.count;
-}
-
-/* The bytes of the writer's answer; 0 when it is gone or late, with *why. */
-static size_t await_answer(struct writer_links *links, int from, char *message, const char **why)
-{
-	const uint64_t begun_us = clock_us();
-	const uint64_t until_us = begun_us + (uint64_t)links->timeout_ms * 1000;
-	ssize_t len = 0;
-
-	*why = "the writer has gone";
-	for (;;) {
-		struct pollfd fd = { .fd = from, .events = POLLIN };
-		const uint64_t now_us = clock_us();
-		int ready;
-
-		if (now_us >= until_us) {
-			*why = "the writer did not answer in time";
-			break;
-		}
-		ready = links->wait(links->wait_arg, &fd, (int)((until_us - now_us + 999) / 1000));
-		if (ready == 0 || (ready < 0 && errno == EINTR))
-			continue;
-		len = recv(from, message, ANSWER_BYTES, MSG_DONTWAIT);
-		if (len < 0 && errno == EAGAIN)
-			continue;
-		break;
-	}
-	links->waited_us += clock_us() - begun_us;
-	return len > 0 ? (size_t)len : 0;
-}
-
-enum writer_outcome writer_store(struct writer_links *links,
-	const char *const params[WRITER_PARAMS], struct arena *arena,
-	const char *values[WRITER_VALUES], struct db_error *error)
-{
-	struct writer_link *link;
-	struct relay door;
-	const char *failure[FAILURE_TEXTS], *why;
-	struct buf message;
-	char *answer;
-	size_t len;
-
-	if (links->doors.count == 0)
-		return WRITER_ALONE;
-	link = &links->links[writer_of(links, params[0])];
-	door = links->doors.doors[link - links->links];
-	if (!is_open(link, door))
-		return WRITER_ALONE;
-	buf_init(&message, arena, 512);
-	buf_putc(&message, GIVE);
-	for (size_t i = 0; i < WRITER_PARAMS; i++)
-		put_text(&message, params[i]);
-	if (message.len > MESSAGE_BYTES)
-		return WRITER_ALONE;
-	answer = arena_alloc(arena, ANSWER_BYTES); /* before sending: it may not return */
-	if (!send_message(link->fd, &message)) {
-		knock(link, door);
-		return WRITER_ALONE;
-	}
-	links->given++;
-	len = await_answer(links, link->fd, answer, &why);
-	if (len == 1 && *answer == ALONE)
-		return WRITER_ALONE;
-	if (len > 0 && *answer == STORED && take_texts(answer, len, values, WRITER_VALUES))
-		return WRITER_STORED;
-	*error = (struct db_error){ .statement = store_together.name };
-	if (len > 0 && *answer == FAILED && take_texts(answer, len, failure, FAILURE_TEXTS)) {
-		error->status = (enum db_status)atoi(failure[0]);
-		snprintf(error->sqlstate, sizeof error->sqlstate, "%s", failure[1]);
-		snprintf(error->message, sizeof error->message, "%s", failure[2]);
-		return WRITER_FAILED;
-	}
-	knock(link, door);
-	error->status = DB_OUTCOME_UNKNOWN;
-	snprintf(error->message, sizeof error->message, "%s", why);
-	return WRITER_FAILED;
-}
-
-/* ---- The writer ---- */
 
 /* The plan is the same whatever is in the lot: making it anew would cost more than following it. */
 static const char session[] =
@@ -262,7 +60,7 @@ struct writer {
 	int links[LINKS_MOST];
 	size_t item_count;
 	struct item items[LOT_MOST];
-	char message[MESSAGE_BYTES];
+	char message[WRITER_MESSAGE_BYTES];
 };
 
 static void answer_kind(int fd, char kind)
@@ -282,7 +80,7 @@ static void open_door(struct writer *writer)
 			continue;
 		}
 		writer->links[writer->link_count++] = fd;
-		answer_kind(fd, HELLO);
+		answer_kind(fd, WRITER_SAYS_HELLO);
 	}
 }
 
@@ -290,7 +88,7 @@ static void open_door(struct writer *writer)
 static bool take_item(struct writer *writer, int fd)
 {
 	struct item *item = &writer->items[writer->item_count];
-	ssize_t len = recv(fd, writer->message, MESSAGE_BYTES, MSG_DONTWAIT);
+	ssize_t len = recv(fd, writer->message, WRITER_MESSAGE_BYTES, MSG_DONTWAIT);
 	char *kept;
 
 	if (len < 0 && (errno == EAGAIN || errno == EINTR))
@@ -299,7 +97,8 @@ static bool take_item(struct writer *writer, int fd)
 		return false;
 	kept = arena_alloc(writer->arena, (size_t)len);
 	memcpy(kept, writer->message, (size_t)len);
-	if (*kept != GIVE || !take_texts(kept, (size_t)len, item->params, WRITER_PARAMS))
+	if (*kept != WORKER_GIVES ||
+		!writer_take_texts(kept, (size_t)len, item->params, WRITER_PARAMS))
 		return false;
 	item->fd = fd;
 	item->is_stored = false;
@@ -329,10 +128,10 @@ static void answer_stored(struct writer *writer, const struct db_rows *rows)
 
 		item->is_stored = true;
 		buf_init(&message, writer->arena, 256);
-		buf_putc(&message, STORED);
+		buf_putc(&message, WRITER_HAS_STORED);
 		for (int i = 0; i < WRITER_VALUES; i++)
-			put_text(&message, db_text(rows, row, 1 + i));
-		(void)send_message(item->fd, &message);
+			writer_put_text(&message, db_text(rows, row, 1 + i));
+		(void)writer_send(item->fd, &message);
 	}
 }
 
@@ -341,12 +140,12 @@ static void answer_failed(const struct writer *writer, enum db_status status)
 	struct buf message;
 
 	buf_init(&message, writer->arena, 256);
-	buf_putc(&message, FAILED);
-	put_text(&message, arena_printf(writer->arena, "%d", (int)status));
-	put_text(&message, db_last_error(writer->db)->sqlstate);
-	put_text(&message, db_last_error(writer->db)->message);
+	buf_putc(&message, WRITER_HAS_FAILED);
+	writer_put_text(&message, arena_printf(writer->arena, "%d", (int)status));
+	writer_put_text(&message, db_last_error(writer->db)->sqlstate);
+	writer_put_text(&message, db_last_error(writer->db)->message);
 	for (size_t at = 0; at < writer->item_count; at++)
-		(void)send_message(writer->items[at].fd, &message);
+		(void)writer_send(writer->items[at].fd, &message);
 }
 
 static void count_trips(struct writer *writer)
@@ -378,7 +177,7 @@ static void store_lot(struct writer *writer)
 	} else {
 		for (size_t at = 0; at < writer->item_count; at++)
 			if (!writer->items[at].is_stored)
-				answer_kind(writer->items[at].fd, ALONE);
+				answer_kind(writer->items[at].fd, WRITER_LEAVES_ALONE);
 	}
 	count_trips(writer);
 	writer->item_count = 0;

@@ -15,81 +15,9 @@ struct memory {
 	unsigned long long resident, private; /* bytes; private: not shared with others */
 };
 
-static const struct db_statement active_agents = {
-	.name = "active_agents",
-	.effect = DB_READS,
-	.sql = "SELECT chain, agents FROM erc8004_agent_counts WHERE status = 'active' ORDER BY chain",
-};
-
-static const struct db_statement events_held_back = {
-	.name = "events_held_back",
-	.effect = DB_READS,
-	.sql = "SELECT (extract(epoch FROM clock_timestamp() - at) * 1000)::bigint"
-	       "  FROM erc8004_events WHERE place >= areg_event_horizon() ORDER BY place, id LIMIT 1",
-};
-
-static int64_t held_back_ms(struct db *db, struct arena *arena)
-{
-	struct db_rows rows;
-	int64_t age_ms;
-
-	if (db_run(db, &events_held_back, NULL, 0, arena, &rows) != DB_OK)
-		return -1;
-	age_ms = rows.count == 0 ? 0 : db_int(&rows, 0, 0);
-	return age_ms < 0 ? 0 : age_ms; /* a clock may be set back */
-}
-
-static const char *agents_text(const struct db_rows *rows, struct arena *arena)
-{
-	struct buf out;
-
-	buf_init(&out, arena, 256);
-	for (size_t row = 0; row < rows->count; row++)
-		buf_printf(&out, "erc8004_active_agents_total{chain=\"%s\"} %s\n",
-			db_text(rows, row, 0), db_text(rows, row, 1));
-	return arena_strdup(arena, out.data);
-}
-
-static size_t servers_in(const struct health_report *report)
-{
-	return (size_t)__builtin_popcount(report->cache_servers);
-}
-
-void health_look(
-	struct db *db, struct cache *cache, struct arena *arena, struct health_report *report)
-{
-	struct db_rows rows;
-
-	*report = (struct health_report){ .database = UNHEALTHY, .events_held_back_ms = -1 };
-	if (db_run(db, &active_agents, NULL, 0, arena, &rows) == DB_OK) {
-		report->database = HEALTHY;
-		report->agents = agents_text(&rows, arena);
-		report->events_held_back_ms = held_back_ms(db, arena);
-	}
-	/* None may be wanted. */
-	report->cache_servers = cache_check(cache);
-	if (servers_in(report) < cache_server_count(cache))
-		report->cache = DEGRADED;
-}
-
-void health_look_at_replicas(
-	struct replicas *replicas, struct arena *arena, struct health_report *report)
-{
-	struct replica_report found;
-
-	report->replica_count = replicas_count(replicas);
-	for (size_t i = 0; i < report->replica_count; i++) {
-		replicas_look(replicas, i, arena, &found);
-		report->replicas[i] = (struct replica_health){ .lag_ms = found.lag_ms,
-			.role = !found.is_reachable ? "unknown"
-				: found.is_replica  ? "replica"
-						    : "primary" };
-	}
-}
-
 static void look(struct call *call, struct health_report *report)
 {
-	watch_ask(call->worker->watch, call->arena, report);
+	watch_ask(call->context->watch, call->arena, report);
 	if (report->cache == UNHEALTHY)
 		report->cache = DEGRADED; /* at worst: everything works without */
 }
@@ -104,8 +32,8 @@ static enum health check_workers(struct call *call)
 {
 	size_t ready, busy;
 
-	board_count(call->worker->board, &ready, &busy);
-	return ready >= board_wanted(call->worker->board) ? HEALTHY : DEGRADED;
+	board_count(call->context->board, &ready, &busy);
+	return ready >= board_wanted(call->context->board) ? HEALTHY : DEGRADED;
 }
 
 static bool is_replica(const struct replica_health *replica)
@@ -177,9 +105,10 @@ void health_get(struct call *call)
 	json_close_object(&out);
 	json_key(&out, "cache_servers");
 	json_open_object(&out);
-	json_integer(&out, "in", (long long)servers_in(&report));
+	json_integer(&out, "in", (long long)health_cache_servers(&report));
 	json_integer(&out, "out",
-		(long long)(cache_server_count(call->worker->cache) - servers_in(&report)));
+		(long long)(cache_server_count(call->context->cache) -
+			    health_cache_servers(&report)));
 	json_close_object(&out);
 	write_replicas(&out, &report);
 	json_string(&out, "limits", limits_are_shared(&report) ? "shared" : "per_host");
@@ -260,8 +189,8 @@ static void print_limiter(
 	print_gauge(out, "areg_limiter_hosts",
 		"Hosts that share rate limits, this one included; 1 when it counts by itself.");
 	buf_printf(out, "areg_limiter_hosts %u\n",
-		limiter_hosts(call->worker->hot->limiter,
-			limiter_clock_ms(call->worker->hot->limiter, clock_unix_ms())));
+		limiter_hosts(call->context->hot->limiter,
+			limiter_clock_ms(call->context->hot->limiter, clock_unix_ms())));
 	print_gauge(out, "areg_limiter_shared",
 		"Whether rate limits count over all hosts: 0 without memcached.");
 	buf_printf(out, "areg_limiter_shared %d\n", limits_are_shared(report));
@@ -292,20 +221,20 @@ static void print_cache_servers(
 static void print_cache(
 	const struct call *call, const struct health_report *report, struct buf *out)
 {
-	print_cache_servers(call->worker->cache, report, out);
+	print_cache_servers(call->context->cache, report, out);
 	print_gauge(out, "areg_cache_memcached_trusted",
 		"Whether answers in memcached are used: 0 after changes that it was not told.");
-	buf_printf(
-		out, "areg_cache_memcached_trusted %d\n", level2_is_trusted(&call->worker->level2));
+	buf_printf(out, "areg_cache_memcached_trusted %d\n",
+		level2_is_trusted(&call->context->level2));
 	buf_printf(out,
 		"# HELP areg_cache_refused_total Values in memcached that were not used, since this "
 		"registry's seal was missing or wrong.\n"
 		"# TYPE areg_cache_refused_total counter\nareg_cache_refused_total %llu\n",
-		(unsigned long long)cache_refused(call->worker->hot->view));
+		(unsigned long long)cache_refused(call->context->hot->view));
 	buf_printf(out,
 		"# HELP areg_cache_distrusts_total Changes that memcached was not told.\n"
 		"# TYPE areg_cache_distrusts_total counter\nareg_cache_distrusts_total %llu\n",
-		(unsigned long long)answers_distrusts(call->worker->hot->answers));
+		(unsigned long long)answers_distrusts(call->context->hot->answers));
 }
 
 static void print_replicas(const struct health_report *report, struct buf *out)
@@ -356,10 +285,10 @@ void metrics_get(struct call *call)
 
 	look(call, &report);
 	call->response->content_type = "text/plain; version=0.0.4; charset=utf-8";
-	metrics_print(call->worker->metrics, out);
+	metrics_print(call->context->metrics, out);
 	print_state(call, &report, out);
-	print_workers(out, call->worker->board);
-	print_memory(out, call->worker->board);
+	print_workers(out, call->context->board);
+	print_memory(out, call->context->board);
 	print_limiter(call, &report, out);
 	print_cache(call, &report, out);
 	print_replicas(&report, out);

@@ -1,13 +1,4 @@
-/*
- * The ledger is never wrong in the direction that would pass a limit. A host adds what it wants to a
- * subject's number first, looks at the sum that memcached answers, and gives back what is too much;
- * only what it keeps counts as reserved. Additions of several hosts come one after the other, so
- * each sees those before it, and what is kept never exceeds what the window allows. Whatever goes
- * wrong in between (a killed process, a give-back that is lost) leaves the number too high, for two
- * minutes at most.
- *
- * Read beside this: memcached's doc/protocol.txt, "Increment/Decrement".
- */
+/* Rounds of 100 ms: who is there, who has reserved too little, who has reserved too much. */
 #include "app/process/ledger_keeper.h"
 
 #include <inttypes.h>
@@ -31,169 +22,13 @@ enum {
 	HOSTS_MAX = 32, /* places for hosts in memcached; more share limits without a place */
 	HOST_TTL_S = 3, /* a host silent for longer is gone */
 	REFRESH_MS = 1000,
-	LEDGER_TTL_S = 180, /* a minute is looked at until the end of the next */
-	BATCHES = 8, /* a batch is what is left, over this and over the hosts */
 	SUBJECTS_A_ROUND = 500,
 	SEEN = 4096,
-	KEY_BYTES = 96,
 	ID_BYTES = 17, /* 16 hex digits */
 };
 
 /* All on one server: a look at them is one question. */
 #define PLACES "{areg:host}"
-
-/* What the ledger says of a subject. */
-struct ledger {
-	char key[KEY_BYTES], key_before[KEY_BYTES];
-	uint64_t total; /* reserved by all hosts in this minute */
-	uint64_t total_before; /* in the minute before */
-};
-
-static void ledger_key(const struct cache *cache, const struct limit_share *share, uint64_t minute,
-	char key[KEY_BYTES])
-{
-	snprintf(key, KEY_BYTES, "{%016" PRIx64 "}areg:rl:%s:%016" PRIx64 ":%" PRIu64, share->tag,
-		cache_key_id(cache), share->tag, minute);
-}
-
-static void ledger_keys(
-	const struct cache *cache, const struct limit_share *share, struct ledger *ledger)
-{
-	ledger_key(cache, share, share->minute, ledger->key);
-	ledger_key(cache, share, share->minute - 1, ledger->key_before);
-}
-
-/* This host's own reservations are in the sum, whatever the ledger says: so somebody who writes smaller
- * numbers there gains no more than hosts would allow by themselves. */
-static void ledger_correct(struct ledger *ledger, uint64_t own)
-{
-	if (ledger->total < own)
-		ledger->total = own;
-}
-
-/* Takes over what memcached answered for both keys, and what this host knows better. */
-static void ledger_note(struct cache *cache, const struct limit_share *share,
-	const struct cache_count counts[2], struct ledger *ledger)
-{
-	ledger->total = counts[0].number;
-	ledger_correct(ledger, share->reserved);
-	ledger->total_before = counts[1].number;
-	/* This host was alone a minute ago: others are to know what it let through. */
-	if (!counts[1].is_there && share->used_before > 0 &&
-		cache_start_count(cache, ledger->key_before, share->used_before, LEDGER_TTL_S) ==
-			CACHE_AWAY)
-		log_debug("the ledger went away while a past minute was entered");
-	if (ledger->total_before < share->used_before)
-		ledger->total_before = share->used_before;
-}
-
-/* How much all hosts together may have reserved by now. */
-static uint64_t allowance(uint32_t limit, const struct ledger *ledger, uint64_t now_ms)
-{
-	const uint64_t before = ledger->total_before < limit ? ledger->total_before : limit;
-
-	return limiter_left(limit, 0, (uint32_t)before, now_ms);
-}
-
-/* Let through without a reservation, while this host counted by itself. */
-static uint32_t owed(const struct limit_share *share)
-{
-	return share->used > share->reserved ? share->used - share->reserved : 0;
-}
-
-/* Reserved and not used yet. */
-static uint32_t reserve(const struct limit_share *share)
-{
-	return share->reserved > share->used ? share->reserved - share->used : 0;
-}
-
-static uint32_t batch(uint64_t left, unsigned hosts)
-{
-	const uint64_t size = left / (BATCHES * (uint64_t)hosts);
-
-	return size > 0 ? (uint32_t)size : 1;
-}
-
-/* Of what is left, what this host owes and a batch. */
-static uint32_t wanted(const struct limit_share *share, uint64_t left, unsigned hosts)
-{
-	const uint32_t debt = owed(share);
-
-	return debt >= left ? (uint32_t)left : debt + batch(left - debt, hosts);
-}
-
-/* Adds `more` to the number and gives back what exceeds `allowed`. What is kept goes to *kept, 0
- * when the ledger is away. */
-static bool ledger_take(struct cache *cache, const struct limit_share *share, struct ledger *ledger,
-	uint32_t more, uint64_t allowed, uint32_t *kept)
-{
-	uint32_t excess = 0;
-	uint64_t total;
-
-	*kept = 0;
-	if (cache_add_count(cache, ledger->key, more, (uint64_t)share->reserved + more,
-		    LEDGER_TTL_S, &ledger->total) != CACHE_HIT)
-		return false;
-	ledger_correct(ledger, (uint64_t)share->reserved + more);
-	if (ledger->total > allowed)
-		excess =
-			ledger->total - allowed < more ? (uint32_t)(ledger->total - allowed) : more;
-	if (excess > 0) {
-		if (cache_take_count(cache, ledger->key, excess, &total) != CACHE_HIT)
-			log_debug("the ledger went away while an excess was given back");
-		ledger->total -= excess;
-	}
-	*kept = more - excess;
-	return true;
-}
-
-static void note_reserved(struct limiter *limiter, const struct limit_share *share, uint32_t more,
-	const struct ledger *ledger)
-{
-	limiter_reserved(limiter, share->tag, share->minute, more,
-		ledger->total < UINT32_MAX ? (uint32_t)ledger->total : UINT32_MAX,
-		ledger->total_before < UINT32_MAX ? (uint32_t)ledger->total_before : UINT32_MAX);
-}
-
-/* Looks at the ledger, takes what is wanted and to be had. False when it is away. */
-static bool reserve_next(struct limiter *limiter, struct cache *cache, struct arena *arena,
-	const struct limit_share *share, uint32_t limit, uint64_t now_ms)
-{
-	struct ledger ledger;
-	const char *const keys[] = { ledger.key, ledger.key_before };
-	struct cache_count counts[2];
-	uint32_t more = 0, kept = 0;
-	uint64_t allowed;
-
-	ledger_keys(cache, share, &ledger);
-	if (cache_get_counts(cache, keys, 2, arena, counts) == CACHE_AWAY)
-		return false;
-	ledger_note(cache, share, counts, &ledger);
-	allowed = allowance(limit, &ledger, now_ms);
-	if (ledger.total < allowed)
-		more = wanted(share, allowed - ledger.total, limiter_hosts(limiter, now_ms));
-	if (more > 0 && !ledger_take(cache, share, &ledger, more, allowed, &kept))
-		return false;
-	note_reserved(limiter, share, kept, &ledger);
-	return true;
-}
-
-bool fold_reserve(struct limiter *limiter, struct cache *cache, uint64_t tag, uint32_t limit,
-	uint64_t now_ms, bool *away)
-{
-	struct arena *arena = arena_new(1024, 64 * 1024);
-	struct limit_share share;
-
-	limiter_share(limiter, tag, now_ms, &share);
-	*away = !reserve_next(limiter, cache, arena, &share, limit, now_ms);
-	arena_free(arena);
-	if (*away)
-		return false;
-	limiter_share(limiter, tag, now_ms, &share);
-	return reserve(&share) > 0;
-}
-
-/* ---- The folder ---- */
 
 struct folder {
 	struct limiter *limiter;
@@ -218,9 +53,10 @@ struct folder {
 	} seen[SEEN];
 };
 
-static void host_key(const struct folder *folder, unsigned place, char key[KEY_BYTES])
+static void host_key(const struct folder *folder, unsigned place, char key[LEDGER_KEY_BYTES])
 {
-	snprintf(key, KEY_BYTES, PLACES "areg:host:%s:%u", cache_key_id(folder->cache), place);
+	snprintf(key, LEDGER_KEY_BYTES, PLACES "areg:host:%s:%u", cache_key_id(folder->cache),
+		place);
 }
 
 static bool is_mine(const struct folder *folder, const struct cache_value *value)
@@ -231,7 +67,7 @@ static bool is_mine(const struct folder *folder, const struct cache_value *value
 /* Takes the first place that is free. */
 static void claim_place(struct folder *folder, const struct cache_value values[HOSTS_MAX])
 {
-	char key[KEY_BYTES];
+	char key[LEDGER_KEY_BYTES];
 
 	folder->place = -1;
 	for (unsigned i = 0; i < HOSTS_MAX && folder->place < 0; i++) {
@@ -244,7 +80,7 @@ static void claim_place(struct folder *folder, const struct cache_value values[H
 
 static void keep_place(struct folder *folder)
 {
-	char key[KEY_BYTES];
+	char key[LEDGER_KEY_BYTES];
 
 	if (folder->now_ms < folder->refresh_at_ms)
 		return;
@@ -256,7 +92,7 @@ static void keep_place(struct folder *folder)
 static void leave_place(struct folder *folder)
 {
 	struct cache_value value;
-	char key[KEY_BYTES];
+	char key[LEDGER_KEY_BYTES];
 
 	if (folder->place < 0)
 		return;
@@ -269,7 +105,7 @@ static void leave_place(struct folder *folder)
 /* Says this host is there and who else is. Returns the number of hosts; 0 with memcached away. */
 static unsigned count_hosts(struct folder *folder)
 {
-	char names[HOSTS_MAX][KEY_BYTES];
+	char names[HOSTS_MAX][LEDGER_KEY_BYTES];
 	const char *keys[HOSTS_MAX];
 	struct cache_value values[HOSTS_MAX];
 	unsigned hosts = 1;
@@ -353,9 +189,9 @@ static bool is_needy(struct folder *folder, const struct limit_share *share)
 	folder->seen[at].tag = share->tag;
 	folder->seen[at].minute = share->minute;
 	folder->seen[at].used = share->used;
-	if (reserve(share) == 0)
+	if (ledger_reserve(share) == 0)
 		return share->used > 0;
-	return is_used && reserve(share) < batch(share->limit, folder->hosts) / 2;
+	return is_used && ledger_reserve(share) < ledger_batch(share->limit, folder->hosts) / 2;
 }
 
 static void meet(const struct limit_share *share, void *arg)
@@ -400,18 +236,20 @@ static void top_up(struct folder *folder)
 		const struct limit_share *share = &folder->needy[i];
 		struct ledger *ledger = &ledgers[i];
 		uint64_t allowed, left;
-		uint32_t kept = 0, debt = owed(share);
+		uint32_t kept = 0, debt = ledger_owed(share);
 
 		ledger_note(folder->cache, share, &counts[2 * i], ledger);
-		allowed = allowance(share->limit, ledger, folder->now_ms);
+		allowed = ledger_allowance(share->limit, ledger, folder->now_ms);
 		left = allowed > ledger->total ? allowed - ledger->total : 0;
 		/* Nothing ahead of need where a batch is a single request: it might be missing on
 		 * the host that needs it. */
-		if (left > 0 && (debt > 0 || reserve(share) < batch(left, folder->hosts) / 2) &&
+		if (left > 0 &&
+			(debt > 0 ||
+				ledger_reserve(share) < ledger_batch(left, folder->hosts) / 2) &&
 			!ledger_take(folder->cache, share, ledger,
-				wanted(share, left, folder->hosts), allowed, &kept))
+				ledger_wanted(share, left, folder->hosts), allowed, &kept))
 			return;
-		note_reserved(folder->limiter, share, kept, ledger);
+		ledger_note_reserved(folder->limiter, share, kept, ledger);
 	}
 }
 

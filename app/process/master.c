@@ -36,16 +36,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "app/http/metering.h"
+#include "app/layouts.h"
 #include "app/process/backend_checks.h"
 #include "app/process/control_socket.h"
 #include "app/process/crew.h"
 #include "app/process/handover.h"
-#include "app/layouts.h"
-#include "app/http/metering.h"
 #include "app/process/host_checks.h"
 #include "app/process/reload_trial.h"
 #include "app/process/reporter.h"
-#include "app/routes.h"
 #include "lib/clock.h"
 #include "lib/json_out.h"
 #include "lib/log.h"
@@ -957,9 +956,8 @@ static bool set_up(struct master *master, struct arena *arena, const struct hand
 	block_signals(master);
 	master->service_since_ms = clock_ms();
 	master->hot_identity = hot_identity(arena, settings);
-	master->stage.router = router_new(routes, route_count, sizeof routes[0]);
 	master->metrics = master->stage.metrics =
-		metering_new(arena, settings, crew_slots(settings));
+		metering_new(arena, settings, master->stage.router, crew_slots(settings));
 	if (master->signal_fd < 0 || master->metrics == NULL || !make_hot(master, from) ||
 		!make_relay(master, from))
 		return false;
@@ -992,13 +990,12 @@ static void tear_down(struct master *master)
 	hot_free(&master->hot);
 	metrics_free(master->metrics);
 	reports_free(master->stage.reports);
-	router_free(master->stage.router);
 	if (master->signal_fd >= 0)
 		close(master->signal_fd);
 }
 
-int master_run(struct arena *arena, const struct settings *settings, int listen_fd,
-	const struct master_program *program)
+int master_run(struct arena *arena, const struct settings *settings, struct router *router,
+	int listen_fd, const struct master_program *program)
 {
 	struct master master = { .settings = settings,
 		.program = program,
@@ -1011,6 +1008,7 @@ int master_run(struct arena *arena, const struct settings *settings, int listen_
 	int exit_code = 1;
 
 	master.stage = (struct stage){ .settings = settings,
+		.router = router,
 		.hot = &master.hot,
 		.listen_fd = listen_fd,
 		.relay = { -1, -1 },

@@ -6,6 +6,7 @@
 #define AREG_PROCESS_MASTER_H
 
 #include "app/registry/settings.h"
+#include "lib/router.h"
 
 /* How this program was started, to start it again. */
 struct master_program {
@@ -16,11 +17,12 @@ struct master_program {
 
 /*
  * Runs until SIGTERM or SIGINT, then drains: workers finish what they serve, and those still at it
- * after shutdown_timeout are killed. `listen_fd` is the listening socket. On a reload the process
+ * after shutdown_timeout are killed. `router` knows all routes, `listen_fd` is the
+ * listening socket. On a reload the process
  * becomes the new program, which goes on here with what it is handed over. Returns the exit code of
  * the program: 0 after a drain, 1 when it could not start.
  */
-int master_run(struct arena *arena, const struct settings *settings, int listen_fd,
-	const struct master_program *program);
+int master_run(struct arena *arena, const struct settings *settings, struct router *router,
+	int listen_fd, const struct master_program *program);
 
 #endif

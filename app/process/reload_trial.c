@@ -18,13 +18,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "app/process/backend_checks.h"
-#include "app/http/scoreboard.h"
-#include "app/process/handover.h"
 #include "app/cache/host_memory.h"
-#include "app/layouts.h"
 #include "app/http/metering.h"
-#include "app/routes.h"
+#include "app/http/scoreboard.h"
+#include "app/layouts.h"
+#include "app/process/backend_checks.h"
+#include "app/process/handover.h"
 #include "app/process/worker.h"
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -183,17 +182,17 @@ static int scratch_socket(void)
 	return -1;
 }
 
-static _Noreturn void be_worker(struct worker *worker, int fd, pid_t parent)
+static _Noreturn void be_worker(struct context *context, int fd, pid_t parent)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(1);
-	board_enter(worker->board, 0, BOARD_STARTING);
-	exit(worker_run(worker, fd, (struct relay){ -1, -1 }, &(struct writer_doors){ 0 }));
+	board_enter(context->board, 0, BOARD_STARTING);
+	exit(worker_run(context, fd, (struct relay){ -1, -1 }, &(struct writer_doors){ 0 }));
 }
 
 /* Whether a worker comes up, and ends when it is told to. */
-static bool try_worker(struct worker *worker)
+static bool try_worker(struct context *context)
 {
 	uint64_t until_ms = clock_ms() + WORKER_READY_MS;
 	pid_t parent = getpid(), pid;
@@ -207,11 +206,11 @@ static bool try_worker(struct worker *worker)
 		return false;
 	}
 	if (pid == 0)
-		be_worker(worker, fd, parent);
-	__atomic_store_n(&worker->board->places[0].pid, pid, __ATOMIC_RELAXED);
+		be_worker(context, fd, parent);
+	__atomic_store_n(&context->board->places[0].pid, pid, __ATOMIC_RELAXED);
 	while (!is_ready && !is_gone && clock_ms() < until_ms) {
 		nanosleep(&(struct timespec){ 0, LOOK_MS * 1000000 }, NULL);
-		is_ready = board_is_ready(worker->board, 0);
+		is_ready = board_is_ready(context->board, 0);
 		is_gone = waitpid(pid, &status, WNOHANG) == pid;
 	}
 	if (!is_gone) {
@@ -226,31 +225,30 @@ static bool try_worker(struct worker *worker)
 	return false;
 }
 
-static bool try_memory_and_worker(struct arena *arena, const struct settings *settings)
+static bool try_memory_and_worker(
+	struct arena *arena, const struct settings *settings, struct router *router)
 {
 	struct hot hot = { .fd = -1 };
 	struct board board = { .fd = -1 };
-	struct worker worker = {
-		.settings = settings, .board = &board, .hot = &hot, .router = NULL
+	struct context context = {
+		.settings = settings, .board = &board, .hot = &hot, .router = router
 	};
 	bool is_right = false;
 
-	worker.metrics = metering_new(arena, settings, 1);
-	if (worker.metrics == NULL || hot_new(&hot, settings->hot_cache_bytes) != 0 ||
+	context.metrics = metering_new(arena, settings, router, 1);
+	if (context.metrics == NULL || hot_new(&hot, settings->hot_cache_bytes) != 0 ||
 		board_new(&board, 1) != 0) {
 		fprintf(stderr, "shared memory: %s\n", strerror(errno));
 	} else {
-		worker.router = router_new(routes, route_count, sizeof routes[0]);
-		is_right = try_worker(&worker);
-		router_free(worker.router);
+		is_right = try_worker(&context);
 	}
 	board_free(&board);
 	hot_free(&hot);
-	metrics_free(worker.metrics);
+	metrics_free(context.metrics);
 	return is_right;
 }
 
-int rehearsal_perform(struct arena *arena, const struct settings *settings)
+int rehearsal_perform(struct arena *arena, const struct settings *settings, struct router *router)
 {
 	struct backend_report reports[BACKENDS_MAX];
 	struct hot_identity ours;
@@ -274,7 +272,7 @@ int rehearsal_perform(struct arena *arena, const struct settings *settings)
 		fprintf(stderr, "%s: %s\n", reports[i].name, reports[i].detail);
 		return 1;
 	}
-	if (!try_memory_and_worker(arena, settings))
+	if (!try_memory_and_worker(arena, settings, router))
 		return 1;
 	ours = hot_identity(arena, settings);
 	printf("segment %" PRIx64 " %" PRIx64 " %" PRIu64 "\n", ours.layout, ours.edition,

@@ -12,6 +12,7 @@
 
 #include "app/cache/host_memory.h"
 #include "app/registry/settings.h"
+#include "lib/router.h"
 
 /* ---- In the master ---- */
 
@@ -47,6 +48,6 @@ void rehearsal_kill(struct rehearsal *rehearsal);
 bool rehearsal_is_on(void);
 
 /* Does what a start does. Returns the exit code; on failure a reason stands on stderr. */
-int rehearsal_perform(struct arena *arena, const struct settings *settings);
+int rehearsal_perform(struct arena *arena, const struct settings *settings, struct router *router);
 
 #endif

@@ -14,26 +14,13 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "app/process/helper_process.h"
 #include "app/http/metering.h"
 #include "app/http/serve.h"
+#include "app/process/helper_process.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 
-enum {
-	ARENA_BLOCK = 64 * 1024,
-	ARENA_LIMIT =
-		64 * 1024 *
-		1024, /* far above what a request within its limits needs: serve() answers one that needs more */
-	QUEUE_MS = 1000, /* for which a draining worker takes what waits */
-};
-
-/* How near a name must be to what was searched for: one letter wrong in six still is. And what
- * suits many short reads of pages that are in memory: one process for each, nothing compiled, and
- * an index always: a scan that stops at enough matches reads everything when they lie at the end. */
-static const char search_session[] =
-	"SET pg_trgm.word_similarity_threshold = 0.4; SET random_page_cost = 1.1;"
-	"SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; SET jit = off;";
+enum { QUEUE_MS = 1000 }; /* for which a draining worker takes what waits */
 
 /* A descriptor that tells of SIGTERM and SIGUSR1; -1 with errno set. */
 static int receive_signals(void)
@@ -102,34 +89,22 @@ static void end_request(struct kept *kept, FCGX_Request *fcgi)
 	fcgi->ipcFd = -1;
 }
 
-struct db_meter worker_db_meter(const struct worker *worker)
-{
-	struct db_meter meter = { 0 };
-
-	if (worker->db != NULL)
-		meter = *db_meter(worker->db);
-	replicas_add_meter(worker->replicas, &meter);
-	meter.waited_us += worker->writers.waited_us;
-	meter.changes += worker->writers.given;
-	return meter;
-}
-
 /* What the worker counted since the last request, into shared memory. */
-static void count_database(struct worker *worker, struct db_meter *counted)
+static void count_database(struct context *context, struct db_meter *counted)
 {
-	const struct db_meter now = worker_db_meter(worker);
+	const struct db_meter now = context_db_meter(context);
 
-	metrics_add(worker->metrics, METER_DB_ROUND_TRIPS, 0, 0,
+	metrics_add(context->metrics, METER_DB_ROUND_TRIPS, 0, 0,
 		now.round_trips - counted->round_trips);
-	metrics_add(worker->metrics, METER_DB_RETRIES, 0, 0, now.retries - counted->retries);
+	metrics_add(context->metrics, METER_DB_RETRIES, 0, 0, now.retries - counted->retries);
 	metrics_add(
-		worker->metrics, METER_DB_RECONNECTS, 0, 0, now.reconnects - counted->reconnects);
+		context->metrics, METER_DB_RECONNECTS, 0, 0, now.reconnects - counted->reconnects);
 	*counted = now;
 }
 
-static void count_log(struct worker *worker, uint64_t *counted)
+static void count_log(struct context *context, uint64_t *counted)
 {
-	metrics_add(worker->metrics, METER_LOG_DROPPED, 0, 0, log_dropped() - *counted);
+	metrics_add(context->metrics, METER_LOG_DROPPED, 0, 0, log_dropped() - *counted);
 	*counted = log_dropped();
 }
 
@@ -142,57 +117,25 @@ static void heed_signal(int signal_fd, struct kept *kept)
 
 /* The last request of this worker: spread over the workers, so that they do not all recycle at
  * the same moment. */
-static int64_t last_request(const struct worker *worker)
+static int64_t last_request(const struct context *context)
 {
-	int64_t most = worker->settings->max_requests;
+	int64_t most = context->settings->max_requests;
 
 	return most +
-	       most / 10 * (int64_t)worker->place / (int64_t)(board_wanted(worker->board) + 1);
-}
-
-void worker_open(struct worker *worker)
-{
-	const struct settings *settings = worker->settings;
-
-	worker->db_options = (struct db_options){ settings->database_url, "areg",
-		settings->database_connect_timeout_ms, settings->database_statement_timeout_ms,
-		search_session, true };
-	worker->cache_options = (struct cache_options){ settings->memcached_servers,
-		settings->cache_timeout_ms, settings->cache_retry_ms,
-		worker->hot == NULL ? NULL : worker->hot->view, settings->cache_key };
-	worker->arena = arena_new(ARENA_BLOCK, ARENA_LIMIT);
-	worker->db = db_new(&worker->db_options);
-	if (worker->hot != NULL) {
-		db_share_reached(worker->db, worker->hot->reached, 0);
-		worker->replicas = replicas_new(settings, worker->hot->progress, worker->place,
-			worker->db_options.application_name, search_session);
-	}
-	worker->cache = cache_new(&worker->cache_options);
-	level2_init(&worker->level2, worker->arena, settings, worker->cache,
-		worker->hot == NULL ? NULL : worker->hot->answers,
-		worker->hot == NULL ? NULL : worker->hot->progress);
-	arena_reset(worker->arena);
-}
-
-void worker_close(struct worker *worker)
-{
-	cache_free(worker->cache);
-	replicas_free(worker->replicas);
-	db_free(worker->db);
-	arena_free(worker->arena);
+	       most / 10 * (int64_t)context->place / (int64_t)(board_wanted(context->board) + 1);
 }
 
 /* The next request that can be read, or false when the worker is done. */
-static bool next_request(struct worker *worker, FCGX_Request *fcgi, int *exit_code)
+static bool next_request(struct context *context, FCGX_Request *fcgi, int *exit_code)
 {
-	struct kept *kept = worker->kept;
+	struct kept *kept = context->kept;
 
 	for (;;) {
 		int connection = -1;
 
 		switch (kept_next(kept, &connection)) {
 		case KEPT_NEW_REQUEST:
-			bound_waiting(connection, worker->settings->request_timeout_ms);
+			bound_waiting(connection, context->settings->request_timeout_ms);
 			break;
 		case KEPT_REQUEST:
 			break;
@@ -206,18 +149,18 @@ static bool next_request(struct worker *worker, FCGX_Request *fcgi, int *exit_co
 			*exit_code = 1;
 			return false;
 		}
-		board_enter(worker->board, worker->place, BOARD_BUSY);
+		board_enter(context->board, context->place, BOARD_BUSY);
 		if (read_request(fcgi, connection))
 			return true;
 		kept_answered(kept, -1, false);
-		board_enter(worker->board, worker->place, BOARD_IDLE);
+		board_enter(context->board, context->place, BOARD_IDLE);
 	}
 }
 
-int worker_run(
-	struct worker *worker, int listen_fd, struct relay relay, const struct writer_doors *doors)
+int worker_run(struct context *context, int listen_fd, struct relay relay,
+	const struct writer_doors *doors)
 {
-	const struct settings *settings = worker->settings;
+	const struct settings *settings = context->settings;
 	struct db_meter counted = { 0 };
 	uint64_t counted_dropped = log_dropped();
 	int64_t served = 0;
@@ -225,33 +168,33 @@ int worker_run(
 	FCGX_Request fcgi;
 	struct kept kept;
 
-	if (signal_fd < 0 ||
-		kept_open(&kept, listen_fd, relay, signal_fd, worker->board, worker->place) != 0) {
+	if (signal_fd < 0 || kept_open(&kept, listen_fd, relay, signal_fd, context->board,
+				     context->place) != 0) {
 		log_error("cannot wait for requests: %s", strerror(errno));
 		return 1;
 	}
-	worker->kept = &kept;
-	metrics_use_slot(worker->metrics, worker->place);
-	worker_open(worker);
-	db_wait_with(worker->db, kept_wait, &kept);
-	replicas_wait_with(worker->replicas, kept_wait, &kept);
-	writer_links_open(&worker->writers, doors, settings, kept_wait, &kept);
+	context->kept = &kept;
+	metrics_use_slot(context->metrics, context->place);
+	context_open(context);
+	db_wait_with(context->db, kept_wait, &kept);
+	replicas_wait_with(context->replicas, kept_wait, &kept);
+	writer_links_open(&context->writers, doors, settings, kept_wait, &kept);
 	FCGX_Init();
 	FCGX_InitRequest(&fcgi, -1, 0);
-	board_enter(worker->board, worker->place, BOARD_IDLE);
-	while ((settings->max_requests == 0 || served < last_request(worker)) &&
-		next_request(worker, &fcgi, &exit_code)) {
-		serve(worker, &fcgi);
+	board_enter(context->board, context->place, BOARD_IDLE);
+	while ((settings->max_requests == 0 || served < last_request(context)) &&
+		next_request(context, &fcgi, &exit_code)) {
+		serve(context, &fcgi);
 		end_request(&kept, &fcgi);
-		count_database(worker, &counted);
-		count_log(worker, &counted_dropped);
-		arena_reset(worker->arena);
+		count_database(context, &counted);
+		count_log(context, &counted_dropped);
+		arena_reset(context->arena);
 		served++;
-		board_enter(worker->board, worker->place, BOARD_IDLE);
+		board_enter(context->board, context->place, BOARD_IDLE);
 	}
 	kept_close(&kept);
-	writer_links_close(&worker->writers);
-	worker_close(worker);
+	writer_links_close(&context->writers);
+	context_close(context);
 	log_info("worker ends after %lld requests", (long long)served);
 	return exit_code;
 }

@@ -5,6 +5,26 @@
 
 #include "lib/limiter.h"
 
+static const char *const tier_names[TIERS] = {
+	[TIER_ANONYMOUS] = "anonymous",
+	[TIER_FREE] = "free",
+	[TIER_PRO] = "pro",
+	[TIER_ENTERPRISE] = "enterprise",
+};
+
+const char *tier_name(enum tier tier)
+{
+	return tier_names[tier];
+}
+
+enum tier tier_of(const char *name)
+{
+	for (enum tier tier = TIER_FREE; tier < TIERS; tier++)
+		if (strcmp(name, tier_names[tier]) == 0)
+			return tier;
+	return TIER_ANONYMOUS;
+}
+
 const rate_table rate_defaults = {
 	[RATE_REGISTER] = { 0, 10, 60, 600 },
 	[RATE_FEEDBACK] = { 0, 100, 600, 6000 },

@@ -2,11 +2,17 @@
 #ifndef AREG_REGISTRY_LIMITS_H
 #define AREG_REGISTRY_LIMITS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
-#include "app/cache/callers.h"
 #include "lib/arena.h"
 #include "lib/must_check.h"
+
+enum tier { TIER_ANONYMOUS, TIER_FREE, TIER_PRO, TIER_ENTERPRISE, TIERS };
+
+/* The name of a tier, and back; TIER_ANONYMOUS for any other word. */
+const char *tier_name(enum tier tier);
+enum tier tier_of(const char *name);
 
 enum rate_class {
 	RATE_NONE, /* health, liveness, metrics */

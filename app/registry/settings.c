@@ -13,8 +13,6 @@
 #include <unistd.h>
 
 #include "app/build.h"
-#include "app/cache/wal_position.h"
-#include "app/process/feedback_writer.h"
 #include "lib/cache.h"
 #include "lib/conf.h"
 #include "lib/json_in.h"

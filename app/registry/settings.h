@@ -13,6 +13,11 @@
 #include "lib/log.h"
 #include "lib/seal.h"
 
+enum {
+	REPLICAS_MAX = 16, /* that database_read may name */
+	WRITERS_MOST = 8, /* processes of a host that store feedback together */
+};
+
 /* Either the registry or the chain hands out the agent ids of a chain; in the order of the words of
  * areg.conf. Only the registry does until chains are read; see app/process/host_checks.c. */
 enum chain_authority { AUTHORITY_REGISTRY, AUTHORITY_CHAIN };

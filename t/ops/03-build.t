@@ -48,7 +48,7 @@ mkdir $copy;
 is(system("cd '" . build_dir() . "' && find . -name pg-template-\\* -prune -o -name check -prune -o -name fuzz -prune "
 	. "-o \\( -type f -o -type d \\) -print0 | tar -cf - --null --no-recursion -T - | tar -C '$copy' -xf -"), 0,
 	'a build is copied, with its times');
-my @schema = qw(app/process/backend_checks.o app/cache/memcached_answers.o);
+my @schema = qw(app/cache/memcached_answers.o app/process/backend_checks.o);
 my @version = qw(app/process/health.o app/describe.o);
 my @neither = qw(lib/arena.o);
 make(@schema, @version, @neither); # whatever was changed in the sources before

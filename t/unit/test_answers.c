@@ -282,7 +282,7 @@ static pid_t fork_to(void (*work)(unsigned seed), unsigned seed)
 static void claim_and_nap(unsigned ms)
 {
 	bool waited;
-	struct answer_claim *claim = answers_claim(answers, key_of(1), 0, NULL, &waited);
+	struct answer_claim *claim = answers_claim(answers, key_of(1), 0, NULL, NULL, &waited);
 
 	__atomic_store_n(&tally->hits, claim != NULL, __ATOMIC_SEQ_CST);
 	usleep(ms * 1000);
@@ -293,7 +293,7 @@ static void wait_in_vain(unsigned ms)
 {
 	bool waited;
 
-	tally->hits = answers_claim(answers, key_of(1), ms, NULL, &waited) == NULL && waited;
+	tally->hits = answers_claim(answers, key_of(1), ms, NULL, NULL, &waited) == NULL && waited;
 }
 
 static pid_t fork_claimant(unsigned ms)
@@ -314,10 +314,10 @@ static void who_misses_what_another_asks_for_waits_until_that_lets_go(void **sta
 	pid_t pid = fork_claimant(300);
 
 	(void)state;
-	assert_null(answers_claim(answers, key_of(1), 60000, NULL, &waited));
+	assert_null(answers_claim(answers, key_of(1), 60000, NULL, NULL, &waited));
 	assert_true(waited);
 	waitpid(pid, NULL, 0);
-	claim = answers_claim(answers, key_of(1), 60000, NULL, &waited);
+	claim = answers_claim(answers, key_of(1), 60000, NULL, NULL, &waited);
 	assert_non_null(claim);
 	assert_false(waited);
 	answers_let_go(claim);
@@ -331,12 +331,12 @@ static void nobody_waits_for_the_dead_nor_longer_than_they_wish(void **state)
 	uint64_t began = clock_ms();
 
 	(void)state;
-	assert_null(answers_claim(answers, key_of(1), 50, NULL, &waited));
+	assert_null(answers_claim(answers, key_of(1), 50, NULL, NULL, &waited));
 	assert_true(waited);
 	assert_true(clock_ms() - began >= 50);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
-	claim = answers_claim(answers, key_of(1), 60000, NULL, &waited);
+	claim = answers_claim(answers, key_of(1), 60000, NULL, NULL, &waited);
 	assert_non_null(claim);
 	answers_let_go(claim);
 }
@@ -355,7 +355,7 @@ static void who_waits_for_one_who_dies_asks_instead_and_the_others_wait(void **s
 	pid_t killer = fork_to(kill_after_a_nap, (unsigned)pid);
 
 	(void)state;
-	claim = answers_claim(answers, key_of(1), 60000, NULL, &waited);
+	claim = answers_claim(answers, key_of(1), 60000, NULL, NULL, &waited);
 	assert_non_null(claim);
 	assert_true(waited);
 	waitpid(pid, NULL, 0);

@@ -17,6 +17,7 @@
 
 #include "app/http/metering.h"
 #include "app/process/feedback_writer.h"
+#include "app/routes.h"
 #include "lib/clock.h"
 #include "t/unit/servers.h"
 
@@ -35,6 +36,7 @@ static struct arena *arena;
 static struct db *db;
 static struct writer_doors doors;
 static struct writer_links links;
+static struct router *router;
 static struct metrics *metrics;
 static pid_t writer;
 static const char *values[WRITER_VALUES];
@@ -79,7 +81,8 @@ static int set_up_group(void **state)
 	db = db_new(&options);
 	test_migrate(db);
 	run(made);
-	metrics = metering_new(arena, &settings, 1);
+	router = routes_router();
+	metrics = metering_new(arena, &settings, router, 1);
 	assert_non_null(metrics);
 	return 0;
 }
@@ -88,6 +91,8 @@ static int tear_down_group(void **state)
 {
 	(void)state;
 	db_free(db);
+	metrics_free(metrics);
+	router_free(router);
 	arena_free(arena);
 	test_postgres_remove(&server);
 	return 0;

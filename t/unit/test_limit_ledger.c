@@ -162,7 +162,7 @@ static bool ask(
 	for (int i = 0; verdict == LIMIT_UNRESERVED && i < TRIES; i++) {
 		bool away;
 
-		if (!fold_reserve(host->limiter, cache, tag, limit, now_ms, &away)) {
+		if (!limit_ledger_reserve(host->limiter, cache, tag, limit, now_ms, &away)) {
 			if (!away)
 				return false;
 			__atomic_fetch_add(&tally->away, 1, __ATOMIC_RELAXED);

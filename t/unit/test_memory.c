@@ -14,13 +14,14 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <json-c/json.h>
 
-#include "app/registry/api_key.h"
-#include "app/http/scoreboard.h"
 #include "app/cache/host_memory.h"
 #include "app/http/metering.h"
-#include "app/routes.h"
+#include "app/http/scoreboard.h"
 #include "app/http/serve.h"
+#include "app/registry/api_key.h"
+#include "app/routes.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "t/unit/memory_fcgi.h"
@@ -176,7 +177,7 @@ static struct arena *arena; /* of the test */
 static struct settings settings;
 static struct hot hot;
 static struct board board;
-static struct worker worker;
+static struct context context;
 static struct db *db; /* of the test: it looks at what the worker has stored */
 static struct db_options db_options;
 static char key[APIKEY_LEN + 1];
@@ -254,19 +255,19 @@ static int set_up_group(void **state)
 	assert_int_equal(hot_new(&hot, 4 << 20), 0);
 	assert_int_equal(board_new(&board, 1), 0);
 	callers_set_fresh_until(hot.callers, UINT64_MAX);
-	worker = (struct worker){ .settings = &settings, .board = &board, .hot = &hot };
-	worker.metrics = metering_new(arena, &settings, 1);
-	worker.router = router_new(routes, route_count, sizeof routes[0]);
-	worker_open(&worker);
+	context = (struct context){ .settings = &settings, .board = &board, .hot = &hot };
+	context.router = routes_router();
+	context.metrics = metering_new(arena, &settings, context.router, 1);
+	context_open(&context);
 	return 0;
 }
 
 static int tear_down_group(void **state)
 {
 	(void)state;
-	worker_close(&worker);
-	router_free(worker.router);
-	metrics_free(worker.metrics);
+	context_close(&context);
+	router_free(context.router);
+	metrics_free(context.metrics);
 	board_free(&board);
 	hot_free(&hot);
 	db_free(db);
@@ -338,9 +339,9 @@ static int serve_one(const struct request *request, int number)
 		memory_fcgi_param(
 			&fcgi, "HTTP_IDEMPOTENCY_KEY", numbered(request->idempotency_key, number));
 	is_serving = true;
-	serve(&worker, &fcgi.request);
+	serve(&context, &fcgi.request);
 	is_serving = false;
-	arena_reset(worker.arena);
+	arena_reset(context.arena);
 	memory_fcgi_finish(&fcgi);
 	sscanf(fcgi.answer, "Status: %d", &status);
 	return status;
@@ -456,8 +457,8 @@ static void answers_that_cannot_be_sent(void **state)
 				&fcgi, "HTTP_AUTHORIZATION", arena_printf(arena, "Bearer %s", key));
 			memory_fcgi_param(&fcgi, "CONTENT_TYPE", "application/json");
 			fcgi.answer_most = limits[limit];
-			serve(&worker, &fcgi.request);
-			arena_reset(worker.arena);
+			serve(&context, &fcgi.request);
+			arena_reset(context.arena);
 			memory_fcgi_finish(&fcgi);
 			assert_true(fcgi.answer_len <= limits[limit]);
 		}
@@ -472,7 +473,7 @@ static void worker_is_as_before(void **state)
 	const uint64_t began_us = clock_us();
 
 	(void)state;
-	assert_null(worker.claim);
+	assert_null(context.claim);
 	answers_drop_all(hot.answers);
 	assert_int_equal(serve_one(&requests[2], 0), 200);
 	assert_true(clock_us() - began_us < 4000000);

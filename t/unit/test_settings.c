@@ -13,8 +13,8 @@
 
 #include "app/build.h"
 #include "app/cache/seal_key.h"
-#include "app/process/host_checks.h"
 #include "app/cache/wal_position.h"
+#include "app/process/host_checks.h"
 #include "app/registry/settings.h"
 
 #define MIB (INT64_C(1) << 20)

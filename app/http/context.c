@@ -1,0 +1,60 @@
+/* Connections of its own, and the session of a connection that reads. */
+#include "app/http/context.h"
+
+enum {
+	ARENA_BLOCK = 64 * 1024,
+	ARENA_LIMIT =
+		64 * 1024 *
+		1024, /* far above what a request within its limits needs: serve() answers one that needs more */
+};
+
+/* How near a name must be to what was searched for: one letter wrong in six still is. And what
+ * suits many short reads of pages that are in memory: one process for each, nothing compiled, and
+ * an index always: a scan that stops at enough matches reads everything when they lie at the end. */
+static const char search_session[] =
+	"SET pg_trgm.word_similarity_threshold = 0.4; SET random_page_cost = 1.1;"
+	"SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; SET jit = off;";
+
+struct db_meter context_db_meter(const struct context *context)
+{
+	struct db_meter meter = { 0 };
+
+	if (context->db != NULL)
+		meter = *db_meter(context->db);
+	replicas_add_meter(context->replicas, &meter);
+	meter.waited_us += context->writers.waited_us;
+	meter.changes += context->writers.given;
+	return meter;
+}
+
+void context_open(struct context *context)
+{
+	const struct settings *settings = context->settings;
+
+	context->db_options = (struct db_options){ settings->database_url, "areg",
+		settings->database_connect_timeout_ms, settings->database_statement_timeout_ms,
+		search_session, true };
+	context->cache_options = (struct cache_options){ settings->memcached_servers,
+		settings->cache_timeout_ms, settings->cache_retry_ms,
+		context->hot == NULL ? NULL : context->hot->view, settings->cache_key };
+	context->arena = arena_new(ARENA_BLOCK, ARENA_LIMIT);
+	context->db = db_new(&context->db_options);
+	if (context->hot != NULL) {
+		db_share_reached(context->db, context->hot->reached, 0);
+		context->replicas = replicas_new(settings, context->hot->progress, context->place,
+			context->db_options.application_name, search_session);
+	}
+	context->cache = cache_new(&context->cache_options);
+	level2_init(&context->level2, context->arena, settings, context->cache,
+		context->hot == NULL ? NULL : context->hot->answers,
+		context->hot == NULL ? NULL : context->hot->progress);
+	arena_reset(context->arena);
+}
+
+void context_close(struct context *context)
+{
+	cache_free(context->cache);
+	replicas_free(context->replicas);
+	db_free(context->db);
+	arena_free(context->arena);
+}

@@ -1,0 +1,50 @@
+/* What a process that serves requests has. Handlers get it through their call. */
+#ifndef AREG_HTTP_CONTEXT_H
+#define AREG_HTTP_CONTEXT_H
+
+#include <stddef.h>
+
+#include "app/cache/host_memory.h"
+#include "app/cache/memcached_answers.h"
+#include "app/http/connections.h"
+#include "app/http/feedback_link.h"
+#include "app/http/replicas.h"
+#include "app/http/scoreboard.h"
+#include "app/registry/settings.h"
+#include "lib/cache.h"
+#include "lib/db.h"
+#include "lib/error_reports.h"
+#include "lib/metrics.h"
+#include "lib/router.h"
+
+struct context {
+	const struct settings *settings;
+	struct board *board;
+	struct metrics *metrics;
+	struct router *router;
+	struct hot *hot; /* shared with the other processes of this host */
+	struct reports *reports; /* of errors, for the reporter; NULL: none is wanted */
+	size_t place; /* on the board and in the metrics */
+	struct db_options db_options;
+	struct cache_options cache_options;
+	struct watch
+		*watch; /* of the process that answers health checks and nothing else; or NULL */
+	struct kept *kept; /* connections that wait while a request is served; or NULL */
+	struct answer_claim *claim; /* that the request being served holds, or NULL */
+	struct arena *arena; /* of the request being served */
+	struct db *db; /* the primary */
+	struct replicas *replicas; /* NULL: there are none */
+	struct cache *cache;
+	struct level2 level2; /* by that cache */
+	struct writer_links writers; /* store feedback together with that of others */
+};
+
+/* Makes arena, db, replicas, cache and level2 as the settings say, in whatever program; context_close() ends
+ * them. Connects to nothing yet. */
+void context_open(struct context *context);
+void context_close(struct context *context);
+
+/* What the process has asked of databases, whichever. */
+struct db_meter context_db_meter(const struct context *context);
+
+#endif
