@@ -77,27 +77,40 @@ as_unit()
 }
 runs()
 {
-	[ -r /tmp/aregd.pid ] && kill -0 "$(cat /tmp/aregd.pid)" 2>/dev/null
+	[ -r "/tmp/$1.pid" ] && kill -0 "$(cat "/tmp/$1.pid")" 2>/dev/null
+}
+# Whoever starts it next finds its port and its sockets free.
+stop_and_wait()
+{
+	runs "$1" || return 0
+	kill "$(cat "/tmp/$1.pid")"
+	for i in {1..400}; do runs "$1" || return 0; sleep 0.1; done
+	return 1
 }
 one()
 {
 	case "$1 $2" in
 	'start areg')
-		! runs || return 0
+		! runs aregd || return 0
 		$(value ExecStartPre) || return 1
 		as_unit $(value ExecStart) </dev/null >/tmp/aregd.log 2>&1 &
 		echo $! >/tmp/aregd.pid
 		;;
-	'reload areg') runs && (as_unit $(value ExecReload)) ;;
-	'stop areg')
-		runs || return 0
-		kill "$(cat /tmp/aregd.pid)"
-		for i in {1..400}; do runs || return 0; sleep 0.1; done
+	'reload areg') runs aregd && (as_unit $(value ExecReload)) ;;
+	'stop areg') stop_and_wait aregd ;;
+	'restart memcached') one stop memcached; one start memcached ;;
+	'start memcached')
+		! runs memcached || return 0
+		memcached -u memcache -l 127.0.0.1 </dev/null >/tmp/memcached.log 2>&1 &
+		echo $! >/tmp/memcached.pid
+		for i in {1..400}; do
+			runs memcached || return 1
+			! { : <>/dev/tcp/127.0.0.1/11211; } 2>/dev/null || return 0
+			sleep 0.1
+		done
 		return 1
 		;;
-	'restart memcached') one stop memcached; one start memcached ;;
-	'start memcached') setsid memcached -d -u memcache -l 127.0.0.1 -P /tmp/memcached.pid ;;
-	'stop memcached') [ ! -r /tmp/memcached.pid ] || kill "$(cat /tmp/memcached.pid)"; sleep 0.5 ;;
+	'stop memcached') stop_and_wait memcached ;;
 	'reload nginx') nginx -s reload 2>/dev/null || nginx ;;
 	'start areg-'*.timer | 'stop areg-'*.timer) ;;
 	*) echo "systemctl: $*?" >&2; return 1 ;;
