@@ -440,7 +440,7 @@ void ctl_print_rows(struct ctl *ctl, const struct db_rows *rows, const struct ct
 	size_t count, const char *nothing)
 {
 	const char *cells[TABLE_COLUMNS_MAX + 1] = { NULL };
-	struct table *table;
+	struct text_table *table;
 	size_t used = 0;
 
 	if (ctl->json) {
@@ -464,16 +464,16 @@ void ctl_print_rows(struct ctl *ctl, const struct db_rows *rows, const struct ct
 		if (columns[i].heading != NULL)
 			cells[used++] = columns[i].heading;
 	}
-	table = table_new(ctl->arena, cells);
+	table = text_table_new(ctl->arena, cells);
 	for (size_t row = 0; row < rows->count; row++) {
 		used = 0;
 		for (size_t i = 0; i < count; i++) {
 			if (columns[i].heading != NULL)
 				cells[used++] = readable(&columns[i], db_text(rows, row, (int)i));
 		}
-		table_row(table, cells);
+		text_table_row(table, cells);
 	}
-	table_print(table, stdout);
+	text_table_print(table, stdout);
 }
 
 void ctl_print_row(

@@ -64,20 +64,20 @@ static const struct option long_options[] = {
 static int test_backends(struct arena *arena, const struct settings *settings)
 {
 	struct backend_report reports[BACKENDS_MAX];
-	const struct preflight_finding *findings;
-	const size_t found = preflight(arena, settings, &findings);
+	const struct host_finding *findings;
+	const size_t found = host_checks(arena, settings, &findings);
 	int exit_code = EXIT_SUCCESS;
 	bool is_refused = false;
 	size_t count;
 
 	for (size_t i = 0; i < found; i++)
-		is_refused = is_refused || findings[i].weight == PREFLIGHT_REFUSED;
+		is_refused = is_refused || findings[i].weight == HOST_REFUSED;
 	if (!is_refused)
 		printf("configuration: %s is right\n", settings->source);
 	for (size_t i = 0; i < found; i++) {
-		printf("%s%s\n", findings[i].weight == PREFLIGHT_WARNING ? "warning: " : "",
+		printf("%s%s\n", findings[i].weight == HOST_WARNING ? "warning: " : "",
 			findings[i].what);
-		if (findings[i].weight != PREFLIGHT_WARNING)
+		if (findings[i].weight != HOST_WARNING)
 			exit_code = EXIT_BACKENDS;
 	}
 	if (is_refused)
@@ -230,7 +230,7 @@ int main(int argc, char **argv)
 		goto done;
 	}
 	while (!settings_load(arena, path, &settings, &faults) ||
-		(task != PRINT && !cache_key_read(arena, &settings, &faults))) {
+		(task != PRINT && !seal_key_read(arena, &settings, &faults))) {
 		for (size_t i = 0; i < faults.count; i++)
 			fprintf(stderr, "aregd: %s: %s\n", faults.list[i].where,
 				faults.list[i].why);
@@ -239,8 +239,8 @@ int main(int argc, char **argv)
 			goto done;
 		sleep(1);
 	}
-	if (rehearsal_is_on()) {
-		exit_code = rehearsal_perform(arena, &settings, router);
+	if (reload_trial_is_on()) {
+		exit_code = reload_trial_perform(arena, &settings, router);
 	} else if (task == TEST) {
 		exit_code = test_backends(arena, &settings);
 	} else if (task == PRINT) {

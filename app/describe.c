@@ -112,8 +112,8 @@ void describe(struct buf *text)
 	json_integer(&out, "page_limit_max", PAGE_LIMIT_MAX);
 	json_integer(&out, "page_offset_max", PAGE_OFFSET_MAX);
 	json_integer(&out, "page_bytes_max", PAGE_BYTES_MAX);
-	json_integer(&out, "shown_services_max", REGFILE_SHOWN_SERVICES);
-	json_integer(&out, "shown_services_bytes_max", REGFILE_SHOWN_BYTES);
+	json_integer(&out, "shown_services_max", REGISTRATION_FILE_SHOWN_SERVICES);
+	json_integer(&out, "shown_services_bytes_max", REGISTRATION_FILE_SHOWN_BYTES);
 	write_rates(&out);
 	json_key(&out, "routes");
 	json_open_array(&out);

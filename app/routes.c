@@ -36,8 +36,8 @@ const struct route routes[] = {
 	{ { HTTP_POST,   V1 "/agents/feedback" },          FOR_KEY,      RATE_FEEDBACK, ANY_TIER, NULL, "feedback.give",  &feedback_give_input,    NEVER_STORE,  feedback_give },
 	{ { HTTP_GET,    V1 "/agents/{id}/feedback" },     FOR_ANYONE,   RATE_SEARCH,   ANY_TIER, NULL, NULL,             &feedback_list_input,    BY_AGENT,     feedback_list },
 	{ { HTTP_POST,   V1 "/agents/feedback/{feedback_id}/revoke" },    FOR_KEY,    RATE_FEEDBACK, ANY_TIER, NULL, "feedback.revoke",  NULL,                    NEVER_STORE, feedback_revoke },
-	{ { HTTP_POST,   V1 "/agents/feedback/{feedback_id}/responses" }, FOR_KEY,    RATE_FEEDBACK, ANY_TIER, NULL, "feedback.respond", &responses_append_input, NEVER_STORE, responses_append },
-	{ { HTTP_GET,    V1 "/agents/feedback/{feedback_id}/responses" }, FOR_ANYONE, RATE_SEARCH,   ANY_TIER, NULL, NULL,               &responses_list_input,   BY_REGISTRY, responses_list },
+	{ { HTTP_POST,   V1 "/agents/feedback/{feedback_id}/responses" }, FOR_KEY,    RATE_FEEDBACK, ANY_TIER, NULL, "feedback.respond", &feedback_responses_append_input, NEVER_STORE, feedback_responses_append },
+	{ { HTTP_GET,    V1 "/agents/feedback/{feedback_id}/responses" }, FOR_ANYONE, RATE_SEARCH,   ANY_TIER, NULL, NULL,               &feedback_responses_list_input,   BY_REGISTRY, feedback_responses_list },
 
 	{ { HTTP_POST,   V1 "/payments" },                 FOR_KEY,      RATE_PAYMENTS, ANY_TIER, PAYMENTS_SCOPE, "payment.record", &payments_record_input, NEVER_STORE, payments_record },
 	{ { HTTP_POST,   V1 "/agents/link-payment" },      FOR_KEY,      RATE_PAYMENTS, ANY_TIER, NULL, "payment.link",   &payments_link_input,    NEVER_STORE,  payments_link },
@@ -56,9 +56,9 @@ const struct route routes[] = {
 	{ { HTTP_POST,   V1 "/keys" },                     FOR_KEY,      RATE_REGISTER, ANY_TIER, KEYS_SCOPE, "key.create",     &keys_create_input,      HOLDS_SECRET, keys_create },
 	{ { HTTP_DELETE, V1 "/keys/{key_id}" },            FOR_KEY,      RATE_REGISTER, ANY_TIER, KEYS_SCOPE, "key.revoke",     NULL,                    NEVER_STORE,  keys_revoke },
 
-	{ { HTTP_GET,    V1 "/accounts/{address}" },       FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    BY_REGISTRY,  wallets_get },
-	{ { HTTP_GET,    V1 "/chains" },                   FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    BY_REGISTRY,  registry_chains },
-	{ { HTTP_GET,    V1 "/stats" },                    FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    BY_REGISTRY,  registry_stats },
+	{ { HTTP_GET,    V1 "/accounts/{address}" },       FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    BY_REGISTRY,  accounts_get },
+	{ { HTTP_GET,    V1 "/chains" },                   FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    BY_REGISTRY,  chains_get },
+	{ { HTTP_GET,    V1 "/stats" },                    FOR_ANYONE,   RATE_READ,     ANY_TIER, NULL, NULL,             NULL,                    BY_REGISTRY,  stats_get },
 	{ { HTTP_GET,    V1 "/leaderboard" },              FOR_ANYONE,   RATE_SEARCH,   ANY_TIER, NULL, NULL,             &leaderboard_input,      BY_REGISTRY,  leaderboard_get },
 	{ { HTTP_GET,    V1 "/events" },                   FOR_ANYONE,   RATE_SEARCH,   ANY_TIER, NULL, NULL,             &events_list_input,      REVALIDATE,   events_list },
 

@@ -1,7 +1,7 @@
 /* NULL is null in both worlds; everything else is what the table says. */
 #include "lib/row_json.h"
 
-void columns_write(struct json_out *out, const struct column *columns, size_t count,
+void row_json_write(struct json_out *out, const struct column *columns, size_t count,
 	const struct db_rows *rows, size_t row, int first)
 {
 	for (size_t i = 0; i < count; i++) {

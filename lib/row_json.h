@@ -11,7 +11,7 @@ struct column {
 };
 
 /* Writes columns `first`, `first` + 1, … of one row, by the table, into an open object. */
-void columns_write(struct json_out *out, const struct column *columns, size_t count,
+void row_json_write(struct json_out *out, const struct column *columns, size_t count,
 	const struct db_rows *rows, size_t row, int first);
 
 #endif

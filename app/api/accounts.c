@@ -60,7 +60,7 @@ static void write_records(
 	json_close_object(out);
 }
 
-void wallets_get(struct call *call)
+void accounts_get(struct call *call)
 {
 	char address[ETH_ADDRESS_LEN + 1];
 	const char *why;

@@ -4,6 +4,6 @@
 
 #include "app/http/call.h"
 
-void wallets_get(struct call *call);
+void accounts_get(struct call *call);
 
 #endif

@@ -204,11 +204,12 @@ bool agent_named(struct call *call, const char *params[AGENT_NAMED_PARAMS])
 	struct agentid *id = arena_alloc(call->arena, sizeof *id);
 	const char *why;
 
-	if (agentid_parse(call->context->settings, call->path_values[0], id, &why) != AGENTID_OK) {
+	if (agent_id_parse(call->context->settings, call->path_values[0], id, &why) !=
+		AGENT_ID_OK) {
 		agent_not_found(call);
 		return false;
 	}
-	agentid_params(id, params);
+	agent_id_params(id, params);
 	return true;
 }
 
@@ -244,7 +245,7 @@ void agent_write(struct call *call, int status, const struct db_rows *rows, int 
 	struct json_out out = call_answer(call, status);
 
 	json_open_object(&out);
-	columns_write(&out, agent_columns, AGENT_FILE, rows, 0, first);
+	row_json_write(&out, agent_columns, AGENT_FILE, rows, 0, first);
 	call_echo(call, &out, "registration_file", db_text(rows, 0, first + AGENT_FILE));
 	json_raw(&out, "conformance", db_text(rows, 0, first + AGENT_CONFORMANCE));
 	call_echo(call, &out, "metadata", db_text(rows, 0, first + AGENT_METADATA));
@@ -333,8 +334,8 @@ bool agent_user_is_gone(const struct call *call, enum db_status status)
 }
 
 static enum db_status store(struct call *call, const struct registration *registration,
-	const struct chain *chain, const struct regfile *file, const struct metadata *metadata,
-	struct db_rows *rows)
+	const struct chain *chain, const struct registration_file *file,
+	const struct metadata *metadata, struct db_rows *rows)
 {
 	struct arena *arena = call->arena;
 	const char *uuid = new_uuid(arena);
@@ -422,7 +423,7 @@ static void register_one(struct call *call, const struct chain **chain)
 {
 	struct registration registration = { 0 };
 	struct metadata metadata;
-	struct regfile file = { 0 };
+	struct registration_file file = { 0 };
 	struct faults faults;
 	struct json_doc doc;
 	struct db_rows rows;
@@ -432,8 +433,8 @@ static void register_one(struct call *call, const struct chain **chain)
 		return;
 	*chain = call_chain(call, registration.chain, &faults);
 	if (registration.registration_file.object != NULL)
-		regfile_read(call->arena, &registration.registration_file, "/registration_file",
-			&file, &faults);
+		registration_file_read(call->arena, &registration.registration_file,
+			"/registration_file", &file, &faults);
 	metadata_read(call->arena, registration.metadata.object, false, &metadata, &faults);
 	if (faults.count > 0) {
 		call_refuse(call, &faults);

@@ -54,7 +54,7 @@ static bool changes_nothing(const struct edit *edit)
 }
 
 static enum db_status store(struct call *call, const char *agent_uuid, const struct edit *edit,
-	const struct regfile *file, const struct metadata *metadata, struct db_rows *rows)
+	const struct registration_file *file, const struct metadata *metadata, struct db_rows *rows)
 {
 	struct arena *arena = call->arena;
 	const char *params[] = {
@@ -124,7 +124,7 @@ void agents_edit(struct call *call)
 {
 	struct edit edit = { 0 };
 	struct metadata metadata;
-	struct regfile file = { 0 };
+	struct registration_file file = { 0 };
 	const char *agent_uuid;
 	struct faults faults;
 	struct json_doc doc;
@@ -134,7 +134,7 @@ void agents_edit(struct call *call)
 	if (!call_body(call, &edit, &doc, &faults))
 		return;
 	if (edit.registration_file.object != NULL)
-		regfile_read(
+		registration_file_read(
 			call->arena, &edit.registration_file, "/registration_file", &file, &faults);
 	metadata_read(call->arena, edit.metadata.object, true, &metadata, &faults);
 	if (faults.count == 0 && changes_nothing(&edit))

@@ -872,8 +872,8 @@ static void write_page(struct call *call, const struct search *search, const str
 	json_open_array(&out);
 	while (shown < fits && (shown == 0 || !page_is_full(&out))) {
 		json_open_object(&out);
-		columns_write(&out, stats_columns, STATS_COLUMN_COUNT, rows, shown, stats);
-		columns_write(&out, own, sizeof own / sizeof own[0], rows, shown++, more);
+		row_json_write(&out, stats_columns, STATS_COLUMN_COUNT, rows, shown, stats);
+		row_json_write(&out, own, sizeof own / sizeof own[0], rows, shown++, more);
 		json_close_object(&out);
 	}
 	json_close_array(&out);

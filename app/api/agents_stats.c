@@ -87,7 +87,7 @@ static void answer_row(struct call *call, const struct db_statement *statement,
 	}
 	out = call_answer(call, 200);
 	json_open_object(&out);
-	columns_write(&out, columns, column_count, &rows, 0, 0);
+	row_json_write(&out, columns, column_count, &rows, 0, 0);
 	json_close_object(&out);
 }
 

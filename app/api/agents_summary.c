@@ -84,6 +84,6 @@ void agents_summary(struct call *call)
 	}
 	out = call_answer(call, 200);
 	json_open_object(&out);
-	columns_write(&out, summary_columns, SUMMARY_COLUMN_COUNT, &rows, 0, 0);
+	row_json_write(&out, summary_columns, SUMMARY_COLUMN_COUNT, &rows, 0, 0);
 	json_close_object(&out);
 }

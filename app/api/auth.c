@@ -300,10 +300,10 @@ static const struct refusal {
 
 static void answer_key(struct call *call, const char *key, const struct db_rows *rows)
 {
-	char prefix[APIKEY_PREFIX_LEN + 1];
+	char prefix[API_KEY_PREFIX_LEN + 1];
 	struct json_out out = call_answer(call, 201);
 
-	apikey_prefix(key, prefix);
+	api_key_prefix(key, prefix);
 	json_open_object(&out);
 	json_string(&out, "api_key", key);
 	json_string(&out, "key_prefix", prefix);
@@ -332,7 +332,7 @@ static void answer_verdict(struct call *call, const char *key, const struct db_r
 			call, 403, "forbidden", "The user of this wallet has been switched off.");
 		return;
 	}
-	callers_drop_user(call->context->hot->callers, db_text(rows, 0, 1));
+	callers_drop_user(call->context->host->callers, db_text(rows, 0, 1));
 	authenticate_new_key(call, key);
 	answer_key(call, key, rows);
 }
@@ -340,12 +340,12 @@ static void answer_verdict(struct call *call, const char *key, const struct db_r
 static enum db_status store(struct call *call, const struct proof *proof, const struct siwe *siwe,
 	const char *key, struct db_rows *rows)
 {
-	char hash[APIKEY_HASH_LEN + 1], prefix[APIKEY_PREFIX_LEN + 1];
+	char hash[API_KEY_HASH_LEN + 1], prefix[API_KEY_PREFIX_LEN + 1];
 	const char *params[] = { siwe->nonce, siwe->address, proof->message, hash, prefix,
 		call->request->id, call->request->client_address };
 
-	apikey_hash(key, hash);
-	apikey_prefix(key, prefix);
+	api_key_hash(key, hash);
+	api_key_prefix(key, prefix);
 	for (int tries = 0; tries < TRIES; tries++) {
 		enum db_status status = db_run(call->context->db, &sign_in, params,
 			sizeof params / sizeof params[0], call->arena, rows);
@@ -362,7 +362,7 @@ void auth_verify(struct call *call)
 	struct proof proof = { 0 };
 	struct siwe siwe = { 0 };
 	uint8_t signature[65];
-	char key[APIKEY_LEN + 1];
+	char key[API_KEY_LEN + 1];
 	struct db_rows rows;
 	enum db_status status;
 
@@ -377,7 +377,7 @@ void auth_verify(struct call *call)
 		refuse_sign_in(call, "The message is for another domain than this registry's.");
 		return;
 	}
-	if (!apikey_make(key)) {
+	if (!api_key_make(key)) {
 		refuse_no_random(call);
 		return;
 	}

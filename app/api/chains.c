@@ -43,7 +43,7 @@ static void write_chain(
 	json_close_object(out);
 }
 
-void registry_chains(struct call *call)
+void chains_get(struct call *call)
 {
 	const struct settings *settings = call->context->settings;
 	struct db_rows counts;
@@ -100,11 +100,11 @@ static void write_totals(
 {
 	json_key(out, name);
 	json_open_object(out);
-	columns_write(out, total_columns + from, (size_t)(to - from), rows, 0, from);
+	row_json_write(out, total_columns + from, (size_t)(to - from), rows, 0, from);
 	json_close_object(out);
 }
 
-void registry_stats(struct call *call)
+void stats_get(struct call *call)
 {
 	struct db_rows rows;
 	struct json_out out;

@@ -4,7 +4,7 @@
 
 #include "app/http/call.h"
 
-void registry_chains(struct call *call);
-void registry_stats(struct call *call);
+void chains_get(struct call *call);
+void stats_get(struct call *call);
 
 #endif

@@ -190,7 +190,7 @@ static void answer_outcome(struct call *call, const struct db_rows *rows)
 		}
 	out = call_answer(call, 201);
 	json_open_object(&out);
-	columns_write(&out, feedback_columns, FEEDBACK_COLUMN_COUNT, rows, 0, 1);
+	row_json_write(&out, feedback_columns, FEEDBACK_COLUMN_COUNT, rows, 0, 1);
 	json_close_object(&out);
 }
 
@@ -335,7 +335,7 @@ void feedback_revoke(struct call *call)
 	}
 	out = call_answer(call, 200);
 	json_open_object(&out);
-	columns_write(&out, feedback_columns, FEEDBACK_COLUMN_COUNT, &rows, 0, 0);
+	row_json_write(&out, feedback_columns, FEEDBACK_COLUMN_COUNT, &rows, 0, 0);
 	json_close_object(&out);
 }
 

@@ -68,10 +68,10 @@ static const struct json_field response_fields[] = {
 		.kind = JSON_HASH,
 		.offset = offsetof(struct response, response_hash) },
 };
-const struct route_input responses_append_input = { .fields = response_fields,
+const struct route_input feedback_responses_append_input = { .fields = response_fields,
 	.field_count = sizeof response_fields / sizeof response_fields[0] };
 
-void responses_append(struct call *call)
+void feedback_responses_append(struct call *call)
 {
 	struct response response = { 0 };
 	struct feedback_named named;
@@ -110,14 +110,14 @@ void responses_append(struct call *call)
 	}
 	out = call_answer(call, 201);
 	json_open_object(&out);
-	columns_write(&out, response_columns, RESPONSE_COLUMN_COUNT, &rows, 0, 0);
+	row_json_write(&out, response_columns, RESPONSE_COLUMN_COUNT, &rows, 0, 0);
 	json_close_object(&out);
 }
 
 static const char order[] = "oldest";
 
 static const char *const list_params[] = { "limit", "offset", "cursor", NULL };
-const struct route_input responses_list_input = { .params = list_params };
+const struct route_input feedback_responses_list_input = { .params = list_params };
 
 static void write_list(struct call *call, const struct page *page, const struct db_rows *rows)
 {
@@ -139,7 +139,7 @@ static void write_list(struct call *call, const struct page *page, const struct 
 	json_close_object(&out);
 }
 
-void responses_list(struct call *call)
+void feedback_responses_list(struct call *call)
 {
 	const char *id = feedback_id_named(call);
 	struct faults faults;

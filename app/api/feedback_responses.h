@@ -4,9 +4,9 @@
 
 #include "app/http/call.h"
 
-extern const struct route_input responses_append_input;
-void responses_append(struct call *call);
-extern const struct route_input responses_list_input;
-void responses_list(struct call *call);
+extern const struct route_input feedback_responses_append_input;
+void feedback_responses_append(struct call *call);
+extern const struct route_input feedback_responses_list_input;
+void feedback_responses_list(struct call *call);
 
 #endif

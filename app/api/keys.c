@@ -45,7 +45,7 @@ enum { MY_KEY_COLUMN_COUNT = sizeof my_key_columns / sizeof my_key_columns[0] };
 /* What is left, by the count of this host. */
 static void write_limits(const struct call *call, struct json_out *out)
 {
-	const struct limiter *limiter = call->context->hot->limiter;
+	const struct limiter *limiter = call->context->host->limiter;
 	const uint64_t now_ms = limiter_clock_ms(limiter, clock_unix_ms());
 
 	json_key(out, "limits");
@@ -112,11 +112,11 @@ void me_get(struct call *call)
 	json_open_object(&out);
 	json_key(&out, "user");
 	json_open_object(&out);
-	columns_write(&out, my_columns, MY_COLUMN_COUNT, &rows, 0, 0);
+	row_json_write(&out, my_columns, MY_COLUMN_COUNT, &rows, 0, 0);
 	json_close_object(&out);
 	json_key(&out, "key");
 	json_open_object(&out);
-	columns_write(&out, my_key_columns, MY_KEY_COLUMN_COUNT, &rows, 0, MY_COLUMN_COUNT);
+	row_json_write(&out, my_key_columns, MY_KEY_COLUMN_COUNT, &rows, 0, MY_COLUMN_COUNT);
 	json_close_object(&out);
 	write_limits(call, &out);
 	write_quotas(call, &out, &rows);
@@ -172,7 +172,7 @@ static void write_list(struct call *call, const struct page *page, const struct 
 	json_open_array(&out);
 	for (size_t row = 0; row < shown; row++) {
 		json_open_object(&out);
-		columns_write(&out, key_columns, KEY_COLUMN_COUNT, rows, row, 1);
+		row_json_write(&out, key_columns, KEY_COLUMN_COUNT, rows, row, 1);
 		json_close_object(&out);
 	}
 	json_close_array(&out);
@@ -282,7 +282,7 @@ const struct route_input keys_create_input = { .fields = wanted_fields,
 static enum db_status store(
 	struct call *call, const struct wanted *wanted, const char *key, struct db_rows *rows)
 {
-	char hash[APIKEY_HASH_LEN + 1], prefix[APIKEY_PREFIX_LEN + 1];
+	char hash[API_KEY_HASH_LEN + 1], prefix[API_KEY_PREFIX_LEN + 1];
 	const char *params[] = { call->caller->key_id, wanted->name,
 		wanted->scopes.texts == NULL
 			? NULL
@@ -290,8 +290,8 @@ static enum db_status store(
 		wanted->expires_at, hash, prefix, call->caller->key_prefix, call->request->id,
 		call->request->client_address };
 
-	apikey_hash(key, hash);
-	apikey_prefix(key, prefix);
+	api_key_hash(key, hash);
+	api_key_prefix(key, prefix);
 	return db_run(call->context->db, &create_key, params, sizeof params / sizeof params[0],
 		call->arena, rows);
 }
@@ -302,14 +302,14 @@ static void answer_key(struct call *call, const char *key, const struct db_rows 
 
 	json_open_object(&out);
 	json_string(&out, "api_key", key);
-	columns_write(&out, key_columns, KEY_COLUMN_COUNT, rows, 0, 1);
+	row_json_write(&out, key_columns, KEY_COLUMN_COUNT, rows, 0, 1);
 	json_close_object(&out);
 }
 
 void keys_create(struct call *call)
 {
 	struct wanted wanted = { 0 };
-	char key[APIKEY_LEN + 1];
+	char key[API_KEY_LEN + 1];
 	struct faults faults;
 	struct json_doc doc;
 	struct db_rows rows;
@@ -322,7 +322,7 @@ void keys_create(struct call *call)
 		call_refuse(call, &faults);
 		return;
 	}
-	if (!apikey_make(key)) {
+	if (!api_key_make(key)) {
 		call_problem(call, 500, "internal", "The registry's random source gives nothing.");
 		return;
 	}
@@ -395,7 +395,7 @@ void keys_revoke(struct call *call)
 	} else if (rows.count == 0) {
 		call_problem(call, 404, "key_not_found", "You have no key of this id.");
 	} else {
-		callers_drop_user(call->context->hot->callers, caller->user_id);
+		callers_drop_user(call->context->host->callers, caller->user_id);
 		call->response->status = 204;
 	}
 }

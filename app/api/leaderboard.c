@@ -51,52 +51,53 @@ static const struct ranking *read_ranking(const struct call *call, struct faults
 }
 
 static void read_leaderboard(
-	const struct call *call, struct leaderboard *board, struct faults *faults)
+	const struct call *call, struct leaderboard *scoreboard, struct faults *faults)
 {
 	const char *chain = call_param(call, "chain");
 
-	*board = (struct leaderboard){ 0 };
+	*scoreboard = (struct leaderboard){ 0 };
 	call_params(call, faults);
-	board->by = read_ranking(call, faults);
+	scoreboard->by = read_ranking(call, faults);
 	if (chain != NULL) {
-		board->chain = settings_chain(call->context->settings, chain);
-		if (board->chain == NULL)
+		scoreboard->chain = settings_chain(call->context->settings, chain);
+		if (scoreboard->chain == NULL)
 			fault_add(faults, "chain_not_supported", "chain",
 				"this registry serves no chain of that name");
 	}
-	board->min_feedback = page_number(
+	scoreboard->min_feedback = page_number(
 		call, "min_feedback", 0, MIN_FEEDBACK_MAX, MIN_FEEDBACK_DEFAULT, faults);
-	board->limit = page_number(call, "limit", 1, PAGE_LIMIT_MAX, PAGE_LIMIT_DEFAULT, faults);
+	scoreboard->limit =
+		page_number(call, "limit", 1, PAGE_LIMIT_MAX, PAGE_LIMIT_DEFAULT, faults);
 }
 
-static void compose(struct query *query, const struct leaderboard *board, struct arena *arena)
+static void compose(struct query *query, const struct leaderboard *scoreboard, struct arena *arena)
 {
-	const char *key = board->by->column;
+	const char *key = scoreboard->by->column;
 
 	query_init(query, arena);
 	query_text(query, "SELECT " STATS_COLUMNS " FROM (SELECT leader.* FROM"
 			  " (SELECT DISTINCT chain FROM erc8004_agent_counts");
-	if (board->chain != NULL)
-		query_add(query, " WHERE chain = ?", board->chain->name);
+	if (scoreboard->chain != NULL)
+		query_add(query, " WHERE chain = ?", scoreboard->chain->name);
 	query_text(query, arena_printf(arena,
 				  ") AS c, LATERAL (SELECT s.agent_uuid, %s AS key"
 				  " FROM erc8004_agent_stats s"
 				  " WHERE s.chain = c.chain AND s.status = 'active' AND %s",
-				  key, board->by->condition));
-	query_add(query, arena_printf(arena, " AND %s >= ?::bigint", board->by->counted),
-		arena_printf(arena, "%zu", board->min_feedback));
+				  key, scoreboard->by->condition));
+	query_add(query, arena_printf(arena, " AND %s >= ?::bigint", scoreboard->by->counted),
+		arena_printf(arena, "%zu", scoreboard->min_feedback));
 	query_text(query,
 		arena_printf(arena,
 			" ORDER BY %s DESC, s.agent_uuid DESC LIMIT %zu) AS leader"
 			" ORDER BY leader.key DESC, leader.agent_uuid DESC LIMIT %zu) AS leader"
 			" JOIN v_erc8004_agent_stats v USING (agent_uuid)"
 			" ORDER BY leader.key DESC, leader.agent_uuid DESC",
-			key, board->limit, board->limit));
+			key, scoreboard->limit, scoreboard->limit));
 }
 
 void leaderboard_get(struct call *call)
 {
-	struct leaderboard board;
+	struct leaderboard scoreboard;
 	struct faults faults;
 	struct query query;
 	struct db_rows rows;
@@ -104,12 +105,12 @@ void leaderboard_get(struct call *call)
 	enum db_status status;
 
 	faults_init(&faults, call->arena);
-	read_leaderboard(call, &board, &faults);
+	read_leaderboard(call, &scoreboard, &faults);
 	if (faults.count > 0) {
 		call_refuse(call, &faults);
 		return;
 	}
-	compose(&query, &board, call->arena);
+	compose(&query, &scoreboard, call->arena);
 	status = query_run(&query, call, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
@@ -117,15 +118,15 @@ void leaderboard_get(struct call *call)
 	}
 	out = call_answer(call, 200);
 	json_open_object(&out);
-	json_string(&out, "by", board.by->name);
-	json_string(&out, "chain", board.chain == NULL ? NULL : board.chain->name);
-	json_integer(&out, "min_feedback", (int64_t)board.min_feedback);
+	json_string(&out, "by", scoreboard.by->name);
+	json_string(&out, "chain", scoreboard.chain == NULL ? NULL : scoreboard.chain->name);
+	json_integer(&out, "min_feedback", (int64_t)scoreboard.min_feedback);
 	json_key(&out, "leaders");
 	json_open_array(&out);
 	for (size_t row = 0; row < rows.count; row++) {
 		json_open_object(&out);
 		json_integer(&out, "rank", (int64_t)row + 1);
-		columns_write(&out, stats_columns, STATS_COLUMN_COUNT, &rows, row, 0);
+		row_json_write(&out, stats_columns, STATS_COLUMN_COUNT, &rows, row, 0);
 		json_close_object(&out);
 	}
 	json_close_array(&out);

@@ -151,7 +151,7 @@ static void answer_recorded(struct call *call, const struct db_rows *rows)
 	}
 	out = call_answer(call, strcmp(outcome, "recorded") == 0 ? 201 : 200);
 	json_open_object(&out);
-	columns_write(&out, payment_columns, PAYMENT_COLUMN_COUNT, rows, 0, 1);
+	row_json_write(&out, payment_columns, PAYMENT_COLUMN_COUNT, rows, 0, 1);
 	json_close_object(&out);
 }
 

@@ -35,7 +35,7 @@ static void answer_validation(struct call *call, int status, const struct db_row
 	struct json_out out = call_answer(call, status);
 
 	json_open_object(&out);
-	columns_write(&out, validation_columns, VALIDATION_COLUMN_COUNT, rows, 0, first);
+	row_json_write(&out, validation_columns, VALIDATION_COLUMN_COUNT, rows, 0, first);
 	json_close_object(&out);
 }
 

@@ -1,4 +1,4 @@
-/* Lays out the host's shared memory: progress, view, count of times that the primary was reached, callers,
+/* Lays out the host's shared memory: wal, view, count of times that the primary was reached, callers,
  * key ring, limits and answers. */
 #include "app/cache/host_memory.h"
 
@@ -13,7 +13,7 @@
 enum { HOT_LEAST = 1024 * 1024, CACHE_LINE = 64 };
 enum {
 	VIEW_BYTES = (sizeof(struct cache_view) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE,
-	HEAD_BYTES = PROGRESS_BYTES + VIEW_BYTES + CACHE_LINE
+	HEAD_BYTES = WAL_POSITION_BYTES + VIEW_BYTES + CACHE_LINE
 };
 
 /* The most items whose table fits that many bytes. */
@@ -33,52 +33,55 @@ static size_t fitting(size_t bytes, size_t (*bytes_for)(size_t items))
 }
 
 /* Of what callers have, a quarter says which keys exist. */
-static size_t keyring_part(size_t part)
+static size_t key_filter_part(size_t part)
 {
 	return part / 4 / CACHE_LINE * CACHE_LINE;
 }
 
 /* Where everything is, in memory that is there. Returns the bytes of each part but the last. */
-static size_t lay_out(struct hot *hot)
+static size_t lay_out(struct host_memory *host)
 {
-	const size_t part = (hot->bytes - HEAD_BYTES) / 8 / CACHE_LINE * CACHE_LINE;
-	char *at = (char *)hot->memory + HEAD_BYTES;
+	const size_t part = (host->bytes - HEAD_BYTES) / 8 / CACHE_LINE * CACHE_LINE;
+	char *at = (char *)host->memory + HEAD_BYTES;
 
-	hot->progress = hot->memory;
-	hot->view = (struct cache_view *)((char *)hot->memory + PROGRESS_BYTES);
-	hot->reached = (uint64_t *)((char *)hot->view + VIEW_BYTES);
-	hot->callers = (struct callers *)at;
-	hot->keyring = (struct keyring *)(at + part - keyring_part(part));
-	hot->limiter = (struct limiter *)(at + part);
-	hot->answers = (struct answers *)(at + 2 * part);
+	host->wal = host->memory;
+	host->view = (struct cache_view *)((char *)host->memory + WAL_POSITION_BYTES);
+	host->reached = (uint64_t *)((char *)host->view + VIEW_BYTES);
+	host->callers = (struct callers *)at;
+	host->key_filter = (struct key_filter *)(at + part - key_filter_part(part));
+	host->limiter = (struct limiter *)(at + part);
+	host->answers = (struct answers *)(at + 2 * part);
 	return part;
 }
 
-struct hot_identity hot_identity(struct arena *arena, const struct settings *settings)
+struct host_memory_identity host_memory_identity(
+	struct arena *arena, const struct settings *settings)
 {
 	static const uint8_t no_secret[16];
 	/* The sources are the same and sizes are not, where the compiler or a system header is another. */
-	const uint64_t layout[] = { HOT_SOURCES, PROGRESS_BYTES, VIEW_BYTES, callers_bytes(1000),
-		limiter_bytes(1000), sizeof(pthread_mutex_t) };
-	char edition[LEVEL2_SPACE];
+	const uint64_t layout[] = { HOST_MEMORY_LAYOUT, WAL_POSITION_BYTES, VIEW_BYTES,
+		callers_bytes(1000), limiter_bytes(1000), sizeof(pthread_mutex_t) };
+	char edition[MEMCACHED_ANSWERS_SPACE];
 
-	level2_edition(arena, settings, edition);
-	return (struct hot_identity){ siphash(no_secret, layout, sizeof layout),
+	memcached_answers_edition(arena, settings, edition);
+	return (struct host_memory_identity){ siphash(no_secret, layout, sizeof layout),
 		siphash(no_secret, edition, strlen(edition)), settings->hot_cache_bytes };
 }
 
-bool hot_same_layout(const struct hot_identity *one, const struct hot_identity *other)
+bool host_memory_same_layout(
+	const struct host_memory_identity *one, const struct host_memory_identity *other)
 {
 	return one->layout == other->layout;
 }
 
-bool hot_same(const struct hot_identity *one, const struct hot_identity *other)
+bool host_memory_same(
+	const struct host_memory_identity *one, const struct host_memory_identity *other)
 {
-	return hot_same_layout(one, other) && one->edition == other->edition &&
+	return host_memory_same_layout(one, other) && one->edition == other->edition &&
 	       one->bytes == other->bytes;
 }
 
-int hot_new(struct hot *hot, size_t bytes)
+int host_memory_new(struct host_memory *host, size_t bytes)
 {
 	size_t part;
 
@@ -86,36 +89,36 @@ int hot_new(struct hot *hot, size_t bytes)
 		errno = EINVAL;
 		return -1;
 	}
-	hot->bytes = bytes;
-	hot->memory = shm_new("areg-hot", bytes, &hot->fd);
-	if (hot->memory == NULL)
+	host->bytes = bytes;
+	host->memory = shm_new("areg-hot", bytes, &host->fd);
+	if (host->memory == NULL)
 		return -1;
-	part = lay_out(hot);
-	progress_init(hot->memory);
-	callers_init(hot->callers, fitting(part - keyring_part(part), callers_bytes));
-	keyring_init(hot->keyring, keyring_part(part));
-	limiter_init(hot->limiter, fitting(part, limiter_bytes));
-	if (answers_init(hot->answers, bytes - HEAD_BYTES - 2 * part) != NULL)
+	part = lay_out(host);
+	wal_position_init(host->memory);
+	callers_init(host->callers, fitting(part - key_filter_part(part), callers_bytes));
+	key_filter_init(host->key_filter, key_filter_part(part));
+	limiter_init(host->limiter, fitting(part, limiter_bytes));
+	if (answers_init(host->answers, bytes - HEAD_BYTES - 2 * part) != NULL)
 		return 0;
-	hot_free(hot);
+	host_memory_free(host);
 	return -1;
 }
 
-int hot_adopt(struct hot *hot, int fd, size_t bytes)
+int host_memory_adopt(struct host_memory *host, int fd, size_t bytes)
 {
 	void *memory = shm_adopt(fd, bytes);
 
 	if (memory == NULL)
 		return -1;
-	hot->bytes = bytes;
-	hot->fd = fd;
-	hot->memory = memory;
-	lay_out(hot);
+	host->bytes = bytes;
+	host->fd = fd;
+	host->memory = memory;
+	lay_out(host);
 	return 0;
 }
 
-void hot_free(struct hot *hot)
+void host_memory_free(struct host_memory *host)
 {
-	shm_free(hot->memory, hot->bytes, hot->fd);
-	*hot = (struct hot){ .fd = -1 };
+	shm_free(host->memory, host->bytes, host->fd);
+	*host = (struct host_memory){ .fd = -1 };
 }

@@ -15,25 +15,28 @@
 #include "lib/limiter.h"
 
 /* Two programs that share a segment over a reload must agree about this. */
-struct hot_identity {
+struct host_memory_identity {
 	uint64_t layout; /* of the memory: scripts/gen-layouts, and sizes as they were compiled */
-	uint64_t edition; /* of the answers in it: level2_edition() */
+	uint64_t edition; /* of the answers in it: memcached_answers_edition() */
 	uint64_t bytes;
 };
 
 /* The identity of the segment that this program makes with those settings. `arena` is for this call
  * only. */
-struct hot_identity hot_identity(struct arena *arena, const struct settings *settings);
+struct host_memory_identity host_memory_identity(
+	struct arena *arena, const struct settings *settings);
 /* Whether it can be mapped by a program that wants the other, and whether its answers are right there. */
-bool hot_same_layout(const struct hot_identity *one, const struct hot_identity *other);
-bool hot_same(const struct hot_identity *one, const struct hot_identity *other);
+bool host_memory_same_layout(
+	const struct host_memory_identity *one, const struct host_memory_identity *other);
+bool host_memory_same(
+	const struct host_memory_identity *one, const struct host_memory_identity *other);
 
-struct hot {
-	struct progress *progress;
+struct host_memory {
+	struct wal_position *wal;
 	struct cache_view *view; /* of memcached servers */
 	uint64_t *reached; /* how often the primary was reached again: db_share_reached() */
 	struct callers *callers;
-	struct keyring *keyring;
+	struct key_filter *key_filter;
 	struct limiter *limiter;
 	struct answers *answers;
 	void *memory;
@@ -41,13 +44,13 @@ struct hot {
 	int fd; /* to hand over an exec */
 };
 
-/* Lays the segment out within `bytes` (at least 1 MiB): a page for progress, a view, a count, an eighth of
+/* Lays the segment out within `bytes` (at least 1 MiB): a page for wal, a view, a count, an eighth of
  * the rest each for callers (with the key ring) and limits, the remainder for answers. 0, or -1 with errno
  * set when the system refuses the memory or random bytes. */
-MUST_CHECK int hot_new(struct hot *hot, size_t bytes);
-/* Maps the segment that the program before an exec made, with the same layout. As hot_new(). */
-MUST_CHECK int hot_adopt(struct hot *hot, int fd, size_t bytes);
+MUST_CHECK int host_memory_new(struct host_memory *host, size_t bytes);
+/* Maps the segment that the program before an exec made, with the same layout. As host_memory_new(). */
+MUST_CHECK int host_memory_adopt(struct host_memory *host, int fd, size_t bytes);
 
-void hot_free(struct hot *hot);
+void host_memory_free(struct host_memory *host);
 
 #endif

@@ -17,11 +17,11 @@ enum { PROBES = 4, WRONG = 1024, WORD_BITS = 64, TIME_BITS = 24 };
 
 struct filter {
 	uint64_t salt[2];
-	uint64_t first; /* number of its first word among keyring->words */
+	uint64_t first; /* number of its first word among key_filter->words */
 };
 
 /* Holds no pointers: the memory may be mapped elsewhere after an exec. */
-struct keyring {
+struct key_filter {
 	uint64_t in_force; /* 0: none yet; else the number of a filter, from 1 */
 	uint64_t fillings; /* begun so far */
 	uint64_t word_count; /* of each filter */
@@ -40,15 +40,15 @@ static void filter_draw_salt(struct filter *filter)
 	word_put(&filter->salt[1], salt[1]);
 }
 
-struct keyring *keyring_init(void *memory, size_t bytes)
+struct key_filter *key_filter_init(void *memory, size_t bytes)
 {
-	struct keyring *keyring = memory;
+	struct key_filter *key_filter = memory;
 
-	keyring->word_count = (bytes - sizeof *keyring) / sizeof keyring->words[0] / 2;
-	keyring->filters[1].first = keyring->word_count;
-	filter_draw_salt(&keyring->filters[0]);
-	filter_draw_salt(&keyring->filters[1]);
-	return keyring;
+	key_filter->word_count = (bytes - sizeof *key_filter) / sizeof key_filter->words[0] / 2;
+	key_filter->filters[1].first = key_filter->word_count;
+	filter_draw_salt(&key_filter->filters[0]);
+	filter_draw_salt(&key_filter->filters[1]);
+	return key_filter;
 }
 
 static uint64_t filter_hash(const struct filter *filter, const uint8_t start[KEYRING_START])
@@ -62,47 +62,48 @@ static uint64_t filter_hash(const struct filter *filter, const uint8_t start[KEY
 
 /* The word and the bit in it of one probe; see Kirsch and Mitzenmacher, "Less hashing, same
  * performance", 2006. */
-static const uint64_t *filter_word(const struct keyring *keyring, const struct filter *filter,
+static const uint64_t *filter_word(const struct key_filter *key_filter, const struct filter *filter,
 	uint64_t hash, uint64_t probe, uint64_t *mask)
 {
 	const uint64_t at = ((hash & UINT32_MAX) + probe * (hash >> 32 | 1)) %
-			    (keyring->word_count * WORD_BITS);
+			    (key_filter->word_count * WORD_BITS);
 
 	*mask = 1ULL << at % WORD_BITS;
-	return &keyring->words[filter->first + at / WORD_BITS];
+	return &key_filter->words[filter->first + at / WORD_BITS];
 }
 
-static void filter_add(
-	struct keyring *keyring, const struct filter *filter, const uint8_t start[KEYRING_START])
+static void filter_add(struct key_filter *key_filter, const struct filter *filter,
+	const uint8_t start[KEYRING_START])
 {
 	const uint64_t hash = filter_hash(filter, start);
 
 	for (uint64_t probe = 0; probe < PROBES; probe++) {
-		uint64_t mask, *word = (uint64_t *)filter_word(keyring, filter, hash, probe, &mask);
+		uint64_t mask,
+			*word = (uint64_t *)filter_word(key_filter, filter, hash, probe, &mask);
 
 		__atomic_fetch_or(word, mask, __ATOMIC_RELAXED);
 	}
 }
 
-void keyring_add(struct keyring *keyring, const uint8_t start[KEYRING_START])
+void key_filter_add(struct key_filter *key_filter, const uint8_t start[KEYRING_START])
 {
-	filter_add(keyring, &keyring->filters[0], start);
-	filter_add(keyring, &keyring->filters[1], start);
+	filter_add(key_filter, &key_filter->filters[0], start);
+	filter_add(key_filter, &key_filter->filters[1], start);
 }
 
-bool keyring_may_hold(const struct keyring *keyring, const uint8_t start[KEYRING_START])
+bool key_filter_may_hold(const struct key_filter *key_filter, const uint8_t start[KEYRING_START])
 {
-	const uint64_t in_force = word_get(&keyring->in_force);
+	const uint64_t in_force = word_get(&key_filter->in_force);
 	const struct filter *filter;
 	uint64_t hash;
 
 	if (in_force == 0)
 		return false;
-	filter = &keyring->filters[in_force - 1];
+	filter = &key_filter->filters[in_force - 1];
 	hash = filter_hash(filter, start);
 	for (uint64_t probe = 0; probe < PROBES; probe++) {
 		uint64_t mask;
-		const uint64_t *word = filter_word(keyring, filter, hash, probe, &mask);
+		const uint64_t *word = filter_word(key_filter, filter, hash, probe, &mask);
 
 		if ((__atomic_load_n(word, __ATOMIC_RELAXED) & mask) == 0)
 			return false;
@@ -111,33 +112,33 @@ bool keyring_may_hold(const struct keyring *keyring, const uint8_t start[KEYRING
 }
 
 /* The filter that is not in force. */
-static struct filter *keyring_spare(struct keyring *keyring)
+static struct filter *key_filter_spare(struct key_filter *key_filter)
 {
-	return &keyring->filters[word_get(&keyring->in_force) == 1 ? 1 : 0];
+	return &key_filter->filters[word_get(&key_filter->in_force) == 1 ? 1 : 0];
 }
 
-uint64_t keyring_fill_begin(struct keyring *keyring)
+uint64_t key_filter_fill_begin(struct key_filter *key_filter)
 {
-	const uint64_t number = __atomic_add_fetch(&keyring->fillings, 1, __ATOMIC_SEQ_CST);
-	struct filter *spare = keyring_spare(keyring);
+	const uint64_t number = __atomic_add_fetch(&key_filter->fillings, 1, __ATOMIC_SEQ_CST);
+	struct filter *spare = key_filter_spare(key_filter);
 
 	/* In this order: a key that is added meanwhile was committed before, and so is read. */
 	filter_draw_salt(spare);
-	for (uint64_t i = 0; i < keyring->word_count; i++)
-		word_put(&keyring->words[spare->first + i], 0);
+	for (uint64_t i = 0; i < key_filter->word_count; i++)
+		word_put(&key_filter->words[spare->first + i], 0);
 	return number;
 }
 
-void keyring_fill(struct keyring *keyring, const uint8_t start[KEYRING_START])
+void key_filter_fill(struct key_filter *key_filter, const uint8_t start[KEYRING_START])
 {
-	filter_add(keyring, keyring_spare(keyring), start);
+	filter_add(key_filter, key_filter_spare(key_filter), start);
 }
 
-void keyring_fill_end(struct keyring *keyring, uint64_t number)
+void key_filter_fill_end(struct key_filter *key_filter, uint64_t number)
 {
-	if (__atomic_load_n(&keyring->fillings, __ATOMIC_SEQ_CST) == number)
-		word_put(&keyring->in_force,
-			(uint64_t)(keyring_spare(keyring) - keyring->filters) + 1);
+	if (__atomic_load_n(&key_filter->fillings, __ATOMIC_SEQ_CST) == number)
+		word_put(&key_filter->in_force,
+			(uint64_t)(key_filter_spare(key_filter) - key_filter->filters) + 1);
 }
 
 /* ---- Keys found wrong ---- */
@@ -157,15 +158,16 @@ static size_t wrong_place(const uint8_t start[KEYRING_START])
 	return (size_t)(wrong_tag(start) >> TIME_BITS) % WRONG;
 }
 
-void keyring_note_wrong(struct keyring *keyring, const uint8_t start[KEYRING_START], uint64_t now_s)
+void key_filter_note_wrong(
+	struct key_filter *key_filter, const uint8_t start[KEYRING_START], uint64_t now_s)
 {
-	word_put(&keyring->wrong[wrong_place(start)], wrong_tag(start) | (now_s & TIME_MASK));
+	word_put(&key_filter->wrong[wrong_place(start)], wrong_tag(start) | (now_s & TIME_MASK));
 }
 
-bool keyring_was_wrong(
-	const struct keyring *keyring, const uint8_t start[KEYRING_START], uint64_t now_s)
+bool key_filter_was_wrong(
+	const struct key_filter *key_filter, const uint8_t start[KEYRING_START], uint64_t now_s)
 {
-	const uint64_t word = word_get(&keyring->wrong[wrong_place(start)]);
+	const uint64_t word = word_get(&key_filter->wrong[wrong_place(start)]);
 
 	return word != 0 && (word & ~TIME_MASK) == wrong_tag(start) &&
 	       ((now_s - word) & TIME_MASK) < KEYRING_WRONG_S;

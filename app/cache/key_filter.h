@@ -25,30 +25,31 @@ enum {
 	KEYRING_WRONG_S = 10, /* a key found wrong is remembered that long */
 };
 
-struct keyring; /* lies in shared memory */
+struct key_filter; /* lies in shared memory */
 
 /* Makes an empty one in `bytes` (at least 16 KiB) of zeroed memory, before forking. */
-struct keyring *keyring_init(void *memory, size_t bytes);
+struct key_filter *key_filter_init(void *memory, size_t bytes);
 
 /* Adds a key, by the start of its SHA-256. By any process. */
-void keyring_add(struct keyring *keyring, const uint8_t start[KEYRING_START]);
+void key_filter_add(struct key_filter *key_filter, const uint8_t start[KEYRING_START]);
 
 /* Whether a key may exist. False for a key that nobody added, but for one such key in a hundred where
  * there are as many keys as the filter has bytes; and for every key while nothing was filled in. */
-MUST_CHECK bool keyring_may_hold(const struct keyring *keyring, const uint8_t start[KEYRING_START]);
+MUST_CHECK bool key_filter_may_hold(
+	const struct key_filter *key_filter, const uint8_t start[KEYRING_START]);
 
-/* Begins to fill the filter anew: the number to go on with. Until keyring_fill_end() the filter of
+/* Begins to fill the filter anew: the number to go on with. Until key_filter_fill_end() the filter of
  * before is in force, and what others add goes to both. */
-MUST_CHECK uint64_t keyring_fill_begin(struct keyring *keyring);
-void keyring_fill(struct keyring *keyring, const uint8_t start[KEYRING_START]);
+MUST_CHECK uint64_t key_filter_fill_begin(struct key_filter *key_filter);
+void key_filter_fill(struct key_filter *key_filter, const uint8_t start[KEYRING_START]);
 /* Puts the new filter in force, unless somebody else has begun to fill it meanwhile. */
-void keyring_fill_end(struct keyring *keyring, uint64_t number);
+void key_filter_fill_end(struct key_filter *key_filter, uint64_t number);
 
 /* Remembers that a key was looked up in vain, and whether that was within KEYRING_WRONG_S. Unix
  * time. Few are remembered, the latest ones. */
-void keyring_note_wrong(
-	struct keyring *keyring, const uint8_t start[KEYRING_START], uint64_t now_s);
-MUST_CHECK bool keyring_was_wrong(
-	const struct keyring *keyring, const uint8_t start[KEYRING_START], uint64_t now_s);
+void key_filter_note_wrong(
+	struct key_filter *key_filter, const uint8_t start[KEYRING_START], uint64_t now_s);
+MUST_CHECK bool key_filter_was_wrong(
+	const struct key_filter *key_filter, const uint8_t start[KEYRING_START], uint64_t now_s);
 
 #endif

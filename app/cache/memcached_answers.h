@@ -63,34 +63,36 @@
 #include "app/registry/settings.h"
 #include "lib/cache.h"
 
-enum { LEVEL2_TOKEN = 16, LEVEL2_SPACE = 17 };
+enum { MEMCACHED_ANSWERS_TOKEN = 16, MEMCACHED_ANSWERS_SPACE = 17 };
 
-struct level2 {
+struct memcached_answers {
 	struct cache *cache;
 	struct answers *answers; /* of this host; NULL: a program that stands alone, and trusts */
-	const struct progress *progress; /* of this host; NULL: likewise, and asks the primary */
+	const struct wal_position *wal; /* of this host; NULL: likewise, and asks the primary */
 	char space
-		[LEVEL2_SPACE]; /* of the database and the key of seals: others have other tokens */
-	char edition[LEVEL2_SPACE]; /* of the program and its settings: others answer otherwise */
+		[MEMCACHED_ANSWERS_SPACE]; /* of the database and the key of seals: others have other tokens */
+	char edition
+		[MEMCACHED_ANSWERS_SPACE]; /* of the program and its settings: others answer otherwise */
 };
 
 /* Hex digits that stand for the program and its settings, as far as answers depend on them. `arena` is for
  * this call only. */
-void level2_edition(
-	struct arena *arena, const struct settings *settings, char edition[LEVEL2_SPACE]);
+void memcached_answers_edition(struct arena *arena, const struct settings *settings,
+	char edition[MEMCACHED_ANSWERS_SPACE]);
 
-/* Keeps cache, answers and progress, which may be NULL. `arena` is for this call only. */
-void level2_init(struct level2 *level2, struct arena *arena, const struct settings *settings,
-	struct cache *cache, struct answers *answers, const struct progress *progress);
+/* Keeps cache, answers and wal, which may be NULL. `arena` is for this call only. */
+void memcached_answers_init(struct memcached_answers *memcached, struct arena *arena,
+	const struct settings *settings, struct cache *cache, struct answers *answers,
+	const struct wal_position *wal);
 
 /* Whether there is a memcached, and it may be believed. */
-bool level2_is_trusted(const struct level2 *level2);
+bool memcached_answers_is_trusted(const struct memcached_answers *memcached);
 
 /* The tokens to store an answer under; from before it was asked for. */
-struct level2_ticket {
+struct memcached_answers_ticket {
 	bool is_valid;
 	uint64_t position; /* that a replica must have replayed to answer under it */
-	char tokens[2 * LEVEL2_TOKEN];
+	char tokens[2 * MEMCACHED_ANSWERS_TOKEN];
 };
 
 /*
@@ -99,32 +101,38 @@ struct level2_ticket {
  * gives the ticket to store with, which is not valid when a token was missing: it is made then, for
  * the next.
  */
-MUST_CHECK bool level2_find(struct level2 *level2, const char *agent_uuid, const char *text,
-	size_t len, struct arena *arena, struct answer *answer, struct level2_ticket *ticket);
+MUST_CHECK bool memcached_answers_find(struct memcached_answers *memcached, const char *agent_uuid,
+	const char *text, size_t len, struct arena *arena, struct answer *answer,
+	struct memcached_answers_ticket *ticket);
 
 /* Sends the answer to be stored, without waiting for it. False when that was not possible. */
-bool level2_store(struct level2 *level2, const struct level2_ticket *ticket, const char *agent_uuid,
-	const char *text, size_t len, struct arena *arena, const struct answer *answer);
+bool memcached_answers_store(struct memcached_answers *memcached,
+	const struct memcached_answers_ticket *ticket, const char *agent_uuid, const char *text,
+	size_t len, struct arena *arena, const struct answer *answer);
 
 /* These agents have changed (lower case; NULL: lists and totals only), and so the registry. Where
- * that cannot be told to memcached, it is distrusted; then false. At most LEVEL2_CHANGES. */
-enum { LEVEL2_CHANGES = CACHE_ITEMS_MAX - 1 };
-bool level2_changed(
-	struct level2 *level2, const char *const *agent_uuids, size_t count, struct arena *arena);
+ * that cannot be told to memcached, it is distrusted; then false. At most MEMCACHED_ANSWERS_CHANGES. */
+enum { MEMCACHED_ANSWERS_CHANGES = CACHE_ITEMS_MAX - 1 };
+bool memcached_answers_changed(struct memcached_answers *memcached, const char *const *agent_uuids,
+	size_t count, struct arena *arena);
 
 /* Everything in it is void from now on; where that cannot be told, it is distrusted; then false. */
-bool level2_drop_all(struct level2 *level2);
+bool memcached_answers_drop_all(struct memcached_answers *memcached);
 
 /* For the listener, now and then: takes servers in again, tries to be able to trust it again. */
-void level2_recover(struct level2 *level2);
+void memcached_answers_recover(struct memcached_answers *memcached);
 
 /* Up to which place of erc8004_events tokens are known to have been set on all servers that are in;
  * "" when that is unknown. To be noted where it is trusted only. */
-MUST_CHECK const char *level2_heard(struct level2 *level2, struct arena *arena);
-void level2_set_heard(struct level2 *level2, const char *place, struct arena *arena);
+MUST_CHECK const char *memcached_answers_heard(
+	struct memcached_answers *memcached, struct arena *arena);
+void memcached_answers_set_heard(
+	struct memcached_answers *memcached, const char *place, struct arena *arena);
 
 /* What is asked for most, lines of path and query; "" when nobody has said. */
-MUST_CHECK const char *level2_hottest(struct level2 *level2, struct arena *arena);
-void level2_set_hottest(struct level2 *level2, const char *lines, size_t len);
+MUST_CHECK const char *memcached_answers_hottest(
+	struct memcached_answers *memcached, struct arena *arena);
+void memcached_answers_set_hottest(
+	struct memcached_answers *memcached, const char *lines, size_t len);
 
 #endif

@@ -74,7 +74,7 @@ static const char *read_secret(struct arena *arena, int fd, size_t *len, const c
 	return *why == NULL ? secret : NULL;
 }
 
-bool cache_key_read(struct arena *arena, struct settings *settings, struct settings_faults *faults)
+bool seal_key_read(struct arena *arena, struct settings *settings, struct settings_faults *faults)
 {
 	const char *path = settings->cache_secret_file, *secret = NULL, *why = NULL;
 	int fd = *path == '\0' ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);

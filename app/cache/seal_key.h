@@ -16,7 +16,7 @@ enum {
 /* Sets settings->cache_key and is_cache_key_secret. False, with the fault in *faults, when the file is
  * named but not there, cannot be read, can be read by every user of this host, or is too short or too
  * long. The default file may be absent. For programs that use memcached. */
-MUST_CHECK bool cache_key_read(
+MUST_CHECK bool seal_key_read(
 	struct arena *arena, struct settings *settings, struct settings_faults *faults);
 
 /* Whether that database_url holds a password. */

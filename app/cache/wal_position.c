@@ -7,7 +7,7 @@
 
 enum { ALONE_FIRST_MS = 1000, ALONE_MOST_MS = 8000, TIMELINE_SHIFT = 48 };
 
-struct progress {
+struct wal_position {
 	uint64_t wanted;
 	uint64_t system; /* of the primary; 0: not known, and no replica may answer */
 	uint64_t required;
@@ -19,7 +19,8 @@ struct progress {
 	} replicas[REPLICAS_MAX];
 };
 
-static_assert(sizeof(struct progress) <= PROGRESS_BYTES, "it fits the place that it is given");
+static_assert(
+	sizeof(struct wal_position) <= WAL_POSITION_BYTES, "it fits the place that it is given");
 
 /*
  * What was committed in this session is in the log as far as it is flushed, unless commits do not wait
@@ -61,37 +62,36 @@ static void raise_to(uint64_t *word, uint64_t value)
 			return;
 }
 
-uint64_t progress_position(int64_t timeline, int64_t lsn)
+uint64_t wal_position_number(int64_t timeline, int64_t lsn)
 {
 	return (uint64_t)timeline << TIMELINE_SHIFT |
 	       (uint64_t)lsn >> 3; /* records begin at such places */
 }
 
-struct progress *progress_init(void *memory)
+struct wal_position *wal_position_init(void *memory)
 {
 	return memory;
 }
 
-void progress_want(struct progress *progress)
+void wal_position_want(struct wal_position *wal)
 {
-	set(&progress->wanted, 1);
+	set(&wal->wanted, 1);
 }
 
-bool progress_is_wanted(const struct progress *progress)
+bool wal_position_is_wanted(const struct wal_position *wal)
 {
-	return get(&progress->wanted) != 0;
+	return get(&wal->wanted) != 0;
 }
 
-uint64_t progress_required(const struct progress *progress)
+uint64_t wal_position_required(const struct wal_position *wal)
 {
-	return get(&progress->required);
+	return get(&wal->required);
 }
 
-bool progress_allows(
-	const struct progress *progress, struct progress_place place, uint64_t at_least)
+bool wal_position_allows(const struct wal_position *wal, struct wal_place place, uint64_t at_least)
 {
-	/* In that order: progress_settle() sets the system last. */
-	const uint64_t system = get(&progress->system), required = get(&progress->required);
+	/* In that order: wal_position_settle() sets the system last. */
+	const uint64_t system = get(&wal->system), required = get(&wal->required);
 
 	/* On a higher timeline than the primary's it follows another. What was lost with an old timeline
 	 * the primary has not, either. */
@@ -101,93 +101,93 @@ bool progress_allows(
 }
 
 static enum db_status ask(
-	struct db *db, bool for_others, struct arena *arena, struct progress_place *place)
+	struct db *db, bool for_others, struct arena *arena, struct wal_place *place)
 {
 	const char *params[] = { for_others ? "true" : "false" };
 	struct db_rows rows;
 	enum db_status status = db_run(db, &find_primary, params, 1, arena, &rows);
 
 	if (status == DB_OK)
-		*place = (struct progress_place){ (uint64_t)db_int(&rows, 0, 0),
-			progress_position(db_int(&rows, 0, 1), db_int(&rows, 0, 2)) };
+		*place = (struct wal_place){ (uint64_t)db_int(&rows, 0, 0),
+			wal_position_number(db_int(&rows, 0, 1), db_int(&rows, 0, 2)) };
 	return status;
 }
 
-enum db_status progress_tell(struct progress *progress, struct db *db, struct arena *arena)
+enum db_status wal_position_tell(struct wal_position *wal, struct db *db, struct arena *arena)
 {
-	struct progress_place place;
+	struct wal_place place;
 	enum db_status status = ask(db, false, arena, &place);
 
 	if (status != DB_OK)
 		return status;
-	if (place.system == get(&progress->system))
-		raise_to(&progress->required, place.position);
+	if (place.system == get(&wal->system))
+		raise_to(&wal->required, place.position);
 	else
-		progress_doubt(progress);
+		wal_position_doubt(wal);
 	return DB_OK;
 }
 
-void progress_doubt(struct progress *progress)
+void wal_position_doubt(struct wal_position *wal)
 {
-	__atomic_add_fetch(&progress->doubts, 1, __ATOMIC_SEQ_CST);
+	__atomic_add_fetch(&wal->doubts, 1, __ATOMIC_SEQ_CST);
 }
 
-bool progress_is_settled(const struct progress *progress)
+bool wal_position_is_settled(const struct wal_position *wal)
 {
-	return get(&progress->settled) >= get(&progress->doubts);
+	return get(&wal->settled) >= get(&wal->doubts);
 }
 
-enum db_status progress_settle(struct progress *progress, struct db *db, struct arena *arena)
+enum db_status wal_position_settle(struct wal_position *wal, struct db *db, struct arena *arena)
 {
-	const uint64_t doubts = get(&progress->doubts);
-	struct progress_place place;
+	const uint64_t doubts = get(&wal->doubts);
+	struct wal_place place;
 	enum db_status status = ask(db, true, arena, &place);
 
 	if (status != DB_OK) {
-		progress_doubt(progress);
+		wal_position_doubt(wal);
 		return status;
 	}
-	if (place.system == get(&progress->system)) {
-		raise_to(&progress->required, place.position);
+	if (place.system == get(&wal->system)) {
+		raise_to(&wal->required, place.position);
 	} else {
 		/* Another cluster: positions of the last one mean nothing here. */
-		set(&progress->system, 0);
-		set(&progress->required, place.position);
-		set(&progress->system, place.system);
+		set(&wal->system, 0);
+		set(&wal->required, place.position);
+		set(&wal->system, place.system);
 	}
-	raise_to(&progress->settled, doubts);
+	raise_to(&wal->settled, doubts);
 	return DB_OK;
 }
 
-bool progress_may_try(struct progress *progress, size_t replica, uint64_t takes_ms)
+bool wal_position_may_try(struct wal_position *wal, size_t replica, uint64_t takes_ms)
 {
-	uint64_t *until = &progress->replicas[replica].alone_until_ms;
+	uint64_t *until = &wal->replicas[replica].alone_until_ms;
 	const uint64_t alone_until_ms = get(until), now_ms = clock_ms();
 
-	if (get(&progress->replicas[replica].failures) == 0)
+	if (get(&wal->replicas[replica].failures) == 0)
 		return true;
 	return now_ms >= alone_until_ms && replace(until, alone_until_ms, now_ms + takes_ms);
 }
 
-bool progress_failed(struct progress *progress, size_t replica, uint64_t asked_ms)
+bool wal_position_failed(struct wal_position *wal, size_t replica, uint64_t asked_ms)
 {
 	const uint64_t now_ms = clock_ms();
-	uint64_t *failures = &progress->replicas[replica].failures;
+	uint64_t *failures = &wal->replicas[replica].failures;
 	uint64_t alone_ms = ALONE_FIRST_MS, before;
 
-	if (get(failures) != 0 && asked_ms <= get(&progress->replicas[replica].failed_ms))
+	if (get(failures) != 0 && asked_ms <= get(&wal->replicas[replica].failed_ms))
 		return false;
 	before = __atomic_fetch_add(failures, 1, __ATOMIC_SEQ_CST);
 	for (uint64_t i = 0; i < before && alone_ms < ALONE_MOST_MS; i++)
 		alone_ms *= 2;
-	set(&progress->replicas[replica].failed_ms, now_ms);
-	set(&progress->replicas[replica].alone_until_ms, now_ms + alone_ms);
+	set(&wal->replicas[replica].failed_ms, now_ms);
+	set(&wal->replicas[replica].alone_until_ms, now_ms + alone_ms);
 	return before == 0;
 }
 
-bool progress_worked(struct progress *progress, size_t replica)
+bool wal_position_worked(struct wal_position *wal, size_t replica)
 {
-	uint64_t *failures = &progress->replicas[replica].failures;
+	uint64_t *failures = &wal->replicas[replica].failures;
 
 	return get(failures) != 0 && __atomic_exchange_n(failures, 0, __ATOMIC_SEQ_CST) != 0;
 }

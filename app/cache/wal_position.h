@@ -18,57 +18,56 @@
 #include "lib/arena.h"
 #include "lib/db.h"
 
-enum { PROGRESS_BYTES = 4096 };
+enum { WAL_POSITION_BYTES = 4096 };
 
-struct progress; /* lies in shared memory */
+struct wal_position; /* lies in shared memory */
 
 /* Where a server stands. */
-struct progress_place {
+struct wal_place {
 	uint64_t system; /* system identifier of its cluster */
-	uint64_t position; /* by progress_position() */
+	uint64_t position; /* by wal_position_number() */
 };
 
 /* Timeline and LSN as one number: 16 bits, and 48 of which each counts 8 bytes. */
-uint64_t progress_position(int64_t timeline, int64_t lsn);
+uint64_t wal_position_number(int64_t timeline, int64_t lsn);
 
-/* Takes zeroed memory of PROGRESS_BYTES, before forking. */
-struct progress *progress_init(void *memory);
+/* Takes zeroed memory of WAL_POSITION_BYTES, before forking. */
+struct wal_position *wal_position_init(void *memory);
 
 /* Says that there are replicas: from then on whoever changes something on this host tells it, also
  * processes of a generation that was started without any. */
-void progress_want(struct progress *progress);
-bool progress_is_wanted(const struct progress *progress);
+void wal_position_want(struct wal_position *wal);
+bool wal_position_is_wanted(const struct wal_position *wal);
 
 /* What replicas must have replayed: 0 while that is unknown. */
-uint64_t progress_required(const struct progress *progress);
+uint64_t wal_position_required(const struct wal_position *wal);
 
 /* Whether a replica that stands there has all that is required, and `at_least` that position. */
-bool progress_allows(
-	const struct progress *progress, struct progress_place place, uint64_t at_least);
+bool wal_position_allows(const struct wal_position *wal, struct wal_place place, uint64_t at_least);
 
 /* After a commit on that connection, before it is acknowledged: asks where the primary stands, and
  * requires that. */
-MUST_CHECK enum db_status progress_tell(
-	struct progress *progress, struct db *db, struct arena *arena);
+MUST_CHECK enum db_status wal_position_tell(
+	struct wal_position *wal, struct db *db, struct arena *arena);
 
 /* A change may have been committed that nobody could tell of: until the listener has settled that,
- * progress_is_settled() is false, and the primary is to be asked first. */
-void progress_doubt(struct progress *progress);
-bool progress_is_settled(const struct progress *progress);
+ * wal_position_is_settled() is false, and the primary is to be asked first. */
+void wal_position_doubt(struct wal_position *wal);
+bool wal_position_is_settled(const struct wal_position *wal);
 
 /* For the listener: requires all that is committed by now, and settles the doubts of before. When the
  * primary cannot be asked, that is one doubt more. */
-MUST_CHECK enum db_status progress_settle(
-	struct progress *progress, struct db *db, struct arena *arena);
+MUST_CHECK enum db_status wal_position_settle(
+	struct wal_position *wal, struct db *db, struct arena *arena);
 
 /*
  * A replica that fails is left alone by all processes of the host, for a second at first, doubling, at
- * most 8 s. Then one of them tries it: progress_may_try() is true for that one only, for as long as it
+ * most 8 s. Then one of them tries it: wal_position_may_try() is true for that one only, for as long as it
  * may take (in ms), until it reports what became of it. The other two say whether that was news;
  * asked_ms (of clock_ms()) is when what failed began: several may fail by one cause.
  */
-bool progress_may_try(struct progress *progress, size_t replica, uint64_t takes_ms);
-bool progress_failed(struct progress *progress, size_t replica, uint64_t asked_ms);
-bool progress_worked(struct progress *progress, size_t replica);
+bool wal_position_may_try(struct wal_position *wal, size_t replica, uint64_t takes_ms);
+bool wal_position_failed(struct wal_position *wal, size_t replica, uint64_t asked_ms);
+bool wal_position_worked(struct wal_position *wal, size_t replica);
 
 #endif

@@ -126,18 +126,18 @@ static enum ctl_exit name_agent(struct ctl *ctl, const char **params)
 	struct agentid *id = arena_alloc(ctl->arena, sizeof(*id));
 	const char *why;
 
-	switch (agentid_parse(&ctl->settings, ctl->operands[0], id, &why)) {
-	case AGENTID_OK:
+	switch (agent_id_parse(&ctl->settings, ctl->operands[0], id, &why)) {
+	case AGENT_ID_OK:
 		break;
-	case AGENTID_NO_CHAIN:
+	case AGENT_ID_NO_CHAIN:
 		ctl_error("agent %s: %s: see the [chain NAME] sections of the configuration",
 			ctl->operands[0], why);
 		return CTL_REFUSED;
-	case AGENTID_MALFORMED:
+	case AGENT_ID_MALFORMED:
 		ctl_error("agent \"%s\": %s", ctl->operands[0], why);
 		return CTL_USAGE;
 	}
-	agentid_params(id, params);
+	agent_id_params(id, params);
 	return CTL_DONE;
 }
 

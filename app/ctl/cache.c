@@ -71,7 +71,7 @@ static enum ctl_exit choose(
 	struct db_rows rows;
 
 	targets->source = "asked for most";
-	take_lines(ctl, level2_hottest(&context->level2, ctl->arena), top, targets);
+	take_lines(ctl, memcached_answers_hottest(&context->memcached, ctl->arena), top, targets);
 	if (targets->count > 0)
 		return CTL_DONE;
 	targets->source = "about the agents with the most feedback";
@@ -89,7 +89,7 @@ static bool warm_all(struct ctl *ctl, struct context *context, const struct targ
 	size_t counts[WARM_FAILED + 1])
 {
 	for (size_t i = 0; i < targets->count; i++) {
-		enum warmth warmth = cached_warm(context, targets->list[i]);
+		enum warmth warmth = cached_answers_warm(context, targets->list[i]);
 
 		arena_reset(context->arena);
 		counts[warmth]++;
@@ -142,7 +142,7 @@ static bool has_key(struct ctl *ctl, const char *name)
 {
 	struct settings_faults faults;
 
-	if (cache_key_read(ctl->arena, &ctl->settings, &faults))
+	if (seal_key_read(ctl->arena, &ctl->settings, &faults))
 		return true;
 	ctl_error("%s: %s: %s", name, faults.list[0].where, faults.list[0].why);
 	return false;
@@ -177,7 +177,7 @@ static enum ctl_exit cache_flush(struct ctl *ctl, const void *arg)
 		ctl->settings.cache_timeout_ms, ctl->settings.cache_retry_ms, NULL,
 		ctl->settings.cache_key };
 	struct cache *cache;
-	struct level2 level2;
+	struct memcached_answers memcached;
 	struct db_rows rows;
 	bool is_void;
 
@@ -185,8 +185,8 @@ static enum ctl_exit cache_flush(struct ctl *ctl, const void *arg)
 	if (!has_key(ctl, "cache flush"))
 		return CTL_FAILED;
 	cache = cache_new(&options);
-	level2_init(&level2, ctl->arena, &ctl->settings, cache, NULL, NULL);
-	is_void = level2_drop_all(&level2);
+	memcached_answers_init(&memcached, ctl->arena, &ctl->settings, cache, NULL, NULL);
+	is_void = memcached_answers_drop_all(&memcached);
 	cache_free(cache);
 	ctl_open_db(ctl, TIMEOUT_MS);
 	if (db_run(ctl->db, &tell_hosts, NULL, 0, ctl->arena, &rows) != DB_OK)

@@ -29,7 +29,7 @@ static const size_t arena_limit = (size_t)256 * 1024 * 1024;
 static const char *const kind_names[IMPORT_KINDS] = { "agents", "feedback", "payments" };
 
 struct values {
-	bool progress, verbose;
+	bool wal, verbose;
 };
 
 struct refusal {
@@ -42,7 +42,7 @@ struct run {
 	struct ctl *ctl;
 	const struct values *values;
 	const char *file; /* as named */
-	struct lines lines;
+	struct line_reader lines;
 	struct import_batch batch;
 	struct arena *batch_arena; /* holds the batch's rows */
 	struct arena *line_arena; /* until the next line */
@@ -51,7 +51,7 @@ struct run {
 	uint64_t line_count; /* without blank ones */
 	uint64_t refused; /* also those that are no record of any kind */
 	struct refusal *refusals, **last_refusal; /* the first REFUSALS_REPORTED */
-	double started, progress_at; /* seconds */
+	double started, wal_position_at; /* seconds */
 };
 
 static volatile sig_atomic_t stop_signal;
@@ -89,17 +89,17 @@ static const char *how_far(const struct run *run, struct arena *arena, double pa
 /* Between batches: a bar on a terminal, a line now and then with --progress, else nothing. */
 static void show_progress(struct run *run)
 {
-	double now = now_s(), part = lines_part(&run->lines);
+	double now = now_s(), part = line_reader_part(&run->lines);
 	const char *text = how_far(run, run->line_arena, part);
 
-	if (run->values->progress) {
-		if (now - run->progress_at < PROGRESS_S)
+	if (run->values->wal) {
+		if (now - run->wal_position_at < PROGRESS_S)
 			return;
 		fprintf(stderr, "%s\n", text);
 	} else {
 		ctl_show_bar(run->ctl, run->lines.size > 0 ? part : -1, text);
 	}
-	run->progress_at = now;
+	run->wal_position_at = now;
 }
 
 /* Says that a line was refused, and keeps it for the report. */
@@ -198,13 +198,13 @@ static enum db_status store_batch(struct run *run)
 static enum db_status take_lines(struct run *run)
 {
 	enum db_status status = DB_OK;
-	enum lines_status got;
+	enum line_reader_status got;
 	const char *line;
 	size_t len;
 
 	import_begin(&run->batch, run->batch_arena);
 	while (status == DB_OK && stop_signal == 0 &&
-		(got = lines_next(&run->lines, &line, &len)) != LINES_END) {
+		(got = line_reader_next(&run->lines, &line, &len)) != LINES_END) {
 		if (got == LINES_LINE && is_blank(line, len))
 			continue;
 		run->line_count++;
@@ -271,7 +271,7 @@ static void report_text(const struct run *run, double seconds)
 	static const char *const headings[] = { "", "STORED", "ALREADY THERE", "OF THEM DIFFERING",
 		"REFUSED", NULL };
 	struct arena *arena = run->ctl->arena;
-	struct table *table = table_new(arena, headings);
+	struct text_table *table = text_table_new(arena, headings);
 	double rate = (double)run->line_count / (seconds > 0.001 ? seconds : 0.001);
 
 	printf("%s lines in %.1f s (%s/s), %s refused\n\n", ctl_grouped(arena, run->line_count),
@@ -282,9 +282,9 @@ static void report_text(const struct run *run, double seconds)
 			ctl_grouped(arena, tally->there), ctl_grouped(arena, tally->differs),
 			ctl_grouped(arena, tally->refused) };
 
-		table_row(table, cells);
+		text_table_row(table, cells);
 	}
-	table_print(table, stdout);
+	text_table_print(table, stdout);
 }
 
 static const struct db_statement insert_audit = {
@@ -359,13 +359,13 @@ static enum ctl_exit import(struct ctl *ctl, const void *values)
 	run->values = values;
 	run->file = ctl->operands[0];
 	run->last_refusal = &run->refusals;
-	if (!lines_open(&run->lines, ctl->arena, run->file)) {
+	if (!line_reader_open(&run->lines, ctl->arena, run->file)) {
 		ctl_error("%s: %s", run->file, strerror(errno));
 		return CTL_FAILED;
 	}
 	ctl_open_db(ctl, TIMEOUT_MS);
 	if (db_connect(ctl->db) != DB_OK) {
-		lines_close(&run->lines);
+		line_reader_close(&run->lines);
 		return ctl_db_failed(ctl, "import");
 	}
 	run->batch_arena = ctl_arena(arena_limit);
@@ -373,17 +373,17 @@ static enum ctl_exit import(struct ctl *ctl, const void *values)
 	run->store_arena = ctl_arena(arena_limit);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
-	run->started = run->progress_at = now_s();
+	run->started = run->wal_position_at = now_s();
 	code = take_file(run);
 	arena_free(run->batch_arena);
 	arena_free(run->line_arena);
 	arena_free(run->store_arena);
-	lines_close(&run->lines);
+	line_reader_close(&run->lines);
 	return code;
 }
 
 static const struct ctl_option options[] = {
-	{ "progress", CTL_FLAG, offsetof(struct values, progress), NULL,
+	{ "progress", CTL_FLAG, offsetof(struct values, wal), NULL,
 		"say every 5 s how far it is; a terminal shows a bar anyway" },
 	{ "verbose", CTL_FLAG, offsetof(struct values, verbose), NULL,
 		"list the lines that are already there with other content" },

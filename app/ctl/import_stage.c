@@ -177,15 +177,15 @@ static void check_metadata(struct reading *reading, struct json_object *metadata
 
 void import_put_file(struct buf *row, struct arena *arena, const struct json_text *text)
 {
-	struct regfile file = { .shown_services = "[]" };
+	struct registration_file file = { .shown_services = "[]" };
 	struct faults off;
 
 	faults_init(&off, arena);
 	if (text->object != NULL)
-		regfile_read(arena, text, "", &file, &off);
+		registration_file_read(arena, text, "", &file, &off);
 	put_column(row, file.text);
 	put_column(row, file.text != NULL ? arena_printf(arena, "\\x%s", file.digest) : NULL);
-	put_column(row, regfile_conformance(arena, &off));
+	put_column(row, registration_file_conformance(arena, &off));
 	put_column(row, file.name);
 	put_column(row, file.description);
 	put_column(row, file.image);

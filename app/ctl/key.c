@@ -126,7 +126,7 @@ static bool parse_expires(struct ctl *ctl, const char *text, const char **expire
 static void print_new_key(
 	struct ctl *ctl, const struct values *values, const struct db_rows *rows, const char *key)
 {
-	char prefix[APIKEY_PREFIX_LEN + 1];
+	char prefix[API_KEY_PREFIX_LEN + 1];
 	struct json_out out;
 	struct buf buf;
 
@@ -141,7 +141,7 @@ static void print_new_key(
 			db_text(rows, 0, 6) != NULL ? db_text(rows, 0, 6) : "never");
 		return;
 	}
-	apikey_prefix(key, prefix);
+	api_key_prefix(key, prefix);
 	buf_init(&buf, ctl->arena, 512);
 	json_out_init(&out, &buf);
 	json_open_object(&out);
@@ -160,7 +160,7 @@ static void print_new_key(
 static enum ctl_exit key_create(struct ctl *ctl, const void *arg)
 {
 	const struct values *values = arg;
-	char key[APIKEY_LEN + 1], hash[APIKEY_HASH_LEN + 1], prefix[APIKEY_PREFIX_LEN + 1];
+	char key[API_KEY_LEN + 1], hash[API_KEY_HASH_LEN + 1], prefix[API_KEY_PREFIX_LEN + 1];
 	struct ctl_user_name user;
 	const char *scopes = NULL, *expires = NULL;
 	struct db_rows rows;
@@ -176,12 +176,12 @@ static enum ctl_exit key_create(struct ctl *ctl, const void *arg)
 		return CTL_USAGE;
 	if (values->expires != NULL && !parse_expires(ctl, values->expires, &expires))
 		return CTL_USAGE;
-	if (!apikey_make(key)) {
+	if (!api_key_make(key)) {
 		ctl_error("the kernel gives no random bytes");
 		return CTL_FAILED;
 	}
-	apikey_hash(key, hash);
-	apikey_prefix(key, prefix);
+	api_key_hash(key, hash);
+	api_key_prefix(key, prefix);
 	ctl_open_db(ctl, TIMEOUT_MS);
 	if (db_run(ctl->db, &insert_key,
 		    (const char *[]){ user.id, user.wallet, values->name, hash, prefix, scopes,
@@ -237,12 +237,12 @@ static enum ctl_exit key_revoke(struct ctl *ctl, const void *arg)
 	(void)arg;
 	if (uuid_parse(name, id, &why)) {
 		params[0] = id;
-	} else if (strlen(name) == APIKEY_PREFIX_LEN) {
+	} else if (strlen(name) == API_KEY_PREFIX_LEN) {
 		params[1] = name;
 	} else {
 		ctl_error("key revoke takes the id of a key or its prefix (its first %d "
 			  "characters): see aregctl key list",
-			APIKEY_PREFIX_LEN);
+			API_KEY_PREFIX_LEN);
 		return CTL_USAGE;
 	}
 	ctl_open_db(ctl, TIMEOUT_MS);

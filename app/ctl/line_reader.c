@@ -9,12 +9,12 @@
 
 enum { BUFFER_BYTES = 2 * LINE_BYTES_MAX };
 
-bool lines_open(struct lines *lines, struct arena *arena, const char *path)
+bool line_reader_open(struct line_reader *lines, struct arena *arena, const char *path)
 {
 	struct stat status;
 	int fd = strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
 
-	*lines = (struct lines){ .file = NULL };
+	*lines = (struct line_reader){ .file = NULL };
 	if (fd < 0)
 		return false;
 	if (fstat(fd, &status) == 0) {
@@ -36,13 +36,13 @@ bool lines_open(struct lines *lines, struct arena *arena, const char *path)
 	return true;
 }
 
-void lines_close(struct lines *lines)
+void line_reader_close(struct line_reader *lines)
 {
 	gzclose(lines->file);
 }
 
 /* Moves what is left to the front and reads more behind it. */
-static void fill(struct lines *lines)
+static void fill(struct line_reader *lines)
 {
 	int got, code;
 
@@ -65,7 +65,7 @@ static void fill(struct lines *lines)
 		lines->failed = NULL;
 }
 
-enum lines_status lines_next(struct lines *lines, const char **line, size_t *len)
+enum line_reader_status line_reader_next(struct line_reader *lines, const char **line, size_t *len)
 {
 	for (;;) {
 		char *start = lines->buffer + lines->at;
@@ -93,7 +93,7 @@ enum lines_status lines_next(struct lines *lines, const char **line, size_t *len
 	}
 }
 
-double lines_part(const struct lines *lines)
+double line_reader_part(const struct line_reader *lines)
 {
 	double part = lines->size > 0 ? (double)gzoffset(lines->file) / (double)lines->size : 0;
 

@@ -12,7 +12,7 @@
 
 enum { LINE_BYTES_MAX = 1024 * 1024 };
 
-struct lines {
+struct line_reader {
 	gzFile file; /* plain files pass through it as they are */
 	off_t size; /* bytes of the file as it lies on the disk; 0 when not known */
 	uint64_t line; /* number of the line handed out last, from 1 */
@@ -25,19 +25,20 @@ struct lines {
 };
 
 /* Opens `path`, "-" for standard input. False with errno set when that fails. */
-MUST_CHECK bool lines_open(struct lines *lines, struct arena *arena, const char *path);
-void lines_close(struct lines *lines);
+MUST_CHECK bool line_reader_open(struct line_reader *lines, struct arena *arena, const char *path);
+void line_reader_close(struct line_reader *lines);
 
-enum lines_status { LINES_LINE, LINES_TOO_LONG, LINES_END };
+enum line_reader_status { LINES_LINE, LINES_TOO_LONG, LINES_END };
 
 /*
  * The next line, without its newline, valid until the next call. A last line without a newline is
  * one too, but not when the reading failed there: it may have lost its end. A line of more than
  * LINE_BYTES_MAX bytes is passed over and said.
  */
-MUST_CHECK enum lines_status lines_next(struct lines *lines, const char **line, size_t *len);
+MUST_CHECK enum line_reader_status line_reader_next(
+	struct line_reader *lines, const char **line, size_t *len);
 
 /* How much of the file is read, 0..1; 0 when its size is not known. */
-double lines_part(const struct lines *lines);
+double line_reader_part(const struct line_reader *lines);
 
 #endif

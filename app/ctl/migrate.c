@@ -530,16 +530,16 @@ static enum ctl_exit migrate_status(struct ctl *ctl, const void *arg)
 	if (ctl->json) {
 		print_status_json(ctl, &history);
 	} else {
-		struct table *table = table_new(ctl->arena, headings);
+		struct text_table *table = text_table_new(ctl->arena, headings);
 
 		for (size_t i = 0; i < history.count; i++) {
 			const struct migration *migration = &history.list[i];
 			const char *cells[] = { arena_printf(ctl->arena, "%d", migration->version),
 				migration->name, state(migration), migration->applied_at };
 
-			table_row(table, cells);
+			text_table_row(table, cells);
 		}
-		table_print(table, stdout);
+		text_table_print(table, stdout);
 	}
 	return check_history(&history) ? CTL_DONE : CTL_REFUSED;
 }

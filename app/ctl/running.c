@@ -19,7 +19,7 @@ enum {
 	ANSWER_MS = 6000, /* for the master to answer */
 	RELOAD_MS = 120000, /* for a reload to be done: one may be under way, and have to drain */
 	LOOK_MS = 100,
-	WATCH_MS = 1000,
+	BACKEND_WATCH_MS = 1000,
 };
 
 /* ---- Asking ---- */
@@ -204,7 +204,7 @@ static enum ctl_exit show_workers(struct ctl *ctl, const void *values)
 		arena_free(turn.arena);
 		if (!watching->watch || fflush(stdout) != 0)
 			return CTL_DONE;
-		nanosleep(&(struct timespec){ WATCH_MS / 1000, 0 }, NULL);
+		nanosleep(&(struct timespec){ BACKEND_WATCH_MS / 1000, 0 }, NULL);
 	}
 }
 

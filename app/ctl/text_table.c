@@ -11,7 +11,7 @@ struct row {
 	const char *cells[TABLE_COLUMNS_MAX];
 };
 
-struct table {
+struct text_table {
 	struct arena *arena;
 	size_t columns;
 	size_t widths[TABLE_COLUMNS_MAX]; /* code points */
@@ -35,9 +35,9 @@ const char *table_cell(struct arena *arena, const char *text)
 	return safe;
 }
 
-struct table *table_new(struct arena *arena, const char *const *headings)
+struct text_table *text_table_new(struct arena *arena, const char *const *headings)
 {
-	struct table *table = arena_alloc(arena, sizeof(*table));
+	struct text_table *table = arena_alloc(arena, sizeof(*table));
 
 	table->arena = arena;
 	table->last = &table->first;
@@ -46,11 +46,11 @@ struct table *table_new(struct arena *arena, const char *const *headings)
 			abort();
 		table->columns++;
 	}
-	table_row(table, headings);
+	text_table_row(table, headings);
 	return table;
 }
 
-void table_row(struct table *table, const char *const *cells)
+void text_table_row(struct text_table *table, const char *const *cells)
 {
 	struct row *row = arena_alloc(table->arena, sizeof(*row));
 
@@ -66,7 +66,7 @@ void table_row(struct table *table, const char *const *cells)
 	table->last = &row->next;
 }
 
-void table_print(const struct table *table, FILE *to)
+void text_table_print(const struct text_table *table, FILE *to)
 {
 	for (const struct row *row = table->first; row != NULL; row = row->next) {
 		for (size_t i = 0; i + 1 < table->columns; i++) {

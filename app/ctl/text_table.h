@@ -11,16 +11,16 @@
 
 enum { TABLE_COLUMNS_MAX = 12 };
 
-struct table;
+struct text_table;
 
 /* A table with these headings; as many columns as there are, ended by NULL. */
-struct table *table_new(struct arena *arena, const char *const *headings);
+struct text_table *text_table_new(struct arena *arena, const char *const *headings);
 
 /* Adds a row of as many cells as there are headings. Texts are copied; NULL is printed as "-". */
-void table_row(struct table *table, const char *const *cells);
+void text_table_row(struct text_table *table, const char *const *cells);
 
 /* Prints headings and rows, two blanks between columns, none at the end of a line. */
-void table_print(const struct table *table, FILE *to);
+void text_table_print(const struct text_table *table, FILE *to);
 
 /* A copy of UTF-8 `text` that a terminal prints and does not obey; "-" for NULL. */
 const char *table_cell(struct arena *arena, const char *text);

@@ -82,7 +82,7 @@ static bool refuse_over_limit(
 static enum limit_verdict take(struct call *call, uint64_t tag, uint32_t limit, uint64_t now_ms,
 	struct limit_answer *answer)
 {
-	struct limiter *limiter = call->context->hot->limiter;
+	struct limiter *limiter = call->context->host->limiter;
 	enum limit_verdict verdict = limiter_take(limiter, tag, limit, now_ms, answer);
 	bool is_away = false;
 
@@ -127,7 +127,7 @@ static uint64_t address_tag(const struct call *call, unsigned class)
 	char subject[64];
 
 	limiter_address_subject(call->request->client_address, subject);
-	return limiter_tag(call->context->hot->limiter, class, subject);
+	return limiter_tag(call->context->host->limiter, class, subject);
 }
 
 /* A user has as many keys as they like, and an address as many users as there are wallets: so signing
@@ -136,7 +136,7 @@ uint64_t authenticate_tag(const struct call *call, enum rate_class class)
 {
 	return call->caller == NULL || class == RATE_SIGN_IN
 		       ? address_tag(call, class)
-		       : limiter_tag(call->context->hot->limiter, class, call->caller->user_id);
+		       : limiter_tag(call->context->host->limiter, class, call->caller->user_id);
 }
 
 /* Counts the request under a tag, and says in its headers how that stands. */
@@ -200,19 +200,19 @@ static bool is_guessing(const struct call *call, uint64_t now_ms)
 {
 	struct limit_share share;
 
-	limiter_share(call->context->hot->limiter, address_tag(call, WRONG_KEYS), now_ms, &share);
+	limiter_share(call->context->host->limiter, address_tag(call, WRONG_KEYS), now_ms, &share);
 	return limiter_left(anonymous_reads(call), share.used, share.used_before, now_ms) == 0;
 }
 
 /* Whether the database is to be asked about a key that is not in memory. */
 static bool is_worth_looking_up(const struct call *call, const uint8_t hash[32], uint64_t now_ms)
 {
-	const struct hot *hot = call->context->hot;
-	const uint64_t limit_ms = limiter_clock_ms(hot->limiter, now_ms);
+	const struct host_memory *host = call->context->host;
+	const uint64_t limit_ms = limiter_clock_ms(host->limiter, now_ms);
 
 	return !is_guessing(call, limit_ms) ||
-	       (keyring_may_hold(hot->keyring, hash) &&
-		       !keyring_was_wrong(hot->keyring, hash, now_ms / 1000));
+	       (key_filter_may_hold(host->key_filter, hash) &&
+		       !key_filter_was_wrong(host->key_filter, hash, now_ms / 1000));
 }
 
 void authenticate_new_key(const struct call *call, const char *key)
@@ -220,7 +220,7 @@ void authenticate_new_key(const struct call *call, const char *key)
 	uint8_t hash[SHA256_BYTES];
 
 	sha256(key, strlen(key), hash);
-	keyring_add(call->context->hot->keyring, hash);
+	key_filter_add(call->context->host->key_filter, hash);
 }
 
 static void copy_text(char *to, size_t size, const char *from)
@@ -265,7 +265,7 @@ static enum db_status look_up(
 static enum db_status find(struct call *call, const char *key, uint64_t now_ms,
 	struct caller_record *caller, bool *is_known)
 {
-	struct callers *callers = call->context->hot->callers;
+	struct callers *callers = call->context->host->callers;
 	bool is_hot, is_fresh = callers_are_fresh(callers, now_ms);
 	struct caller_record cached;
 	uint8_t hash[SHA256_BYTES];
@@ -289,7 +289,7 @@ static enum db_status find(struct call *call, const char *key, uint64_t now_ms,
 	if (*is_known && is_fresh)
 		callers_store(callers, caller, version);
 	if (status == DB_OK && !*is_known)
-		keyring_note_wrong(call->context->hot->keyring, hash, now_ms / 1000);
+		key_filter_note_wrong(call->context->host->key_filter, hash, now_ms / 1000);
 	if (status != DB_OK && is_hot) {
 		/* Nobody can have revoked it in a database that cannot be reached. */
 		*caller = cached;
@@ -303,7 +303,7 @@ bool authenticate(struct call *call, enum rate_class class)
 {
 	const char *key = key_of(call->request);
 	const uint64_t now_ms = clock_unix_ms();
-	const uint64_t limit_ms = limiter_clock_ms(call->context->hot->limiter, now_ms);
+	const uint64_t limit_ms = limiter_clock_ms(call->context->host->limiter, now_ms);
 	struct caller_record *caller;
 	enum db_status status;
 	bool is_known;
@@ -311,7 +311,7 @@ bool authenticate(struct call *call, enum rate_class class)
 	if (key == NULL) /* nginx has counted what is shared */
 		return call->is_shared || count(call, class, limit_ms);
 	call->is_shared = false;
-	if (!apikey_well_formed(key))
+	if (!api_key_well_formed(key))
 		return refuse_malformed(call, key, limit_ms);
 	caller = arena_alloc(call->arena, sizeof *caller);
 	status = find(call, key, now_ms, caller, &is_known);

@@ -34,13 +34,13 @@ struct question {
 	struct buf text; /* route, values and parameters: equal for equal questions */
 	struct answer_key key; /* of the text, in shared memory */
 	struct answer_label label;
-	struct level2_ticket ticket;
+	struct memcached_answers_ticket ticket;
 	bool keeps; /* whether the answer may be stored */
 };
 
 static struct answers *answers_of(const struct call *call)
 {
-	return call->context->hot == NULL ? NULL : call->context->hot->answers;
+	return call->context->host == NULL ? NULL : call->context->host->answers;
 }
 
 static int64_t now_s(void)
@@ -107,10 +107,10 @@ static bool name_agent(struct question *question)
 	const char **values = arena_alloc(call->arena, ROUTE_PARAMS_MAX * sizeof *values);
 	const char *why;
 
-	if (agentid_parse(call->context->settings, call->path_values[0], id, &why) != AGENTID_OK)
+	if (agent_id_parse(call->context->settings, call->path_values[0], id, &why) != AGENT_ID_OK)
 		return false;
 	question->agent_uuid = id->uuid;
-	if (id->kind == AGENTID_TOKEN) {
+	if (id->kind == AGENT_ID_TOKEN) {
 		if (answers_of(call) == NULL)
 			return false;
 		question->asked_values = call->path_values;
@@ -191,11 +191,11 @@ static bool answer_from_memory(const struct question *question, size_t level)
 static bool find_in_memcached(struct question *question, struct answer *answer)
 {
 	struct call *call = question->call;
-	struct level2 *level2 = &call->context->level2;
+	struct memcached_answers *memcached = &call->context->memcached;
 
 	question->label = answers_label(answers_of(call), question->agent_uuid);
-	return level2_find(level2, question->agent_uuid, question->text.data, question->text.len,
-		call->arena, answer, &question->ticket);
+	return memcached_answers_find(memcached, question->agent_uuid, question->text.data,
+		question->text.len, call->arena, answer, &question->ticket);
 }
 
 static void keep_in_memory(const struct question *question, struct answer *answer)
@@ -262,8 +262,9 @@ static void answer_anew(struct question *question, bool may_be_kept)
 	if (question->keeps && is_plain(call->response, before.header_count)) {
 		answer = kept_form(call->response);
 		keep_in_memory(question, &answer);
-		(void)level2_store(&call->context->level2, &question->ticket, question->agent_uuid,
-			question->text.data, question->text.len, call->arena, &answer);
+		(void)memcached_answers_store(&call->context->memcached, &question->ticket,
+			question->agent_uuid, question->text.data, question->text.len, call->arena,
+			&answer);
 	}
 	if (call->response->status != 503 || call->db_status == DB_OK || !may_be_kept)
 		return;
@@ -290,7 +291,7 @@ static void answer_from_below(struct question *question)
 
 static void let_connections_go(void *kept)
 {
-	kept_let_go(kept);
+	connections_let_go(kept);
 }
 
 /* One of those who miss the same asks, and the others wait for that; who waited in vain asks. */
@@ -303,8 +304,8 @@ static void answer_once(struct question *question)
 	bool waited;
 
 	claim = answers_claim(answers_of(call), question->key, wait_ms,
-		call->context->kept == NULL ? NULL : let_connections_go, call->context->kept,
-		&waited);
+		call->context->connections == NULL ? NULL : let_connections_go,
+		call->context->connections, &waited);
 	call->context->claim = claim;
 	if (waited)
 		count(call, METER_CACHE_WAITS, 0);
@@ -316,7 +317,7 @@ static void answer_once(struct question *question)
 		answers_let_go(claim);
 }
 
-void cached_let_go(struct context *context)
+void cached_answers_let_go(struct context *context)
 {
 	if (context->claim != NULL)
 		answers_let_go(context->claim);
@@ -337,14 +338,14 @@ static enum call_readers readers(const struct call *call, bool is_fresh)
 {
 	if (call->route->caching < REVALIDATE || wants_truth(call))
 		return READ_PRIMARY;
-	return is_fresh && progress_is_settled(call->context->hot->progress) ? READ_REPLICA_FIRST
+	return is_fresh && wal_position_is_settled(call->context->host->wal) ? READ_REPLICA_FIRST
 									     : READ_PRIMARY_FIRST;
 }
 
-void cached_serve(struct call *call)
+void cached_answers_serve(struct call *call)
 {
 	struct question question;
-	const bool is_fresh = callers_are_fresh(call->context->hot->callers, clock_unix_ms());
+	const bool is_fresh = callers_are_fresh(call->context->host->callers, clock_unix_ms());
 
 	call->readers = readers(call, is_fresh);
 	if (!put_question(call, &question)) {
@@ -382,28 +383,28 @@ static bool changed_nothing(const struct call *call)
 
 static void drop_all(struct call *call)
 {
-	level2_drop_all(&call->context->level2);
+	memcached_answers_drop_all(&call->context->memcached);
 	answers_drop_all(answers_of(call));
 }
 
 /* Requires of replicas what was committed, before it is dropped from caches that they may fill. */
 static bool tell_progress(struct call *call)
 {
-	struct progress *progress = call->context->hot->progress;
+	struct wal_position *wal = call->context->host->wal;
 	enum db_status status = call->db_status;
 
-	if (!progress_is_wanted(progress))
+	if (!wal_position_is_wanted(wal))
 		return true;
 	if (status != DB_OUTCOME_UNKNOWN)
-		status = progress_tell(progress, call->context->db, call->arena);
+		status = wal_position_tell(wal, call->context->db, call->arena);
 	if (status == DB_OK)
 		return true;
-	progress_doubt(progress);
+	wal_position_doubt(wal);
 	/* A primary that works, but does not tell, is asked first from now on. */
 	return status == DB_OURS || call->response->status >= 400;
 }
 
-bool cached_drop(struct call *call)
+bool cached_answers_drop(struct call *call)
 {
 	const int status = call->response->status;
 	/* It does not say what: anything. */
@@ -418,8 +419,8 @@ bool cached_drop(struct call *call)
 		drop_all(call);
 		return is_told;
 	}
-	level2_changed(
-		&call->context->level2, call->changed_agents, call->change_count, call->arena);
+	memcached_answers_changed(
+		&call->context->memcached, call->changed_agents, call->change_count, call->arena);
 	for (size_t i = 0; i < call->change_count; i++)
 		answers_changed(answers_of(call), call->changed_agents[i]);
 	return is_told;
@@ -438,7 +439,7 @@ static bool put_target(struct call *call, struct routed *routed, struct question
 	return call->route->access == FOR_ANYONE && put_question(call, question);
 }
 
-enum warmth cached_warm(struct context *context, const char *target)
+enum warmth cached_answers_warm(struct context *context, const char *target)
 {
 	struct arena *arena = context->arena;
 	char *environment[] = { arena_strdup(arena, "REQUEST_METHOD=GET"),
@@ -459,8 +460,9 @@ enum warmth cached_warm(struct context *context, const char *target)
 		return WARM_NOTHING;
 	/* Where a server fails, the first look finds out; where a token is missing, the next makes it. */
 	for (int looks = 0; looks < 3 && !question.ticket.is_valid; looks++)
-		if (level2_find(&context->level2, question.agent_uuid, question.text.data,
-			    question.text.len, arena, &answer, &question.ticket))
+		if (memcached_answers_find(&context->memcached, question.agent_uuid,
+			    question.text.data, question.text.len, arena, &answer,
+			    &question.ticket))
 			return WARM_ALREADY;
 	call.route->serve(&call);
 	if (call.db_status != DB_OK)
@@ -468,7 +470,7 @@ enum warmth cached_warm(struct context *context, const char *target)
 	if (!is_plain(&response, 0))
 		return WARM_NOTHING;
 	answer = kept_form(&response);
-	return level2_store(&context->level2, &question.ticket, question.agent_uuid,
+	return memcached_answers_store(&context->memcached, &question.ticket, question.agent_uuid,
 		       question.text.data, question.text.len, arena, &answer)
 		       ? WARM_STORED
 		       : WARM_FAILED;

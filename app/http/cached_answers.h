@@ -11,15 +11,15 @@
 
 /* Answers a GET or HEAD whose route is BY_AGENT or BY_REGISTRY from the cache, or by its handler and
  * keeps what that says; any other call by its handler alone. */
-void cached_serve(struct call *call);
+void cached_answers_serve(struct call *call);
 
 /* Drops what the call has changed, or may have: before its answer goes out. False when nobody can be
  * kept from reading what was before, on a replica: then its success must not be acknowledged. */
-MUST_CHECK bool cached_drop(struct call *call);
+MUST_CHECK bool cached_answers_drop(struct call *call);
 
 /* Lets go of what the request being served keeps others waiting for, if anything: its handler was left
  * by a jump. */
-void cached_let_go(struct context *context);
+void cached_answers_let_go(struct context *context);
 
 enum warmth {
 	WARM_STORED,
@@ -30,6 +30,6 @@ enum warmth {
 
 /* For a program that stands alone, its worker without shared memory: asks the handler for the answer
  * to a GET of `target` (path and query) and stores it in memcached. */
-MUST_CHECK enum warmth cached_warm(struct context *context, const char *target);
+MUST_CHECK enum warmth cached_answers_warm(struct context *context, const char *target);
 
 #endif

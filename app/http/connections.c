@@ -20,17 +20,17 @@ enum {
 
 /* ---- What is held ---- */
 
-static int watch(const struct kept *kept, int fd, uint32_t events)
+static int watch(const struct connections *connections, int fd, uint32_t events)
 {
 	struct epoll_event event = { .events = events, .data.fd = fd };
 
-	return epoll_ctl(kept->epoll_fd, EPOLL_CTL_ADD, fd, &event);
+	return epoll_ctl(connections->epoll_fd, EPOLL_CTL_ADD, fd, &event);
 }
 
-int kept_open(struct kept *kept, int listen_fd, struct relay relay, int signal_fd,
-	struct board *board, size_t place)
+int connections_open(struct connections *connections, int listen_fd, struct relay relay,
+	int signal_fd, struct scoreboard *scoreboard, size_t place)
 {
-	*kept = (struct kept){ .board = board,
+	*connections = (struct connections){ .scoreboard = scoreboard,
 		.place = place,
 		.relay = relay,
 		.listen_fd = listen_fd,
@@ -38,84 +38,86 @@ int kept_open(struct kept *kept, int listen_fd, struct relay relay, int signal_f
 		.current = -1,
 		.epoll_fd = epoll_create1(EPOLL_CLOEXEC) };
 	/* Who was called for a connection that a colleague took must not stand and wait for another. */
-	if (kept->epoll_fd < 0 ||
+	if (connections->epoll_fd < 0 ||
 		fcntl(listen_fd, F_SETFL, fcntl(listen_fd, F_GETFL) | O_NONBLOCK) != 0)
 		return -1;
-	if (watch(kept, signal_fd, EPOLLIN) != 0 ||
-		watch(kept, listen_fd, EPOLLIN | EPOLLEXCLUSIVE) != 0)
+	if (watch(connections, signal_fd, EPOLLIN) != 0 ||
+		watch(connections, listen_fd, EPOLLIN | EPOLLEXCLUSIVE) != 0)
 		return -1;
-	return relay.take < 0 ? 0 : watch(kept, relay.take, EPOLLIN | EPOLLEXCLUSIVE);
+	return relay.take < 0 ? 0 : watch(connections, relay.take, EPOLLIN | EPOLLEXCLUSIVE);
 }
 
-static bool holds(const struct kept *kept, int fd)
+static bool holds(const struct connections *connections, int fd)
 {
-	for (size_t i = 0; i < kept->count; i++)
-		if (kept->fds[i] == fd)
+	for (size_t i = 0; i < connections->count; i++)
+		if (connections->fds[i] == fd)
 			return true;
 	return false;
 }
 
-static void hold(struct kept *kept, int fd)
+static void hold(struct connections *connections, int fd)
 {
-	if (kept->count == KEPT_PLACES || watch(kept, fd, EPOLLIN | EPOLLRDHUP) != 0) {
+	if (connections->count == CONNECTIONS_PLACES ||
+		watch(connections, fd, EPOLLIN | EPOLLRDHUP) != 0) {
 		close(fd);
 		return;
 	}
-	kept->fds[kept->count++] = fd;
-	board_keeps(kept->board, kept->place, kept->count);
+	connections->fds[connections->count++] = fd;
+	scoreboard_keeps(connections->scoreboard, connections->place, connections->count);
 }
 
-static void forget(struct kept *kept, int fd)
+static void forget(struct connections *connections, int fd)
 {
-	for (size_t i = 0; i < kept->count; i++) {
-		if (kept->fds[i] != fd)
+	for (size_t i = 0; i < connections->count; i++) {
+		if (connections->fds[i] != fd)
 			continue;
-		kept->fds[i] = kept->fds[--kept->count];
-		board_keeps(kept->board, kept->place, kept->count);
+		connections->fds[i] = connections->fds[--connections->count];
+		scoreboard_keeps(connections->scoreboard, connections->place, connections->count);
 		return;
 	}
 }
 
-static void hang_up(struct kept *kept, int fd)
+static void hang_up(struct connections *connections, int fd)
 {
-	forget(kept, fd);
+	forget(connections, fd);
 	close(fd);
 }
 
 /* Gives it to a colleague, if there is one to come. */
-static void part_with(struct kept *kept, int fd)
+static void part_with(struct connections *connections, int fd)
 {
-	if (holds(kept, fd)) /* who takes it must not wake us */
-		(void)epoll_ctl(kept->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-	if (kept->relay.give >= 0 && board_wanted(kept->board) > 0)
-		relay_give(kept->relay, fd);
-	hang_up(kept, fd);
+	if (holds(connections, fd)) /* who takes it must not wake us */
+		(void)epoll_ctl(connections->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	if (connections->relay.give >= 0 && scoreboard_wanted(connections->scoreboard) > 0)
+		relay_give(connections->relay, fd);
+	hang_up(connections, fd);
 }
 
-static void part_with_all(struct kept *kept)
+static void part_with_all(struct connections *connections)
 {
-	while (kept->count > 0)
-		part_with(kept, kept->fds[0]);
+	while (connections->count > 0)
+		part_with(connections, connections->fds[0]);
 }
 
-void kept_close(struct kept *kept)
+void connections_close(struct connections *connections)
 {
-	part_with_all(kept);
-	if (kept->epoll_fd >= 0)
-		close(kept->epoll_fd);
+	part_with_all(connections);
+	if (connections->epoll_fd >= 0)
+		close(connections->epoll_fd);
 }
 
 /* ---- One request after the other ---- */
 
 /* -1 with errno when there is none. The kernel calls the first who waits, in the order in which they
  * began to watch: who has had a few goes to the end. */
-static int take_new(struct kept *kept)
+static int take_new(struct connections *connections)
 {
-	int fd = accept4(kept->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	int fd = accept4(connections->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 
-	if (fd >= 0 && ++kept->accepted % TURN == 0 &&
-		epoll_ctl(kept->epoll_fd, EPOLL_CTL_DEL, kept->listen_fd, NULL) == 0 &&
-		watch(kept, kept->listen_fd, EPOLLIN | EPOLLEXCLUSIVE) != 0) {
+	if (fd >= 0 && ++connections->accepted % TURN == 0 &&
+		epoll_ctl(connections->epoll_fd, EPOLL_CTL_DEL, connections->listen_fd, NULL) ==
+			0 &&
+		watch(connections, connections->listen_fd, EPOLLIN | EPOLLEXCLUSIVE) != 0) {
 		close(fd);
 		return -1;
 	}
@@ -148,56 +150,57 @@ static bool has_come(int fd)
 	return len == sizeof bytes; /* the rest is under way */
 }
 
-enum kept_event kept_next(struct kept *kept, int *connection)
+enum connections_event connections_next(struct connections *connections, int *connection)
 {
-	bool drains = kept->drain_until_ms != 0;
+	bool drains = connections->drain_until_ms != 0;
 
 	for (;;) {
 		struct epoll_event event;
 		/* One at a time: the kernel turns to each that is ready in its turn. */
-		int fd, ready = epoll_wait(kept->epoll_fd, &event, 1, drains ? 0 : -1);
+		int fd, ready = epoll_wait(connections->epoll_fd, &event, 1, drains ? 0 : -1);
 
-		if (ready == 0 || (drains && clock_ms() >= kept->drain_until_ms))
-			return KEPT_DRAINED;
+		if (ready == 0 || (drains && clock_ms() >= connections->drain_until_ms))
+			return CONNECTIONS_DRAINED;
 		if (ready < 0 && errno == EINTR)
 			continue;
 		if (ready < 0)
-			return KEPT_FAILED;
+			return CONNECTIONS_FAILED;
 		fd = event.data.fd;
-		if (fd == kept->signal_fd)
-			return KEPT_SIGNAL;
-		if (fd == kept->relay.take) {
-			fd = relay_take(kept->relay);
+		if (fd == connections->signal_fd)
+			return CONNECTIONS_SIGNAL;
+		if (fd == connections->relay.take) {
+			fd = relay_take(connections->relay);
 			if (fd >= 0)
-				hold(kept, fd);
+				hold(connections, fd);
 			continue;
 		}
-		if (fd == kept->listen_fd) {
-			*connection = kept->current = take_new(kept);
+		if (fd == connections->listen_fd) {
+			*connection = connections->current = take_new(connections);
 			if (*connection >= 0) {
 				/* Nobody waits behind one who has not said what he wants. */
-				if (kept->count > 0 && !has_come(*connection))
-					part_with_all(kept);
-				return KEPT_NEW_REQUEST;
+				if (connections->count > 0 && !has_come(*connection))
+					part_with_all(connections);
+				return CONNECTIONS_NEW_REQUEST;
 			}
 			if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
 				continue;
-			return KEPT_FAILED;
+			return CONNECTIONS_FAILED;
 		}
 		if (event.events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) {
-			hang_up(kept, fd);
+			hang_up(connections, fd);
 			continue;
 		}
-		*connection = kept->current = fd;
-		return KEPT_REQUEST;
+		*connection = connections->current = fd;
+		return CONNECTIONS_REQUEST;
 	}
 }
 
 /* Whether a colleague waits who holds clearly fewer. Not looked for each time. */
-static bool has_too_many(struct kept *kept)
+static bool has_too_many(struct connections *connections)
 {
-	return ++kept->answered % BALANCE_EVERY == 0 && kept->count > 1 &&
-	       board_has_fewer(kept->board, kept->place, kept->count - 1, true);
+	return ++connections->answered % BALANCE_EVERY == 0 && connections->count > 1 &&
+	       scoreboard_has_fewer(
+		       connections->scoreboard, connections->place, connections->count - 1, true);
 }
 
 static bool has_request(int fd)
@@ -208,88 +211,91 @@ static bool has_request(int fd)
 }
 
 /* Answered, and to be kept by somebody. */
-static void keep(struct kept *kept, int fd)
+static void keep(struct connections *connections, int fd)
 {
-	bool is_held = holds(kept, fd);
+	bool is_held = holds(connections, fd);
 
-	if (kept->drain_until_ms != 0 || has_too_many(kept))
-		part_with(kept, fd);
-	else if (is_held && kept->count <= KEPT_MOST)
+	if (connections->drain_until_ms != 0 || has_too_many(connections))
+		part_with(connections, fd);
+	else if (is_held && connections->count <= CONNECTIONS_MOST)
 		return;
-	else if (!is_held && kept->count < KEPT_MOST)
-		hold(kept, fd);
-	else if (board_has_fewer(kept->board, kept->place, KEPT_MOST, false))
-		part_with(kept, fd);
+	else if (!is_held && connections->count < CONNECTIONS_MOST)
+		hold(connections, fd);
+	else if (scoreboard_has_fewer(
+			 connections->scoreboard, connections->place, CONNECTIONS_MOST, false))
+		part_with(connections, fd);
 	else if (!has_request(fd))
-		hang_up(kept, fd);
+		hang_up(connections, fd);
 	else if (!is_held) /* nginx has sent the next request already: that is served first */
-		hold(kept, fd);
+		hold(connections, fd);
 }
 
-void kept_answered(struct kept *kept, int connection, bool is_kept)
+void connections_answered(struct connections *connections, int connection, bool is_kept)
 {
-	int fd = kept->current;
+	int fd = connections->current;
 
-	kept->current = -1;
+	connections->current = -1;
 	if (connection < 0)
-		forget(kept, fd);
+		forget(connections, fd);
 	else if (is_kept)
-		keep(kept, fd);
+		keep(connections, fd);
 	else
-		hang_up(kept, fd);
+		hang_up(connections, fd);
 }
 
-void kept_drain(struct kept *kept, int most_ms)
+void connections_drain(struct connections *connections, int most_ms)
 {
-	if (kept->drain_until_ms != 0)
+	if (connections->drain_until_ms != 0)
 		return;
-	kept->drain_until_ms = clock_ms() + (uint64_t)most_ms;
-	if (kept->relay.take >= 0)
-		(void)epoll_ctl(kept->epoll_fd, EPOLL_CTL_DEL, kept->relay.take, NULL);
-	for (size_t i = kept->count; i-- > 0;)
-		if (!has_request(kept->fds[i]))
-			part_with(kept, kept->fds[i]);
+	connections->drain_until_ms = clock_ms() + (uint64_t)most_ms;
+	if (connections->relay.take >= 0)
+		(void)epoll_ctl(
+			connections->epoll_fd, EPOLL_CTL_DEL, connections->relay.take, NULL);
+	for (size_t i = connections->count; i-- > 0;)
+		if (!has_request(connections->fds[i]))
+			part_with(connections, connections->fds[i]);
 }
 
 /* ---- While a request is served ---- */
 
 /* Waits for what others send, and for *fd where it is not NULL. */
-static int look(struct kept *kept, struct pollfd *fd, int timeout_ms)
+static int look(struct connections *connections, struct pollfd *fd, int timeout_ms)
 {
-	struct pollfd all[1 + KEPT_PLACES];
+	struct pollfd all[1 + CONNECTIONS_PLACES];
 	nfds_t count = 1;
 	int ready;
 
 	all[0] = fd == NULL ? (struct pollfd){ .fd = -1 } : *fd;
-	for (size_t i = 0; i < kept->count; i++)
-		if (kept->fds[i] != kept->current)
-			all[count++] = (struct pollfd){ .fd = kept->fds[i], .events = POLLIN };
+	for (size_t i = 0; i < connections->count; i++)
+		if (connections->fds[i] != connections->current)
+			all[count++] =
+				(struct pollfd){ .fd = connections->fds[i], .events = POLLIN };
 	ready = poll(all, count, timeout_ms);
 	if (ready <= 0)
 		return ready;
 	for (nfds_t i = 1; i < count; i++)
 		if (all[i].revents & (POLLHUP | POLLERR))
-			hang_up(kept, all[i].fd);
+			hang_up(connections, all[i].fd);
 		else if (all[i].revents != 0)
-			part_with(kept, all[i].fd);
+			part_with(connections, all[i].fd);
 	if (fd != NULL)
 		*fd = all[0];
 	return ready;
 }
 
-void kept_let_go(struct kept *kept)
+void connections_let_go(struct connections *connections)
 {
-	if (kept != NULL && kept->count > 0)
-		(void)look(kept, NULL, 0);
+	if (connections != NULL && connections->count > 0)
+		(void)look(connections, NULL, 0);
 }
 
-int kept_wait(void *arg, struct pollfd *fd, int timeout_ms)
+int connections_wait(void *arg, struct pollfd *fd, int timeout_ms)
 {
-	struct kept *kept = arg;
+	struct connections *connections = arg;
 	uint64_t until_ms;
 	int ready;
 
-	if (kept->count == 0 || (timeout_ms >= 0 && timeout_ms <= GRACE_MS))
+	if (connections->count == 0 || (timeout_ms >= 0 && timeout_ms <= GRACE_MS))
 		return poll(fd, 1, timeout_ms);
 	ready = poll(fd, 1, GRACE_MS);
 	until_ms = clock_ms() + (uint64_t)(timeout_ms < 0 ? 0 : timeout_ms);
@@ -298,7 +304,7 @@ int kept_wait(void *arg, struct pollfd *fd, int timeout_ms)
 
 		if (timeout_ms >= 0 && now >= until_ms)
 			return 0;
-		ready = look(kept, fd, timeout_ms < 0 ? -1 : (int)(until_ms - now));
+		ready = look(connections, fd, timeout_ms < 0 ? -1 : (int)(until_ms - now));
 		if (ready > 0 && fd->revents == 0)
 			ready = 0;
 		else if (ready == 0)

@@ -21,12 +21,12 @@
 #include "lib/relay.h"
 
 enum {
-	KEPT_MOST = 64, /* that a worker keeps */
-	KEPT_PLACES = 2 * KEPT_MOST, /* with what it was given */
+	CONNECTIONS_MOST = 64, /* that a worker keeps */
+	CONNECTIONS_PLACES = 2 * CONNECTIONS_MOST, /* with what it was given */
 };
 
-struct kept {
-	struct board *board;
+struct connections {
+	struct scoreboard *scoreboard;
 	size_t place; /* on the board */
 	struct relay relay;
 	int listen_fd, signal_fd, epoll_fd;
@@ -34,45 +34,46 @@ struct kept {
 	unsigned answered, accepted;
 	uint64_t drain_until_ms; /* by clock_ms(); 0: not draining */
 	size_t count;
-	int fds[KEPT_PLACES]; /* `current` is among them unless it is new */
+	int fds[CONNECTIONS_PLACES]; /* `current` is among them unless it is new */
 };
 
 /* Makes `listen_fd` non-blocking. `relay` is -1, -1 for a worker without colleagues; `signal_fd` is
  * readable when a signal has come. 0, or -1 with errno set. */
-MUST_CHECK int kept_open(struct kept *kept, int listen_fd, struct relay relay, int signal_fd,
-	struct board *board, size_t place);
+MUST_CHECK int connections_open(struct connections *connections, int listen_fd, struct relay relay,
+	int signal_fd, struct scoreboard *scoreboard, size_t place);
 
 /* Gives away or closes what is left. */
-void kept_close(struct kept *kept);
+void connections_close(struct connections *connections);
 
-enum kept_event {
-	KEPT_REQUEST, /* *connection is to be read from */
-	KEPT_NEW_REQUEST, /* likewise, and it was just made */
-	KEPT_SIGNAL,
-	KEPT_DRAINED, /* there is nothing more to serve */
-	KEPT_FAILED, /* errno says why */
+enum connections_event {
+	CONNECTIONS_REQUEST, /* *connection is to be read from */
+	CONNECTIONS_NEW_REQUEST, /* likewise, and it was just made */
+	CONNECTIONS_SIGNAL,
+	CONNECTIONS_DRAINED, /* there is nothing more to serve */
+	CONNECTIONS_FAILED, /* errno says why */
 };
 
-/* Waits for a request; kept_answered() is to follow one. */
-MUST_CHECK enum kept_event kept_next(struct kept *kept, int *connection);
+/* Waits for a request; connections_answered() is to follow one. */
+MUST_CHECK enum connections_event connections_next(
+	struct connections *connections, int *connection);
 
 /* The request is served. `connection` is what it came over, to be kept or to be closed; -1: it was
  * closed already. */
-void kept_answered(struct kept *kept, int connection, bool is_kept);
+void connections_answered(struct connections *connections, int connection, bool is_kept);
 
 /*
  * From now on nothing is kept or taken: what has no request waiting is given away. Whoever stands in
  * the queue of a socket that is about to close would get 502: they are still served, for `most_ms` at
  * most, since under load the queue of a socket that nginx goes on using is never empty.
  */
-void kept_drain(struct kept *kept, int most_ms);
+void connections_drain(struct connections *connections, int most_ms);
 
 /* For who waits while a request is served: gives away the connections that have requests waiting.
  * NULL is allowed: there are none. */
-void kept_let_go(struct kept *kept);
+void connections_let_go(struct connections *connections);
 
-/* A db_wait: poll() for *fd, and once that takes long kept_let_go() whenever there is something to.
- * `arg` is the struct kept. */
-int kept_wait(void *arg, struct pollfd *fd, int timeout_ms);
+/* A db_wait: poll() for *fd, and once that takes long connections_let_go() whenever there is something to.
+ * `arg` is the struct connections. */
+int connections_wait(void *arg, struct pollfd *fd, int timeout_ms);
 
 #endif

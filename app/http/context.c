@@ -36,18 +36,18 @@ void context_open(struct context *context)
 		search_session, true };
 	context->cache_options = (struct cache_options){ settings->memcached_servers,
 		settings->cache_timeout_ms, settings->cache_retry_ms,
-		context->hot == NULL ? NULL : context->hot->view, settings->cache_key };
+		context->host == NULL ? NULL : context->host->view, settings->cache_key };
 	context->arena = arena_new(ARENA_BLOCK, ARENA_LIMIT);
 	context->db = db_new(&context->db_options);
-	if (context->hot != NULL) {
-		db_share_reached(context->db, context->hot->reached, 0);
-		context->replicas = replicas_new(settings, context->hot->progress, context->place,
+	if (context->host != NULL) {
+		db_share_reached(context->db, context->host->reached, 0);
+		context->replicas = replicas_new(settings, context->host->wal, context->place,
 			context->db_options.application_name, search_session);
 	}
 	context->cache = cache_new(&context->cache_options);
-	level2_init(&context->level2, context->arena, settings, context->cache,
-		context->hot == NULL ? NULL : context->hot->answers,
-		context->hot == NULL ? NULL : context->hot->progress);
+	memcached_answers_init(&context->memcached, context->arena, settings, context->cache,
+		context->host == NULL ? NULL : context->host->answers,
+		context->host == NULL ? NULL : context->host->wal);
 	arena_reset(context->arena);
 }
 

@@ -19,27 +19,28 @@
 
 struct context {
 	const struct settings *settings;
-	struct board *board;
+	struct scoreboard *scoreboard;
 	struct metrics *metrics;
 	struct router *router;
-	struct hot *hot; /* shared with the other processes of this host */
+	struct host_memory *host; /* shared with the other processes of this host */
 	struct reports *reports; /* of errors, for the reporter; NULL: none is wanted */
 	size_t place; /* on the board and in the metrics */
 	struct db_options db_options;
 	struct cache_options cache_options;
-	struct watch
+	struct backend_watch
 		*watch; /* of the process that answers health checks and nothing else; or NULL */
-	struct kept *kept; /* connections that wait while a request is served; or NULL */
+	struct connections
+		*connections; /* connections that wait while a request is served; or NULL */
 	struct answer_claim *claim; /* that the request being served holds, or NULL */
 	struct arena *arena; /* of the request being served */
 	struct db *db; /* the primary */
 	struct replicas *replicas; /* NULL: there are none */
 	struct cache *cache;
-	struct level2 level2; /* by that cache */
+	struct memcached_answers memcached; /* by that cache */
 	struct writer_links writers; /* store feedback together with that of others */
 };
 
-/* Makes arena, db, replicas, cache and level2 as the settings say, in whatever program; context_close() ends
+/* Makes arena, db, replicas, cache and memcached as the settings say, in whatever program; context_close() ends
  * them. Connects to nothing yet. */
 void context_open(struct context *context);
 void context_close(struct context *context);

@@ -129,7 +129,7 @@ size_t page_write_rows(struct json_out *out, const char *key, const struct colum
 	json_open_array(out);
 	while (row < count && (row == 0 || !page_is_full(out))) {
 		json_open_object(out);
-		columns_write(out, columns, column_count, rows, row++, first);
+		row_json_write(out, columns, column_count, rows, row++, first);
 		json_close_object(out);
 	}
 	json_close_array(out);

@@ -18,14 +18,14 @@ struct replica {
 	struct db *db;
 	struct db_options options;
 	char name[64]; /* application_name: with its number, as the log says it */
-	struct progress_place place; /* heard on this connection */
+	struct wal_place place; /* heard on this connection */
 	uint64_t behind_until_ms;
 	uint64_t asked_ms; /* when it was last turned to */
 };
 
 struct replicas {
 	const struct settings *settings;
-	struct progress *progress;
+	struct wal_position *wal;
 	char *session;
 	size_t first, count;
 	struct replica list[];
@@ -53,7 +53,7 @@ static const struct db_statement describe_replica = {
 	       "       (SELECT max(version) FROM schema_migrations)",
 };
 
-struct replicas *replicas_new(const struct settings *settings, struct progress *progress,
+struct replicas *replicas_new(const struct settings *settings, struct wal_position *wal,
 	size_t first, const char *application_name, const char *session)
 {
 	const size_t count = settings_replicas(settings);
@@ -67,7 +67,7 @@ struct replicas *replicas_new(const struct settings *settings, struct progress *
 			session == NULL ? "" : session) < 0)
 		abort();
 	replicas->settings = settings;
-	replicas->progress = progress;
+	replicas->wal = wal;
 	replicas->count = count;
 	replicas->first = first % count;
 	for (size_t i = 0; i < count; i++) {
@@ -100,8 +100,8 @@ size_t replicas_count(const struct replicas *replicas)
 
 static void leave_alone(struct replicas *replicas, size_t at, const char *why)
 {
-	replicas->list[at].place = (struct progress_place){ 0 };
-	if (progress_failed(replicas->progress, at, replicas->list[at].asked_ms))
+	replicas->list[at].place = (struct wal_place){ 0 };
+	if (wal_position_failed(replicas->wal, at, replicas->list[at].asked_ms))
 		log_event(LOG_LEVEL_WARN, "a replica is left alone for now",
 			LOG_NUMBER("replica", (int64_t)at + 1), LOG_TEXT("reason", why));
 }
@@ -140,9 +140,9 @@ static enum replica_outcome catch_up(
 		leave_alone(replicas, at, "it is no replica, or not any more");
 		return REPLICA_AWAY;
 	}
-	replica->place = (struct progress_place){ (uint64_t)db_int(&rows, 0, 1),
-		progress_position(db_int(&rows, 0, 2), db_int(&rows, 0, 3)) };
-	if (progress_allows(replicas->progress, replica->place, at_least))
+	replica->place = (struct wal_place){ (uint64_t)db_int(&rows, 0, 1),
+		wal_position_number(db_int(&rows, 0, 2), db_int(&rows, 0, 3)) };
+	if (wal_position_allows(replicas->wal, replica->place, at_least))
 		return REPLICA_ANSWERED;
 	replica->behind_until_ms = clock_ms() + BEHIND_MS;
 	return REPLICA_BEHIND;
@@ -160,7 +160,7 @@ static enum replica_outcome read_from(struct replicas *replicas, size_t at, uint
 		uint64_t connections;
 		enum db_status status;
 
-		if (!progress_allows(replicas->progress, replica->place, at_least))
+		if (!wal_position_allows(replicas->wal, replica->place, at_least))
 			outcome = catch_up(replicas, at, at_least, arena);
 		if (outcome != REPLICA_ANSWERED)
 			return outcome;
@@ -170,7 +170,7 @@ static enum replica_outcome read_from(struct replicas *replicas, size_t at, uint
 			return failed(replicas, at, status);
 		if (db_meter(replica->db)->reconnects == connections)
 			return REPLICA_ANSWERED;
-		replica->place = (struct progress_place){ 0 };
+		replica->place = (struct wal_place){ 0 };
 	}
 	return REPLICA_REFUSED;
 }
@@ -187,11 +187,11 @@ enum replica_outcome replicas_read(struct replicas *replicas, uint64_t at_least,
 			2 * ((uint64_t)replicas->settings->database_read_timeout_ms + GRACE_MS);
 		enum replica_outcome outcome;
 
-		if (!progress_may_try(replicas->progress, at, takes_ms))
+		if (!wal_position_may_try(replicas->wal, at, takes_ms))
 			continue;
 		replicas->list[at].asked_ms = clock_ms();
 		outcome = read_from(replicas, at, at_least, statement, params, count, arena, rows);
-		if (outcome != REPLICA_AWAY && progress_worked(replicas->progress, at))
+		if (outcome != REPLICA_AWAY && wal_position_worked(replicas->wal, at))
 			log_event(LOG_LEVEL_INFO, "a replica is asked again",
 				LOG_NUMBER("replica", (int64_t)at + 1));
 		if (outcome == REPLICA_ANSWERED)

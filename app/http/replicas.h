@@ -19,9 +19,9 @@ enum replica_outcome {
 };
 enum { REPLICA_OUTCOMES = REPLICA_REFUSED + 1 };
 
-/* Connects to nothing yet. NULL when the settings name no replica. Keeps settings and progress; who
+/* Connects to nothing yet. NULL when the settings name no replica. Keeps settings and wal; who
  * only looks, by replicas_look(), may have none. `session` is as in db_options, or NULL. */
-struct replicas *replicas_new(const struct settings *settings, struct progress *progress,
+struct replicas *replicas_new(const struct settings *settings, struct wal_position *wal,
 	size_t first, const char *application_name, const char *session);
 void replicas_free(struct replicas *replicas);
 size_t replicas_count(const struct replicas *replicas);

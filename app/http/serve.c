@@ -106,7 +106,7 @@ static void run(struct call *call)
 		!has_no_stray_param(call))
 		return;
 	if (call->route->path.method == HTTP_GET) {
-		cached_serve(call);
+		cached_answers_serve(call);
 		return;
 	}
 	before = *call->response;
@@ -115,7 +115,7 @@ static void run(struct call *call)
 		idempotent_serve(call, idempotency_key);
 	else
 		call->route->serve(call);
-	if (!cached_drop(call)) {
+	if (!cached_answers_drop(call)) {
 		*call->response = before;
 		call_db_failed(call, DB_OUTCOME_UNKNOWN);
 	}
@@ -182,7 +182,7 @@ static void answer(struct call *call)
 		call->route = route;
 		call->route_index = routed.index;
 		call->path_values = routed.values;
-		board_serving(call->context->board, call->context->place,
+		scoreboard_serving(call->context->scoreboard, call->context->place,
 			http_method_name(call->route->path.method), call->route->path.template);
 		run(call);
 		break;
@@ -406,7 +406,7 @@ static void memory_recover(struct served *served)
 		served->caller = *call->caller;
 		call->caller = &served->caller;
 	}
-	cached_let_go(context);
+	cached_answers_let_go(context);
 	cache_abandon(context->cache);
 	was_in_transaction = db_abandon(context->db);
 	may_have_changed =
@@ -422,7 +422,7 @@ static void memory_recover(struct served *served)
 	call->db_status = DB_OK;
 	memory_refuse(call, may_have_changed);
 	/* The answer is a failure already: it stays as it is whether or not replicas could be told. */
-	if (may_have_changed && call->route != NULL && !cached_drop(call))
+	if (may_have_changed && call->route != NULL && !cached_answers_drop(call))
 		log_warn("a change that may have been made could not be told to replicas");
 	add_common_headers(call);
 	served->sent = http_response_send(&served->response, &served->request);

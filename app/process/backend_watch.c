@@ -19,9 +19,9 @@ enum {
 	SLACK_MS = 1000, /* past its timeout until lib/db.c gives a server up */
 };
 
-struct watch {
+struct backend_watch {
 	const struct settings *settings;
-	struct hot *hot;
+	struct host_memory *host;
 	pthread_mutex_t lock;
 	pthread_cond_t asked, found;
 	uint64_t wanted, done; /* looks asked for; of which were begun after being asked for */
@@ -43,7 +43,7 @@ static struct timespec in_ms(int ms)
 	return at;
 }
 
-static void keep(struct watch *watch, const struct health_report *report, uint64_t asked)
+static void keep(struct backend_watch *watch, const struct health_report *report, uint64_t asked)
 {
 	free((char *)watch->report.agents);
 	watch->report = *report;
@@ -55,18 +55,18 @@ static void keep(struct watch *watch, const struct health_report *report, uint64
 
 static void *look_on(void *arg)
 {
-	struct watch *watch = arg;
+	struct backend_watch *watch = arg;
 	const struct settings *settings = watch->settings;
 	const struct db_options db_options = { settings->database_url, "areg health", CONNECT_MS,
 		STATEMENT_MS, NULL, true };
 	const struct cache_options cache_options = { settings->memcached_servers,
-		settings->cache_timeout_ms, settings->cache_retry_ms, watch->hot->view,
+		settings->cache_timeout_ms, settings->cache_retry_ms, watch->host->view,
 		settings->cache_key };
 	struct arena *arena = arena_new(16 * 1024, 16 * 1024 * 1024);
 	struct db *db = db_new(&db_options);
 	struct cache *cache = cache_new(&cache_options);
 
-	db_share_reached(db, watch->hot->reached, 0);
+	db_share_reached(db, watch->host->reached, 0);
 	pthread_mutex_lock(&watch->lock);
 	for (;;) {
 		struct health_report report;
@@ -78,7 +78,7 @@ static void *look_on(void *arg)
 		pthread_mutex_lock(&watch->lock);
 		keep(watch, &report, asked);
 		arena_reset(arena);
-		until = in_ms(WATCH_EVERY_MS);
+		until = in_ms(BACKEND_WATCH_EVERY_MS);
 		while (watch->wanted == watch->done &&
 			pthread_cond_timedwait(&watch->asked, &watch->lock, &until) != ETIMEDOUT)
 			;
@@ -89,7 +89,7 @@ static void *look_on(void *arg)
 /* Apart, since several that hang must not keep the other thread from the primary. */
 static void *look_at_replicas(void *arg)
 {
-	struct watch *watch = arg;
+	struct backend_watch *watch = arg;
 	struct replicas *replicas = replicas_new(watch->settings, NULL, 0, "areg health", NULL);
 	struct arena *arena = arena_new(16 * 1024, 16 * 1024 * 1024);
 
@@ -102,19 +102,19 @@ static void *look_at_replicas(void *arg)
 		watch->replicas_ms = clock_ms();
 		pthread_mutex_unlock(&watch->lock);
 		arena_reset(arena);
-		nanosleep(&(struct timespec){ WATCH_EVERY_MS / 1000,
-				  WATCH_EVERY_MS % 1000 * 1000000L },
+		nanosleep(&(struct timespec){ BACKEND_WATCH_EVERY_MS / 1000,
+				  BACKEND_WATCH_EVERY_MS % 1000 * 1000000L },
 			NULL);
 	}
 	return NULL;
 }
 
 /* What was found out about the replicas; of each that it is unknown, when that took too long. */
-static void tell_replicas(const struct watch *watch, struct health_report *report)
+static void tell_replicas(const struct backend_watch *watch, struct health_report *report)
 {
 	const size_t count = settings_replicas(watch->settings);
 	const uint64_t valid_ms =
-		WATCH_VALID_MS +
+		BACKEND_WATCH_VALID_MS +
 		count * (2 * (uint64_t)watch->settings->database_read_timeout_ms + SLACK_MS);
 
 	report->replica_count = count;
@@ -124,9 +124,9 @@ static void tell_replicas(const struct watch *watch, struct health_report *repor
 		memcpy(report->replicas, watch->replicas.replicas, sizeof report->replicas);
 }
 
-struct watch *watch_start(const struct settings *settings, struct hot *hot)
+struct backend_watch *backend_watch_start(const struct settings *settings, struct host_memory *host)
 {
-	struct watch *watch = calloc(1, sizeof *watch);
+	struct backend_watch *watch = calloc(1, sizeof *watch);
 	pthread_condattr_t attributes;
 	pthread_t thread;
 	sigset_t all, before;
@@ -135,7 +135,7 @@ struct watch *watch_start(const struct settings *settings, struct hot *hot)
 	if (watch == NULL)
 		return NULL;
 	watch->settings = settings;
-	watch->hot = hot;
+	watch->host = host;
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_mutex_init(&watch->lock, NULL);
@@ -157,14 +157,15 @@ struct watch *watch_start(const struct settings *settings, struct hot *hot)
 
 /* Whether the last look is recent enough for everybody: so however often anybody asks for health, the
  * backends are asked once or twice a second. */
-static bool is_fresh(const struct watch *watch)
+static bool is_fresh(const struct backend_watch *watch)
 {
-	return watch->found_ms != 0 && clock_ms() - watch->found_ms < WATCH_FRESH_MS;
+	return watch->found_ms != 0 && clock_ms() - watch->found_ms < BACKEND_WATCH_FRESH_MS;
 }
 
-void watch_ask(struct watch *watch, struct arena *arena, struct health_report *report)
+void backend_watch_ask(
+	struct backend_watch *watch, struct arena *arena, struct health_report *report)
 {
-	struct timespec until = in_ms(WATCH_WAIT_MS);
+	struct timespec until = in_ms(BACKEND_WATCH_WAIT_MS);
 
 	pthread_mutex_lock(&watch->lock);
 	if (!is_fresh(watch)) {
@@ -175,7 +176,7 @@ void watch_ask(struct watch *watch, struct arena *arena, struct health_report *r
 			pthread_cond_timedwait(&watch->found, &watch->lock, &until) != ETIMEDOUT)
 			;
 	}
-	if (watch->found_ms != 0 && clock_ms() - watch->found_ms < WATCH_VALID_MS) {
+	if (watch->found_ms != 0 && clock_ms() - watch->found_ms < BACKEND_WATCH_VALID_MS) {
 		*report = watch->report;
 		report->agents =
 			report->agents == NULL ? NULL : arena_strdup(arena, report->agents);

@@ -50,7 +50,7 @@ enum {
  * transaction's number or behind it. So transactions that began after the snapshot are behind its end.
  * Of those that were under way, the ones that have ended since may be before it: from the first of these
  * on everything is read, once, and where that is too much, anything may have changed. The session
- * does without sequential scans (see listener_run()): the planner does not know these places. And
+ * does without sequential scans (see change_listener_run()): the planner does not know these places. And
  * without JIT: a scan of the one row that has no index counts as dear then, and each look would compile
  * for a second.
  */
@@ -135,7 +135,7 @@ static const struct db_statement read_keys = {
 
 /* What was heard since the last time that it was passed on. */
 struct heard {
-	const char *agents[LEVEL2_CHANGES];
+	const char *agents[MEMCACHED_ANSWERS_CHANGES];
 	size_t agent_count;
 	bool registry; /* lists and totals, whatever the agents */
 	bool all;
@@ -143,12 +143,12 @@ struct heard {
 
 struct listener {
 	const struct settings *settings;
-	struct hot *hot;
+	struct host_memory *host;
 	struct reports *reports; /* of errors; NULL: none is wanted */
-	struct progress *progress; /* that hot's */
+	struct wal_position *wal; /* that hot's */
 	int ready_fd; /* -1: nobody waits for it to listen, or no more */
 	struct db *db;
-	struct level2 level2;
+	struct memcached_answers memcached;
 	struct heard heard;
 	uint64_t filling; /* number of the filling of the key ring that is under way; 0: none */
 	char filled_to[2 * SHA256_BYTES + 1]; /* hash up to which keys were read for it, in hex */
@@ -207,12 +207,12 @@ enum { START_DIGITS = 2 * KEYRING_START };
 
 /* Passes on the start of a key's hash that stands there in hex; what is none is left out. */
 static void key_is_there(const struct listener *listener, const char *digits,
-	void (*add)(struct keyring *keyring, const uint8_t start[KEYRING_START]))
+	void (*add)(struct key_filter *key_filter, const uint8_t start[KEYRING_START]))
 {
 	uint8_t start[KEYRING_START];
 
 	if (hex_decode(digits, KEYRING_START, start))
-		add(listener->hot->keyring, start);
+		add(listener->host->key_filter, start);
 }
 
 /* Uses of keys on their way into one statement. */
@@ -256,7 +256,7 @@ static enum db_status tell_uses(struct listener *listener, bool *more)
 	uses->arena = listener->arena;
 	uses->listener = listener;
 	uses->status = DB_OK;
-	callers_take_used(listener->hot->callers, add_use, uses);
+	callers_take_used(listener->host->callers, add_use, uses);
 	write_out(uses);
 	return uses->status;
 }
@@ -329,7 +329,7 @@ static enum db_status fill_keyring(struct listener *listener, bool *more)
 
 	*more = false;
 	if (listener->filling == 0) {
-		listener->filling = keyring_fill_begin(listener->hot->keyring);
+		listener->filling = key_filter_fill_begin(listener->host->key_filter);
 		*listener->filled_to = '\0';
 	}
 	status = db_run(listener->db, &read_keys, &after, 1, listener->arena, &rows);
@@ -338,14 +338,14 @@ static enum db_status fill_keyring(struct listener *listener, bool *more)
 	starts = db_text(&rows, 0, 0) == NULL ? "" : db_text(&rows, 0, 0);
 	count = strlen(starts) / START_DIGITS;
 	for (size_t i = 0; i < count; i++)
-		key_is_there(listener, starts + i * START_DIGITS, keyring_fill);
+		key_is_there(listener, starts + i * START_DIGITS, key_filter_fill);
 	*more = count == KEYS_A_STATEMENT;
 	if (*more) {
 		/* Another hash that begins so sets the same bits. */
 		memset(listener->filled_to, 'f', sizeof listener->filled_to - 1);
 		memcpy(listener->filled_to, starts + (count - 1) * START_DIGITS, START_DIGITS);
 	} else {
-		keyring_fill_end(listener->hot->keyring, listener->filling);
+		key_filter_fill_end(listener->host->key_filter, listener->filling);
 		listener->filling = 0;
 	}
 	return DB_OK;
@@ -355,7 +355,7 @@ static enum db_status fill_keyring(struct listener *listener, bool *more)
 static enum db_status note_heard(struct listener *listener, bool *more)
 {
 	*more = false;
-	level2_set_heard(&listener->level2, listener->horizon, listener->arena);
+	memcached_answers_set_heard(&listener->memcached, listener->horizon, listener->arena);
 	return DB_OK;
 }
 
@@ -390,17 +390,17 @@ static enum db_status tell_hottest(struct listener *listener, bool *more)
 	struct buf lines;
 
 	*more = false;
-	if (!level2_is_trusted(&listener->level2))
+	if (!memcached_answers_is_trusted(&listener->memcached))
 		return DB_OK;
 	targets.list = arena_alloc(listener->arena, LOOKS * sizeof *targets.list);
-	answers_tell_used(listener->hot->answers, LOOKS, add_target, &targets);
+	answers_tell_used(listener->host->answers, LOOKS, add_target, &targets);
 	if (targets.count == 0)
 		return DB_OK;
 	qsort(targets.list, targets.count, sizeof *targets.list, by_uses);
 	buf_init(&lines, listener->arena, 65536);
 	for (size_t i = 0; i < targets.count && i < HOTTEST; i++)
 		buf_printf(&lines, "%s\n", targets.list[i].text);
-	level2_set_hottest(&listener->level2, lines.data, lines.len);
+	memcached_answers_set_hottest(&listener->memcached, lines.data, lines.len);
 	return DB_OK;
 }
 
@@ -435,8 +435,8 @@ static void require(struct listener *listener)
 {
 	enum db_status status = DB_OK;
 
-	if (progress_is_wanted(listener->progress))
-		status = progress_settle(listener->progress, listener->db, listener->arena);
+	if (wal_position_is_wanted(listener->wal))
+		status = wal_position_settle(listener->wal, listener->db, listener->arena);
 	if (status != DB_OK && !listener->requires_in_vain)
 		log_event(LOG_LEVEL_WARN,
 			"replicas are not asked: the primary does not tell how far it is",
@@ -449,16 +449,16 @@ static void require(struct listener *listener)
 static void pass_on(struct listener *listener)
 {
 	struct heard *heard = &listener->heard;
-	struct answers *answers = listener->hot->answers;
+	struct answers *answers = listener->host->answers;
 
 	if (heard->all || heard->agent_count > 0 || heard->registry)
 		require(listener);
 	if (heard->all) {
-		level2_drop_all(&listener->level2);
+		memcached_answers_drop_all(&listener->memcached);
 		answers_drop_all(answers);
 	} else if (heard->agent_count > 0 || heard->registry) {
-		level2_changed(
-			&listener->level2, heard->agents, heard->agent_count, listener->arena);
+		memcached_answers_changed(
+			&listener->memcached, heard->agents, heard->agent_count, listener->arena);
 		for (size_t i = 0; i < heard->agent_count; i++)
 			answers_changed(answers, heard->agents[i]);
 		answers_changed(answers, NULL);
@@ -474,7 +474,7 @@ static void heard_agent(struct listener *listener, const char *agent_uuid)
 		if (strcmp(heard->agents[i], agent_uuid) == 0)
 			return;
 	heard->agents[heard->agent_count++] = arena_strdup(listener->arena, agent_uuid);
-	if (heard->agent_count == LEVEL2_CHANGES)
+	if (heard->agent_count == MEMCACHED_ANSWERS_CHANGES)
 		pass_on(listener);
 }
 
@@ -482,7 +482,7 @@ static void heard_agent(struct listener *listener, const char *agent_uuid)
  * cannot be found out. */
 static bool catch_up(struct listener *listener)
 {
-	const char *place = level2_heard(&listener->level2, listener->arena);
+	const char *place = memcached_answers_heard(&listener->memcached, listener->arena);
 	struct db_rows rows;
 
 	if (*place == '\0' ||
@@ -565,9 +565,9 @@ static void begin_to_listen(struct listener *listener)
 	require(listener);
 	/* Afterwards, not before: what changed until now was never heard of. */
 	if (!catch_up(listener))
-		level2_drop_all(&listener->level2);
-	callers_drop_all(listener->hot->callers);
-	answers_drop_all(listener->hot->answers);
+		memcached_answers_drop_all(&listener->memcached);
+	callers_drop_all(listener->host->callers);
+	answers_drop_all(listener->host->answers);
 	if (listener->has_listened)
 		log_warn(
 			"connected again: changes may have been missed, so all callers and answers "
@@ -583,10 +583,10 @@ static void heard(struct listener *listener, const char *payload)
 	static const char user[] = "user:", key[] = "key:";
 
 	if (strncmp(payload, user, sizeof user - 1) == 0)
-		callers_drop_user(listener->hot->callers, payload + sizeof user - 1);
+		callers_drop_user(listener->host->callers, payload + sizeof user - 1);
 	else if (strncmp(payload, key, sizeof key - 1) == 0 &&
 		 strlen(payload) == sizeof key - 1 + START_DIGITS)
-		key_is_there(listener, payload + sizeof key - 1, keyring_add);
+		key_is_there(listener, payload + sizeof key - 1, key_filter_add);
 	else if (strcmp(payload, "all") == 0)
 		listener->heard.all = true;
 	else
@@ -618,9 +618,9 @@ static void say_fresh(struct listener *listener)
 
 	if (!hear_changes(listener) || !hear(listener, 0))
 		return;
-	if (!progress_is_settled(listener->progress))
+	if (!wal_position_is_settled(listener->wal))
 		require(listener);
-	callers_set_fresh_until(listener->hot->callers, asked_ms + FRESH_MS);
+	callers_set_fresh_until(listener->host->callers, asked_ms + FRESH_MS);
 }
 
 static void take_turn(struct listener *listener, struct chore *chores, size_t count)
@@ -634,7 +634,7 @@ static void take_turn(struct listener *listener, struct chore *chores, size_t co
 	}
 	if (!listener->listens)
 		return;
-	level2_recover(&listener->level2);
+	memcached_answers_recover(&listener->memcached);
 	say_fresh(listener);
 	chore = next_due(chores, count);
 	if (chore != NULL)
@@ -642,8 +642,8 @@ static void take_turn(struct listener *listener, struct chore *chores, size_t co
 	listener->listens = hear(listener, next_due(chores, count) != NULL ? 0 : TURN_MS);
 }
 
-int listener_run(
-	const struct settings *settings, struct hot *hot, struct reports *reports, int ready_fd)
+int change_listener_run(const struct settings *settings, struct host_memory *host,
+	struct reports *reports, int ready_fd)
 {
 	const struct db_options options = { settings->database_url, "areg listener",
 		settings->database_connect_timeout_ms,
@@ -674,27 +674,27 @@ int listener_run(
 			.run = fill_keyring },
 	};
 	const struct cache_options cache_options = { settings->memcached_servers,
-		settings->cache_timeout_ms, settings->cache_retry_ms, hot->view,
+		settings->cache_timeout_ms, settings->cache_retry_ms, host->view,
 		settings->cache_key };
 	struct listener listener = { .settings = settings,
-		.hot = hot,
-		.progress = hot->progress,
+		.host = host,
+		.wal = host->wal,
 		.reports = reports,
 		.ready_fd = ready_fd };
 
 	listener.db = db_new(&options);
-	db_share_reached(listener.db, hot->reached, BACKOFF_MOST_MS);
+	db_share_reached(listener.db, host->reached, BACKOFF_MOST_MS);
 	listener.arena = arena_new(64 * 1024, 256 * 1024 * 1024);
-	level2_init(&listener.level2, listener.arena, settings, cache_new(&cache_options),
-		hot->answers, hot->progress);
-	cache_claim(listener.level2.cache);
+	memcached_answers_init(&listener.memcached, listener.arena, settings,
+		cache_new(&cache_options), host->answers, host->wal);
+	cache_claim(listener.memcached.cache);
 	if (settings_replicas(settings) > 0)
-		progress_want(hot->progress);
-	while (beside_wait(listener.listens ? 0 : PAUSE_MS)) {
+		wal_position_want(host->wal);
+	while (helper_wait(listener.listens ? 0 : PAUSE_MS)) {
 		take_turn(&listener, chores, sizeof chores / sizeof chores[0]);
 		arena_reset(listener.arena);
 	}
-	cache_free(listener.level2.cache);
+	cache_free(listener.memcached.cache);
 	free(listener.snapshot);
 	db_free(listener.db);
 	arena_free(listener.arena);

@@ -15,7 +15,7 @@
 /* Until SIGTERM or until the master is gone. What it cannot do for a fault of ours it puts into
  * `reports` (NULL: nobody wants any). Writes a byte to ready_fd and closes it once it listens for the
  * first time; -1: nobody wants to know. Returns the process's exit code. */
-int listener_run(
-	const struct settings *settings, struct hot *hot, struct reports *reports, int ready_fd);
+int change_listener_run(const struct settings *settings, struct host_memory *host,
+	struct reports *reports, int ready_fd);
 
 #endif

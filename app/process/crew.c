@@ -29,20 +29,20 @@ enum {
 	SETTLED_MS = 5000, /* a worker that lived this long did not crash at its start */
 };
 
-static const char *const beside_names[WRITER] = { "health", "folder", "listener", "reporter" };
+static const char *const helper_names[WRITER] = { "health", "ledger", "listener", "reporter" };
 
 /* For people. Copied: 31 bytes at most. */
 static void name_of(const struct crew *crew, size_t at, char name[32])
 {
 	if (at < crew->capacity)
 		snprintf(name, 32, "worker %zu", at + 1);
-	else if (at < crew_beside(crew, WRITER))
-		snprintf(name, 32, "%s", beside_names[at - crew->capacity]);
+	else if (at < crew_helper(crew, WRITER))
+		snprintf(name, 32, "%s", helper_names[at - crew->capacity]);
 	else
-		snprintf(name, 32, "writer %zu", at - crew_beside(crew, WRITER) + 1);
+		snprintf(name, 32, "writer %zu", at - crew_helper(crew, WRITER) + 1);
 }
 
-size_t crew_beside(const struct crew *crew, enum beside which)
+size_t crew_helper(const struct crew *crew, enum helper which)
 {
 	return crew->capacity + which;
 }
@@ -54,13 +54,13 @@ static size_t capacity_for(const struct settings *settings)
 
 size_t crew_slots(const struct settings *settings)
 {
-	return capacity_for(settings) + BESIDE + 1;
+	return capacity_for(settings) + HELPERS + 1;
 }
 
 static int make_places(struct crew *crew, size_t capacity)
 {
 	crew->capacity = capacity;
-	crew->count = capacity + BESIDE;
+	crew->count = capacity + HELPERS;
 	crew->places = calloc(crew->count, sizeof *crew->places);
 	if (crew->places == NULL)
 		return -1;
@@ -89,15 +89,16 @@ int crew_new(struct crew *crew, unsigned number, const struct stage *stage)
 		.metrics_fd = metrics_fd(stage->metrics) };
 	if (make_places(crew, capacity_for(settings)) != 0 ||
 		make_doors(&crew->doors, writers_for(settings)) != 0 ||
-		board_new(&crew->board, crew->capacity) != 0)
+		scoreboard_new(&crew->scoreboard, crew->capacity) != 0)
 		return -1;
-	board_want(&crew->board, (size_t)settings->workers);
+	scoreboard_want(&crew->scoreboard, (size_t)settings->workers);
 	/* With no memcached there is nothing to share limits by. */
-	crew->places[crew_beside(crew, FOLDER)].is_vacant = settings->memcached_servers[0] == '\0';
-	crew->places[crew_beside(crew, HEALTH)].is_vacant = stage->health_fd < 0;
-	crew->places[crew_beside(crew, REPORTER)].is_vacant = stage->reports == NULL;
+	crew->places[crew_helper(crew, LEDGER_KEEPER)].is_vacant =
+		settings->memcached_servers[0] == '\0';
+	crew->places[crew_helper(crew, HEALTH)].is_vacant = stage->health_fd < 0;
+	crew->places[crew_helper(crew, REPORTER)].is_vacant = stage->reports == NULL;
 	for (size_t i = crew->doors.count; i < WRITERS_MOST; i++)
-		crew->places[crew_beside(crew, WRITER) + i].is_vacant = true;
+		crew->places[crew_helper(crew, WRITER) + i].is_vacant = true;
 	return 0;
 }
 
@@ -116,25 +117,25 @@ int crew_adopt(struct crew *crew, const struct handover_crew *from, bool other_s
 		crew->places[at].pid = from->places[at].pid;
 		crew->places[at].started_ms = from->places[at].started_ms;
 	}
-	if (from->board_layout == BOARD_LAYOUT)
-		return board_adopt(&crew->board, from->board_fd, crew->capacity);
-	if (from->board_fd >= 0)
-		close(from->board_fd);
-	crew->board.fd = -1;
+	if (from->scoreboard_layout == SCOREBOARD_LAYOUT)
+		return scoreboard_adopt(&crew->scoreboard, from->scoreboard_fd, crew->capacity);
+	if (from->scoreboard_fd >= 0)
+		close(from->scoreboard_fd);
+	crew->scoreboard.fd = -1;
 	return 0;
 }
 
 void crew_hand_over(const struct crew *crew, struct handover_crew *to)
 {
 	*to = (struct handover_crew){ .number = crew->number,
-		.board_fd = crew->board.fd,
-		.board_layout = crew->board.head == NULL ? 0 : BOARD_LAYOUT,
+		.scoreboard_fd = crew->scoreboard.fd,
+		.scoreboard_layout = crew->scoreboard.head == NULL ? 0 : SCOREBOARD_LAYOUT,
 		.metrics_fd = crew->metrics_fd,
 		.request_timeout_ms = crew->request_timeout_ms,
 		.shutdown_timeout_ms = crew->shutdown_timeout_ms,
 		.capacity = (uint32_t)crew->capacity,
-		.wanted =
-			(uint32_t)(crew->stage == NULL ? crew->wanted : board_wanted(&crew->board)),
+		.wanted = (uint32_t)(crew->stage == NULL ? crew->wanted
+							 : scoreboard_wanted(&crew->scoreboard)),
 		.has_other_segment = crew->has_other_segment };
 	memcpy(to->version, crew->version, sizeof to->version);
 	for (size_t at = 0; at < crew->count; at++) {
@@ -145,7 +146,7 @@ void crew_hand_over(const struct crew *crew, struct handover_crew *to)
 
 void crew_free(struct crew *crew)
 {
-	board_free(&crew->board);
+	scoreboard_free(&crew->scoreboard);
 	for (size_t i = 0; i < crew->doors.count; i++)
 		relay_close(&crew->doors.doors[i]);
 	crew->doors.count = 0;
@@ -170,20 +171,20 @@ static void take_name(const struct crew *crew, size_t at)
 static int run_worker(struct crew *crew, size_t at)
 {
 	const struct stage *stage = crew->stage;
-	bool is_health = at == crew_beside(crew, HEALTH);
+	bool is_health = at == crew_helper(crew, HEALTH);
 	struct context context = { .settings = stage->settings,
-		.board = &crew->board,
+		.scoreboard = &crew->scoreboard,
 		.metrics = stage->metrics,
 		.router = stage->router,
-		.hot = stage->hot,
+		.host = stage->host,
 		.reports = stage->reports,
 		.place = at };
 
-	board_enter(&crew->board, at, BOARD_STARTING);
+	scoreboard_enter(&crew->scoreboard, at, SCOREBOARD_STARTING);
 	if (!is_health)
 		return worker_run(&context, stage->listen_fd, stage->relay, &crew->doors);
 	close(stage->listen_fd);
-	context.watch = watch_start(stage->settings, stage->hot);
+	context.watch = backend_watch_start(stage->settings, stage->host);
 	return context.watch == NULL ? 1
 				     : worker_run(&context, stage->health_fd,
 					       (struct relay){ -1, -1 }, &crew->doors);
@@ -201,10 +202,10 @@ static void close_doors(struct crew *crew, size_t at)
 	for (size_t i = 0; i < crew->doors.count; i++) {
 		if (at >= crew->capacity)
 			close_end(&crew->doors.doors[i].give);
-		if (at != crew_beside(crew, WRITER) + i)
+		if (at != crew_helper(crew, WRITER) + i)
 			close_end(&crew->doors.doors[i].take);
 	}
-	if (at == crew_beside(crew, HEALTH))
+	if (at == crew_helper(crew, HEALTH))
 		crew->doors.count = 0;
 }
 
@@ -223,18 +224,19 @@ static _Noreturn void become(struct crew *crew, size_t at, pid_t parent, int rea
 	if (at >= crew->capacity)
 		relay_close(&relay);
 	close_doors(crew, at);
-	if (at <= crew_beside(crew, HEALTH))
+	if (at <= crew_helper(crew, HEALTH))
 		exit(run_worker(crew, at));
 	close(stage->listen_fd);
 	metrics_use_slot(stage->metrics, at);
-	if (at == crew_beside(crew, FOLDER))
-		exit(folder_run(stage->settings, stage->hot->limiter, stage->hot->view, ready_fd));
-	if (at == crew_beside(crew, REPORTER))
+	if (at == crew_helper(crew, LEDGER_KEEPER))
+		exit(ledger_keeper_run(
+			stage->settings, stage->host->limiter, stage->host->view, ready_fd));
+	if (at == crew_helper(crew, REPORTER))
 		exit(reporter_run(stage->settings, stage->reports, stage->metrics));
-	if (at >= crew_beside(crew, WRITER))
-		exit(writer_run(stage->settings, stage->metrics, stage->hot->reached,
-			crew->doors.doors[at - crew_beside(crew, WRITER)], ready_fd));
-	exit(listener_run(stage->settings, stage->hot, stage->reports, ready_fd));
+	if (at >= crew_helper(crew, WRITER))
+		exit(feedback_writer_run(stage->settings, stage->metrics, stage->host->reached,
+			crew->doors.doors[at - crew_helper(crew, WRITER)], ready_fd));
+	exit(change_listener_run(stage->settings, stage->host, stage->reports, ready_fd));
 }
 
 bool crew_start(struct crew *crew, size_t at)
@@ -243,7 +245,7 @@ bool crew_start(struct crew *crew, size_t at)
 	int ends[2] = { -1, -1 };
 	pid_t parent = getpid(), pid;
 
-	if (at > crew_beside(crew, HEALTH) && pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) {
+	if (at > crew_helper(crew, HEALTH) && pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) {
 		log_error("pipe: %s; trying again in %d ms", strerror(errno), DELAY_MOST_MS);
 		place->start_at_ms = clock_ms() + DELAY_MOST_MS;
 		return false;
@@ -267,8 +269,8 @@ bool crew_start(struct crew *crew, size_t at)
 	place->ready_fd = ends[0];
 	place->is_ready = place->is_ending = false;
 	place->started_ms = clock_ms();
-	if (at <= crew_beside(crew, HEALTH))
-		__atomic_store_n(&crew->board.places[at].pid, pid, __ATOMIC_RELAXED);
+	if (at <= crew_helper(crew, HEALTH))
+		__atomic_store_n(&crew->scoreboard.places[at].pid, pid, __ATOMIC_RELAXED);
 	if (at < crew->capacity)
 		metrics_add(crew->stage->metrics, METER_WORKER_STARTS, 0, 0, 1);
 	return true;
@@ -301,12 +303,12 @@ void crew_look(struct crew *crew)
 
 bool crew_is_ready(const struct crew *crew)
 {
-	size_t health = crew_beside(crew, HEALTH);
+	size_t health = crew_helper(crew, HEALTH);
 
-	for (size_t at = 0; at < board_wanted(&crew->board); at++)
-		if (!board_is_ready(&crew->board, at))
+	for (size_t at = 0; at < scoreboard_wanted(&crew->scoreboard); at++)
+		if (!scoreboard_is_ready(&crew->scoreboard, at))
 			return false;
-	return crew->places[health].is_vacant || board_is_ready(&crew->board, health);
+	return crew->places[health].is_vacant || scoreboard_is_ready(&crew->scoreboard, health);
 }
 
 /* ---- Ending ---- */
@@ -337,9 +339,9 @@ static void note_end(struct crew *crew, size_t at, int status, struct metrics *m
 				  WTERMSIG(status) == SIGKILL);
 	uint64_t now = clock_ms();
 
-	if (at <= crew_beside(crew, HEALTH) && crew->board.head != NULL) {
-		__atomic_store_n(&crew->board.places[at].pid, 0, __ATOMIC_RELAXED);
-		board_enter(&crew->board, at, BOARD_VACANT);
+	if (at <= crew_helper(crew, HEALTH) && crew->scoreboard.head != NULL) {
+		__atomic_store_n(&crew->scoreboard.places[at].pid, 0, __ATOMIC_RELAXED);
+		scoreboard_enter(&crew->scoreboard, at, SCOREBOARD_VACANT);
 	}
 	place->start_at_ms = now;
 	if (is_planned || now - place->started_ms >= SETTLED_MS) {
@@ -395,10 +397,10 @@ void crew_signal(struct crew *crew, size_t from, size_t to, int number)
 
 void crew_end_stuck(const struct crew *crew, struct metrics *metrics)
 {
-	if (crew->board.head == NULL)
+	if (crew->scoreboard.head == NULL)
 		return;
 	for (size_t at = 0; at < crew->capacity; at++) {
-		uint64_t busy_ms = board_busy_ms(&crew->board, at);
+		uint64_t busy_ms = scoreboard_busy_ms(&crew->scoreboard, at);
 
 		if (crew->places[at].pid == 0 || busy_ms <= (uint64_t)crew->request_timeout_ms)
 			continue;
@@ -406,7 +408,7 @@ void crew_end_stuck(const struct crew *crew, struct metrics *metrics)
 			LOG_NUMBER("worker", (int64_t)at + 1),
 			LOG_NUMBER("generation", crew->number),
 			LOG_NUMBER("worker_pid", crew->places[at].pid),
-			LOG_TEXT("serving", crew->board.places[at].serving),
+			LOG_TEXT("serving", crew->scoreboard.places[at].serving),
 			LOG_NUMBER("busy_ms", (int64_t)busy_ms));
 		metrics_add(metrics, METER_WORKERS_STUCK, 0, 0, 1);
 		kill(crew->places[at].pid, SIGKILL);

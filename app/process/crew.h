@@ -20,7 +20,7 @@
 
 /* Processes beside the workers, in their order of places. HEALTH has the board's last place; writers come
  * last, as many as there can be. */
-enum beside { HEALTH, FOLDER, LISTENER, REPORTER, WRITER, BESIDE = WRITER + WRITERS_MOST };
+enum helper { HEALTH, LEDGER_KEEPER, LISTENER, REPORTER, WRITER, HELPERS = WRITER + WRITERS_MOST };
 
 enum { CREW_SPARE = 16 }; /* workers that signals may add to those of the configuration */
 
@@ -29,7 +29,7 @@ struct stage {
 	const struct settings *settings;
 	struct metrics *metrics;
 	struct router *router;
-	struct hot *hot;
+	struct host_memory *host;
 	struct reports *reports; /* of errors; NULL: none is wanted */
 	int listen_fd;
 	struct relay relay; /* between the workers on listen_fd */
@@ -40,7 +40,7 @@ struct stage {
 
 struct crew_place {
 	bool is_vacant; /* nobody is wanted here */
-	bool is_ready; /* a listener that listens, a folder that has folded */
+	bool is_ready; /* a listener that listens, a ledger keeper that has made its first round */
 	bool is_ending; /* was sent SIGTERM */
 	pid_t pid;
 	uint64_t started_ms;
@@ -54,7 +54,8 @@ struct crew {
 	char version[32];
 	const struct stage *stage; /* NULL: of an earlier program */
 	int request_timeout_ms, shutdown_timeout_ms;
-	struct board board; /* its head is NULL when an earlier program's cannot be read */
+	struct scoreboard
+		scoreboard; /* its head is NULL when an earlier program's cannot be read */
 	int metrics_fd;
 	struct writer_doors doors; /* none in a crew of an earlier program */
 	struct crew_place *places;
@@ -76,7 +77,7 @@ void crew_hand_over(const struct crew *crew, struct handover_crew *to);
 void crew_free(struct crew *crew);
 
 /* The place of a process beside the workers. */
-size_t crew_beside(const struct crew *crew, enum beside which);
+size_t crew_helper(const struct crew *crew, enum helper which);
 
 /* Starts the process of that place. False when there was no more to be had. */
 bool crew_start(struct crew *crew, size_t at);

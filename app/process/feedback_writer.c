@@ -216,7 +216,7 @@ static void gather(struct writer *writer, const struct pollfd *fds, size_t from)
 			writer->links[writer->link_count++] = writer->links[at];
 }
 
-int writer_run(const struct settings *settings, struct metrics *metrics, uint64_t *reached,
+int feedback_writer_run(const struct settings *settings, struct metrics *metrics, uint64_t *reached,
 	struct relay door, int ready_fd)
 {
 	const struct db_options options = { settings->database_url, "areg writer",
@@ -236,7 +236,7 @@ int writer_run(const struct settings *settings, struct metrics *metrics, uint64_
 	snprintf(writer->most_a_day, sizeof writer->most_a_day, "%d",
 		settings->feedback_per_client_per_day);
 	writer->door = door;
-	writer->signal_fd = beside_signals();
+	writer->signal_fd = helper_signals();
 	if (writer->signal_fd < 0) {
 		log_error("the writer cannot start: %m");
 		return 1;
@@ -248,7 +248,7 @@ int writer_run(const struct settings *settings, struct metrics *metrics, uint64_
 			return 1;
 		}
 		if (fds[0].revents != 0)
-			ends |= !beside_heed(writer->signal_fd);
+			ends |= !helper_heed(writer->signal_fd);
 		gather(writer, fds, turn++);
 		if (fds[1].revents != 0)
 			open_door(writer);

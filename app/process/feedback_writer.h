@@ -22,7 +22,7 @@ size_t writers_for(const struct settings *settings);
  * to PostgreSQL. `reached` is for db_share_reached(). Closes ready_fd once it takes links. Returns the
  * process's exit code.
  */
-int writer_run(const struct settings *settings, struct metrics *metrics, uint64_t *reached,
+int feedback_writer_run(const struct settings *settings, struct metrics *metrics, uint64_t *reached,
 	struct relay door, int ready_fd);
 
 #endif

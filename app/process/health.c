@@ -17,7 +17,7 @@ struct memory {
 
 static void look(struct call *call, struct health_report *report)
 {
-	watch_ask(call->context->watch, call->arena, report);
+	backend_watch_ask(call->context->watch, call->arena, report);
 	if (report->cache == UNHEALTHY)
 		report->cache = DEGRADED; /* at worst: everything works without */
 }
@@ -32,8 +32,8 @@ static enum health check_workers(struct call *call)
 {
 	size_t ready, busy;
 
-	board_count(call->context->board, &ready, &busy);
-	return ready >= board_wanted(call->context->board) ? HEALTHY : DEGRADED;
+	scoreboard_count(call->context->scoreboard, &ready, &busy);
+	return ready >= scoreboard_wanted(call->context->scoreboard) ? HEALTHY : DEGRADED;
 }
 
 static bool is_replica(const struct replica_health *replica)
@@ -140,21 +140,21 @@ static struct memory memory_of(int pid)
 	return (struct memory){ resident * page, (resident - shared) * page };
 }
 
-static void print_memory(struct buf *out, const struct board *board)
+static void print_memory(struct buf *out, const struct scoreboard *scoreboard)
 {
 	static const char resident[] = "areg_worker_resident_memory_bytes";
 	static const char private[] = "areg_worker_private_memory_bytes";
-	struct memory *of = arena_alloc(out->arena, board->count * sizeof *of);
+	struct memory *of = arena_alloc(out->arena, scoreboard->count * sizeof *of);
 
-	for (size_t at = 0; at < board->count; at++)
-		of[at] = memory_of(__atomic_load_n(&board->places[at].pid, __ATOMIC_RELAXED));
+	for (size_t at = 0; at < scoreboard->count; at++)
+		of[at] = memory_of(__atomic_load_n(&scoreboard->places[at].pid, __ATOMIC_RELAXED));
 	print_gauge(out, resident, "Resident memory of each worker, what all share included.");
-	for (size_t at = 0; at < board->count; at++)
+	for (size_t at = 0; at < scoreboard->count; at++)
 		if (of[at].resident != 0)
 			buf_printf(out, "%s{worker=\"%zu\"} %llu\n", resident, at + 1,
 				of[at].resident);
 	print_gauge(out, private, "Resident memory of each worker that is its own.");
-	for (size_t at = 0; at < board->count; at++)
+	for (size_t at = 0; at < scoreboard->count; at++)
 		if (of[at].resident != 0)
 			buf_printf(
 				out, "%s{worker=\"%zu\"} %llu\n", private, at + 1, of[at].private);
@@ -172,11 +172,11 @@ static void print_state(struct call *call, const struct health_report *report, s
 	buf_printf(out, "%s{check=\"workers\"} %d\n", healthy, check_workers(call) == HEALTHY);
 }
 
-static void print_workers(struct buf *out, const struct board *board)
+static void print_workers(struct buf *out, const struct scoreboard *scoreboard)
 {
 	size_t ready, busy;
 
-	board_count(board, &ready, &busy);
+	scoreboard_count(scoreboard, &ready, &busy);
 	print_gauge(out, "areg_workers_busy", "Workers that serve a request.");
 	buf_printf(out, "areg_workers_busy %zu\n", busy);
 	print_gauge(out, "areg_workers_idle", "Workers that wait for a request.");
@@ -189,8 +189,8 @@ static void print_limiter(
 	print_gauge(out, "areg_limiter_hosts",
 		"Hosts that share rate limits, this one included; 1 when it counts by itself.");
 	buf_printf(out, "areg_limiter_hosts %u\n",
-		limiter_hosts(call->context->hot->limiter,
-			limiter_clock_ms(call->context->hot->limiter, clock_unix_ms())));
+		limiter_hosts(call->context->host->limiter,
+			limiter_clock_ms(call->context->host->limiter, clock_unix_ms())));
 	print_gauge(out, "areg_limiter_shared",
 		"Whether rate limits count over all hosts: 0 without memcached.");
 	buf_printf(out, "areg_limiter_shared %d\n", limits_are_shared(report));
@@ -225,16 +225,16 @@ static void print_cache(
 	print_gauge(out, "areg_cache_memcached_trusted",
 		"Whether answers in memcached are used: 0 after changes that it was not told.");
 	buf_printf(out, "areg_cache_memcached_trusted %d\n",
-		level2_is_trusted(&call->context->level2));
+		memcached_answers_is_trusted(&call->context->memcached));
 	buf_printf(out,
 		"# HELP areg_cache_refused_total Values in memcached that were not used, since this "
 		"registry's seal was missing or wrong.\n"
 		"# TYPE areg_cache_refused_total counter\nareg_cache_refused_total %llu\n",
-		(unsigned long long)cache_refused(call->context->hot->view));
+		(unsigned long long)cache_refused(call->context->host->view));
 	buf_printf(out,
 		"# HELP areg_cache_distrusts_total Changes that memcached was not told.\n"
 		"# TYPE areg_cache_distrusts_total counter\nareg_cache_distrusts_total %llu\n",
-		(unsigned long long)answers_distrusts(call->context->hot->answers));
+		(unsigned long long)answers_distrusts(call->context->host->answers));
 }
 
 static void print_replicas(const struct health_report *report, struct buf *out)
@@ -287,8 +287,8 @@ void metrics_get(struct call *call)
 	call->response->content_type = "text/plain; version=0.0.4; charset=utf-8";
 	metrics_print(call->context->metrics, out);
 	print_state(call, &report, out);
-	print_workers(out, call->context->board);
-	print_memory(out, call->context->board);
+	print_workers(out, call->context->scoreboard);
+	print_memory(out, call->context->scoreboard);
 	print_limiter(call, &report, out);
 	print_cache(call, &report, out);
 	print_replicas(&report, out);

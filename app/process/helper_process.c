@@ -30,14 +30,14 @@ static void reopen_log(void)
 		log_error("cannot reopen the log: %s", why);
 }
 
-int beside_signals(void)
+int helper_signals(void)
 {
 	const sigset_t signals = block_signals();
 
 	return signalfd(-1, &signals, SFD_CLOEXEC);
 }
 
-bool beside_heed(int signal_fd)
+bool helper_heed(int signal_fd)
 {
 	struct signalfd_siginfo signal;
 
@@ -48,7 +48,7 @@ bool beside_heed(int signal_fd)
 	return signal.ssi_signo != SIGTERM;
 }
 
-bool beside_wait(int64_t wait_ms)
+bool helper_wait(int64_t wait_ms)
 {
 	const uint64_t until_ms = clock_ms() + (uint64_t)wait_ms;
 	const sigset_t signals = block_signals();

@@ -7,20 +7,20 @@
 
 #include "app/registry/settings.h"
 
-enum preflight_weight {
-	PREFLIGHT_WARNING, /* it works, but an operator should know */
-	PREFLIGHT_FAULT, /* something will not work */
-	PREFLIGHT_REFUSED, /* the configuration asks for what this program does not do */
+enum host_weight {
+	HOST_WARNING, /* it works, but an operator should know */
+	HOST_FAULT, /* something will not work */
+	HOST_REFUSED, /* the configuration asks for what this program does not do */
 };
 
-struct preflight_finding {
-	enum preflight_weight weight;
+struct host_finding {
+	enum host_weight weight;
 	const char *what; /* "chain base: rpc_url: ..." */
 };
 
 /* Looks, and changes nothing. Returns how many findings stand in *findings, which are the arena's. */
-size_t preflight(struct arena *arena, const struct settings *settings,
-	const struct preflight_finding **findings);
+size_t host_checks(
+	struct arena *arena, const struct settings *settings, const struct host_finding **findings);
 
 /* Whether the identity registry of that chain is one that the standard's authors have deployed: then
  * every agent id that this registry hands out contradicts the real chain. */

@@ -13,12 +13,12 @@
 #include "lib/log.h"
 
 enum {
-	ROUND_MS = 100, /* of the folder */
+	ROUND_MS = 100, /* of the keeper */
 	NOTICE_MS = 150, /* within which the folders of other hosts have made a round */
 	VALID_MS =
 		1000, /* a folder silent for longer is dead, or memcached: this host counts by itself */
-	TIMEOUT_MS = 250, /* of the folder, at least: nobody waits for it, as they do for workers */
-	RETRY_MS = ROUND_MS, /* of the folder: a hiccup must not cost a host what it shares */
+	TIMEOUT_MS = 250, /* of the keeper, at least: nobody waits for it, as they do for workers */
+	RETRY_MS = ROUND_MS, /* of the keeper: a hiccup must not cost a host what it shares */
 	HOSTS_MAX = 32, /* places for hosts in memcached; more share limits without a place */
 	HOST_TTL_S = 3, /* a host silent for longer is gone */
 	REFRESH_MS = 1000,
@@ -30,7 +30,7 @@ enum {
 /* All on one server: a look at them is one question. */
 #define PLACES "{areg:host}"
 
-struct folder {
+struct ledger_keeper {
 	struct limiter *limiter;
 	struct cache *cache;
 	struct arena *arena; /* of a round */
@@ -53,57 +53,57 @@ struct folder {
 	} seen[SEEN];
 };
 
-static void host_key(const struct folder *folder, unsigned place, char key[LEDGER_KEY_BYTES])
+static void host_key(const struct ledger_keeper *keeper, unsigned place, char key[LEDGER_KEY_BYTES])
 {
-	snprintf(key, LEDGER_KEY_BYTES, PLACES "areg:host:%s:%u", cache_key_id(folder->cache),
+	snprintf(key, LEDGER_KEY_BYTES, PLACES "areg:host:%s:%u", cache_key_id(keeper->cache),
 		place);
 }
 
-static bool is_mine(const struct folder *folder, const struct cache_value *value)
+static bool is_mine(const struct ledger_keeper *keeper, const struct cache_value *value)
 {
-	return value->len == ID_BYTES - 1 && memcmp(value->bytes, folder->id, value->len) == 0;
+	return value->len == ID_BYTES - 1 && memcmp(value->bytes, keeper->id, value->len) == 0;
 }
 
 /* Takes the first place that is free. */
-static void claim_place(struct folder *folder, const struct cache_value values[HOSTS_MAX])
+static void claim_place(struct ledger_keeper *keeper, const struct cache_value values[HOSTS_MAX])
 {
 	char key[LEDGER_KEY_BYTES];
 
-	folder->place = -1;
-	for (unsigned i = 0; i < HOSTS_MAX && folder->place < 0; i++) {
-		host_key(folder, i, key);
-		if (values[i].bytes == NULL && cache_add(folder->cache, key, folder->id,
+	keeper->place = -1;
+	for (unsigned i = 0; i < HOSTS_MAX && keeper->place < 0; i++) {
+		host_key(keeper, i, key);
+		if (values[i].bytes == NULL && cache_add(keeper->cache, key, keeper->id,
 						       ID_BYTES - 1, HOST_TTL_S) == CACHE_HIT)
-			folder->place = (int)i;
+			keeper->place = (int)i;
 	}
 }
 
-static void keep_place(struct folder *folder)
+static void keep_place(struct ledger_keeper *keeper)
 {
 	char key[LEDGER_KEY_BYTES];
 
-	if (folder->now_ms < folder->refresh_at_ms)
+	if (keeper->now_ms < keeper->refresh_at_ms)
 		return;
-	host_key(folder, (unsigned)folder->place, key);
-	if (cache_set(folder->cache, key, folder->id, ID_BYTES - 1, HOST_TTL_S) == CACHE_HIT)
-		folder->refresh_at_ms = folder->now_ms + REFRESH_MS;
+	host_key(keeper, (unsigned)keeper->place, key);
+	if (cache_set(keeper->cache, key, keeper->id, ID_BYTES - 1, HOST_TTL_S) == CACHE_HIT)
+		keeper->refresh_at_ms = keeper->now_ms + REFRESH_MS;
 }
 
-static void leave_place(struct folder *folder)
+static void leave_place(struct ledger_keeper *keeper)
 {
 	struct cache_value value;
 	char key[LEDGER_KEY_BYTES];
 
-	if (folder->place < 0)
+	if (keeper->place < 0)
 		return;
-	host_key(folder, (unsigned)folder->place, key);
-	if (cache_get(folder->cache, key, folder->arena, &value) == CACHE_HIT &&
-		is_mine(folder, &value) && cache_delete(folder->cache, key) == CACHE_AWAY)
+	host_key(keeper, (unsigned)keeper->place, key);
+	if (cache_get(keeper->cache, key, keeper->arena, &value) == CACHE_HIT &&
+		is_mine(keeper, &value) && cache_delete(keeper->cache, key) == CACHE_AWAY)
 		log_debug("memcached went away while this host left");
 }
 
 /* Says this host is there and who else is. Returns the number of hosts; 0 with memcached away. */
-static unsigned count_hosts(struct folder *folder)
+static unsigned count_hosts(struct ledger_keeper *keeper)
 {
 	char names[HOSTS_MAX][LEDGER_KEY_BYTES];
 	const char *keys[HOSTS_MAX];
@@ -112,228 +112,228 @@ static unsigned count_hosts(struct folder *folder)
 	bool is_here = false;
 
 	for (unsigned i = 0; i < HOSTS_MAX; i++) {
-		host_key(folder, i, names[i]);
+		host_key(keeper, i, names[i]);
 		keys[i] = names[i];
 	}
-	if (cache_get_many(folder->cache, keys, HOSTS_MAX, folder->arena, values) == CACHE_AWAY)
+	if (cache_get_many(keeper->cache, keys, HOSTS_MAX, keeper->arena, values) == CACHE_AWAY)
 		return 0;
 	for (unsigned i = 0; i < HOSTS_MAX; i++) {
 		if (values[i].bytes == NULL)
 			continue;
-		if (!is_mine(folder, &values[i]))
+		if (!is_mine(keeper, &values[i]))
 			hosts++;
-		else if ((int)i == folder->place)
+		else if ((int)i == keeper->place)
 			is_here = true;
 	}
 	if (is_here) {
-		keep_place(folder);
+		keep_place(keeper);
 	} else {
-		folder->lost = folder->place >= 0;
-		claim_place(folder, values);
+		keeper->lost = keeper->place >= 0;
+		claim_place(keeper, values);
 	}
 	return hosts;
 }
 
-static void log_hosts(struct folder *folder, unsigned hosts)
+static void log_hosts(struct ledger_keeper *keeper, unsigned hosts)
 {
-	if (hosts == folder->hosts)
+	if (hosts == keeper->hosts)
 		return;
 	if (hosts == 0)
 		log_warn("memcached is away: limits are counted per host");
 	else
 		log_event(LOG_LEVEL_INFO, "hosts that share limits", LOG_NUMBER("hosts", hosts));
-	folder->hosts = hosts;
+	keeper->hosts = hosts;
 }
 
 /* Whether what was entered under the key is to be entered again: it belongs on another server than
  * in the last round, or its server was started again, as far as this host's own place tells. */
-static bool is_lost(const struct folder *folder, const char *key)
+static bool is_lost(const struct ledger_keeper *keeper, const char *key)
 {
-	const uint64_t view = folder->new_view;
-	const size_t server = cache_server_of(folder->cache, view, key);
+	const uint64_t view = keeper->new_view;
+	const size_t server = cache_server_of(keeper->cache, view, key);
 
-	return server != cache_server_of(folder->cache, folder->view, key) ||
-	       (folder->lost && server == cache_server_of(folder->cache, view, PLACES));
+	return server != cache_server_of(keeper->cache, keeper->view, key) ||
+	       (keeper->lost && server == cache_server_of(keeper->cache, view, PLACES));
 }
 
 /* Enters again what this host has reserved in this minute. A worker may have begun to do so: then it
  * counts twice, which errs on the safe side, but never beyond the limit. */
 static void restore(const struct limit_share *share, void *arg)
 {
-	struct folder *folder = arg;
+	struct ledger_keeper *keeper = arg;
 	struct ledger ledger;
 	uint64_t total;
 	uint32_t excess;
 
-	ledger_keys(folder->cache, share, &ledger);
-	if (share->reserved == 0 || !is_lost(folder, ledger.key) ||
-		cache_add_count(folder->cache, ledger.key, share->reserved, share->reserved,
+	ledger_keys(keeper->cache, share, &ledger);
+	if (share->reserved == 0 || !is_lost(keeper, ledger.key) ||
+		cache_add_count(keeper->cache, ledger.key, share->reserved, share->reserved,
 			LEDGER_TTL_S, &total) != CACHE_HIT ||
 		total <= share->limit)
 		return;
 	excess = total - share->limit < share->reserved ? (uint32_t)(total - share->limit)
 							: share->reserved;
-	if (cache_take_count(folder->cache, ledger.key, excess, &total) != CACHE_HIT)
+	if (cache_take_count(keeper->cache, ledger.key, excess, &total) != CACHE_HIT)
 		log_debug("memcached went away while a reservation was restored");
 }
 
 /* Whether a subject may need more, as far as this host can tell: what it owes, what it used up, and
  * what was used since the last look and is below the half of the largest batch. */
-static bool is_needy(struct folder *folder, const struct limit_share *share)
+static bool is_needy(struct ledger_keeper *keeper, const struct limit_share *share)
 {
 	size_t at = share->tag % SEEN;
-	bool is_used = folder->seen[at].tag != share->tag ||
-		       folder->seen[at].minute != share->minute ||
-		       folder->seen[at].used != share->used;
+	bool is_used = keeper->seen[at].tag != share->tag ||
+		       keeper->seen[at].minute != share->minute ||
+		       keeper->seen[at].used != share->used;
 
-	folder->seen[at].tag = share->tag;
-	folder->seen[at].minute = share->minute;
-	folder->seen[at].used = share->used;
+	keeper->seen[at].tag = share->tag;
+	keeper->seen[at].minute = share->minute;
+	keeper->seen[at].used = share->used;
 	if (ledger_reserve(share) == 0)
 		return share->used > 0;
-	return is_used && ledger_reserve(share) < ledger_batch(share->limit, folder->hosts) / 2;
+	return is_used && ledger_reserve(share) < ledger_batch(share->limit, keeper->hosts) / 2;
 }
 
 static void meet(const struct limit_share *share, void *arg)
 {
-	struct folder *folder = arg;
+	struct ledger_keeper *keeper = arg;
 
-	if (!is_needy(folder, share) || folder->met++ < folder->skip ||
-		folder->needy_count == SUBJECTS_A_ROUND)
+	if (!is_needy(keeper, share) || keeper->met++ < keeper->skip ||
+		keeper->needy_count == SUBJECTS_A_ROUND)
 		return;
-	folder->needy[folder->needy_count++] = *share;
+	keeper->needy[keeper->needy_count++] = *share;
 }
 
 /* The subjects to look after in this round: at most SUBJECTS_A_ROUND, the rest in the next. */
-static void collect_needy(struct folder *folder)
+static void collect_needy(struct ledger_keeper *keeper)
 {
-	folder->needy_count = folder->met = 0;
-	limiter_each(folder->limiter, folder->now_ms, meet, folder);
-	folder->skip =
-		folder->met > folder->skip + SUBJECTS_A_ROUND ? folder->skip + SUBJECTS_A_ROUND : 0;
+	keeper->needy_count = keeper->met = 0;
+	limiter_each(keeper->limiter, keeper->now_ms, meet, keeper);
+	keeper->skip =
+		keeper->met > keeper->skip + SUBJECTS_A_ROUND ? keeper->skip + SUBJECTS_A_ROUND : 0;
 }
 
 /* Looks at the ledger for all of them in one trip, and takes for those that need. */
-static void top_up(struct folder *folder)
+static void top_up(struct ledger_keeper *keeper)
 {
-	const size_t count = folder->needy_count;
-	struct ledger *ledgers = arena_alloc(folder->arena, count * sizeof *ledgers + 1);
-	const char **keys = arena_alloc(folder->arena, 2 * count * sizeof *keys + 1);
-	struct cache_count *counts = arena_alloc(folder->arena, 2 * count * sizeof *counts + 1);
+	const size_t count = keeper->needy_count;
+	struct ledger *ledgers = arena_alloc(keeper->arena, count * sizeof *ledgers + 1);
+	const char **keys = arena_alloc(keeper->arena, 2 * count * sizeof *keys + 1);
+	struct cache_count *counts = arena_alloc(keeper->arena, 2 * count * sizeof *counts + 1);
 
 	for (size_t i = 0; i < count; i++) {
-		ledger_keys(folder->cache, &folder->needy[i], &ledgers[i]);
+		ledger_keys(keeper->cache, &keeper->needy[i], &ledgers[i]);
 		keys[2 * i] = ledgers[i].key;
 		keys[2 * i + 1] = ledgers[i].key_before;
 	}
-	if (count == 0 || cache_get_counts(folder->cache, keys, 2 * count, folder->arena, counts) ==
+	if (count == 0 || cache_get_counts(keeper->cache, keys, 2 * count, keeper->arena, counts) ==
 				  CACHE_AWAY)
 		return;
 	/* What has moved is entered again first, in the next round. */
-	if (cache_view(folder->cache) != folder->view)
+	if (cache_view(keeper->cache) != keeper->view)
 		return;
 	for (size_t i = 0; i < count; i++) {
-		const struct limit_share *share = &folder->needy[i];
+		const struct limit_share *share = &keeper->needy[i];
 		struct ledger *ledger = &ledgers[i];
 		uint64_t allowed, left;
 		uint32_t kept = 0, debt = ledger_owed(share);
 
-		ledger_note(folder->cache, share, &counts[2 * i], ledger);
-		allowed = ledger_allowance(share->limit, ledger, folder->now_ms);
+		ledger_note(keeper->cache, share, &counts[2 * i], ledger);
+		allowed = ledger_allowance(share->limit, ledger, keeper->now_ms);
 		left = allowed > ledger->total ? allowed - ledger->total : 0;
 		/* Nothing ahead of need where a batch is a single request: it might be missing on
 		 * the host that needs it. */
 		if (left > 0 &&
 			(debt > 0 ||
-				ledger_reserve(share) < ledger_batch(left, folder->hosts) / 2) &&
-			!ledger_take(folder->cache, share, ledger,
-				ledger_wanted(share, left, folder->hosts), allowed, &kept))
+				ledger_reserve(share) < ledger_batch(left, keeper->hosts) / 2) &&
+			!ledger_take(keeper->cache, share, ledger,
+				ledger_wanted(share, left, keeper->hosts), allowed, &kept))
 			return;
-		ledger_note_reserved(folder->limiter, share, kept, ledger);
+		ledger_note_reserved(keeper->limiter, share, kept, ledger);
 	}
 }
 
-static void make_round(struct folder *folder)
+static void make_round(struct ledger_keeper *keeper)
 {
 	unsigned hosts;
 
-	arena_reset(folder->arena);
-	folder->now_ms = limiter_clock_ms(folder->limiter, clock_unix_ms());
-	hosts = count_hosts(folder);
+	arena_reset(keeper->arena);
+	keeper->now_ms = limiter_clock_ms(keeper->limiter, clock_unix_ms());
+	hosts = count_hosts(keeper);
 	if (hosts == 0) {
 		/* Until the last count is void, workers owe to the ledger what they let through. */
-		if (folder->now_ms >= folder->valid_until_ms)
-			log_hosts(folder, 0);
+		if (keeper->now_ms >= keeper->valid_until_ms)
+			log_hosts(keeper, 0);
 		return;
 	}
-	log_hosts(folder, hosts);
-	folder->valid_until_ms = folder->now_ms + VALID_MS;
-	limiter_set_hosts(folder->limiter, hosts, folder->valid_until_ms);
-	folder->new_view = cache_view(folder->cache);
+	log_hosts(keeper, hosts);
+	keeper->valid_until_ms = keeper->now_ms + VALID_MS;
+	limiter_set_hosts(keeper->limiter, hosts, keeper->valid_until_ms);
+	keeper->new_view = cache_view(keeper->cache);
 	/* With another view, what says so is where a key belongs. */
-	folder->lost = folder->lost && folder->new_view == folder->view;
-	if (folder->lost || folder->new_view != folder->view)
-		limiter_each(folder->limiter, folder->now_ms, restore, folder);
-	folder->view = folder->new_view;
-	folder->lost = false;
+	keeper->lost = keeper->lost && keeper->new_view == keeper->view;
+	if (keeper->lost || keeper->new_view != keeper->view)
+		limiter_each(keeper->limiter, keeper->now_ms, restore, keeper);
+	keeper->view = keeper->new_view;
+	keeper->lost = false;
 	if (hosts == 1)
 		return;
-	collect_needy(folder);
-	top_up(folder);
+	collect_needy(keeper);
+	top_up(keeper);
 }
 
 /* The first round takes a place, the second sees who else has. Whoever looked before this host had
  * its place believes for one more round of its own to be alone. */
-static bool join(struct folder *folder)
+static bool join(struct ledger_keeper *keeper)
 {
-	make_round(folder);
-	make_round(folder);
-	return folder->hosts <= 1 || beside_wait(NOTICE_MS);
+	make_round(keeper);
+	make_round(keeper);
+	return keeper->hosts <= 1 || helper_wait(NOTICE_MS);
 }
 
-int folder_run(const struct settings *settings, struct limiter *limiter, struct cache_view *view,
-	int ready_fd)
+int ledger_keeper_run(const struct settings *settings, struct limiter *limiter,
+	struct cache_view *view, int ready_fd)
 {
 	const struct cache_options options = { settings->memcached_servers,
 		settings->cache_timeout_ms > TIMEOUT_MS ? settings->cache_timeout_ms : TIMEOUT_MS,
 		RETRY_MS, view, settings->cache_key };
-	struct folder *folder = calloc(1, sizeof *folder);
+	struct ledger_keeper *keeper = calloc(1, sizeof *keeper);
 	uint64_t random, next_ms;
 	bool goes_on;
 
-	if (folder == NULL ||
-		(folder->needy = calloc(SUBJECTS_A_ROUND, sizeof *folder->needy)) == NULL ||
+	if (keeper == NULL ||
+		(keeper->needy = calloc(SUBJECTS_A_ROUND, sizeof *keeper->needy)) == NULL ||
 		getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random) {
-		log_error("the folder cannot start: %m");
+		log_error("the ledger keeper cannot start: %m");
 		goto failed;
 	}
-	snprintf(folder->id, ID_BYTES, "%016" PRIx64, random);
-	folder->limiter = limiter;
-	folder->place = -1;
-	folder->hosts = 1;
-	folder->cache = cache_new(&options);
-	folder->view = cache_view(folder->cache);
-	folder->arena = arena_new(64 * 1024, 64 * 1024 * 1024);
-	goes_on = join(folder);
+	snprintf(keeper->id, ID_BYTES, "%016" PRIx64, random);
+	keeper->limiter = limiter;
+	keeper->place = -1;
+	keeper->hosts = 1;
+	keeper->cache = cache_new(&options);
+	keeper->view = cache_view(keeper->cache);
+	keeper->arena = arena_new(64 * 1024, 64 * 1024 * 1024);
+	goes_on = join(keeper);
 	close(ready_fd);
 	next_ms = clock_ms();
 	while (goes_on) {
 		uint64_t now_ms = clock_ms();
 
 		next_ms = next_ms + ROUND_MS > now_ms ? next_ms + ROUND_MS : now_ms;
-		goes_on = beside_wait((int64_t)(next_ms - now_ms));
+		goes_on = helper_wait((int64_t)(next_ms - now_ms));
 		if (goes_on)
-			make_round(folder);
+			make_round(keeper);
 	}
-	leave_place(folder);
-	cache_free(folder->cache);
-	arena_free(folder->arena);
-	free(folder->needy);
-	free(folder);
+	leave_place(keeper);
+	cache_free(keeper->cache);
+	arena_free(keeper->arena);
+	free(keeper->needy);
+	free(keeper);
 	return 0;
 failed:
-	if (folder != NULL)
-		free(folder->needy);
-	free(folder);
+	if (keeper != NULL)
+		free(keeper->needy);
+	free(keeper);
 	return 1;
 }

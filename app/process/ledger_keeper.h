@@ -7,13 +7,13 @@
 #include "app/registry/settings.h"
 
 /*
- * The folder process: says this host is there, counts the hosts, tops reservations up, by the host's
+ * The process: says this host is there, counts the hosts, tops reservations up, by the host's
  * view of memcached servers (NULL: its own). Until SIGTERM
  * (which the master's end sends, too). Closes ready_fd once the other hosts, if any, have had the
  * time to learn of this one: from then on workers may serve without passing a limit together.
  * Returns the process's exit code.
  */
-int folder_run(const struct settings *settings, struct limiter *limiter, struct cache_view *view,
-	int ready_fd);
+int ledger_keeper_run(const struct settings *settings, struct limiter *limiter,
+	struct cache_view *view, int ready_fd);
 
 #endif

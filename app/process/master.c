@@ -2,7 +2,7 @@
  * All signals are blocked and taken from a signalfd, one at a time: nothing here runs inside a
  * handler. A reload goes like this:
  *
- *	rehearsal   a child becomes the new program and tries out all that a start does
+ *	trial       a child becomes the new program and tries out all that a start does
  *	exec        this process becomes the new program; its children stay its children
  *	STARTING    the new crew comes up, the old one serves
  *	RETIRING    the new crew serves, too; the old one finishes and ends
@@ -12,7 +12,7 @@
  * one loses is then replaced by the new program, since the old one is no more.
  *
  * Both crews work in the same shared segment where the new program lays it out as the old one did, and
- * would answer as it did: see hot_identity().
+ * would answer as it did: see host_memory_identity().
  * Else the new one has a segment of its own, and what the processes of one change the other cannot
  * see: so nothing is served from the hot level until the last old worker is gone. For that the old
  * listener ends before the exec, and the new one begins only then: nobody says that what is kept in
@@ -53,9 +53,9 @@
 enum {
 	LOOK_MS = 250, /* how often it looks for workers that are stuck */
 	CHANGE_LOOK_MS = 20, /* and for those of a new generation that are ready */
-	FOLDER_READY_MS = 300, /* longest that workers wait for the folder's first round */
+	LEDGER_READY_MS = 300, /* longest that workers wait for the ledger keeper's first round */
 	READY_MS = 15000, /* for a new generation to come up */
-	BESIDE_END_MS = 2000, /* for the processes beside the workers to end */
+	HELPERS_END_MS = 2000, /* for the processes beside the workers to end */
 	LISTENER_END_MS = 1000, /* before an exec; longer would hold up who waits for the master */
 	LISTENER_LATE_MS = 5000, /* an old listener waits no longer than that for the new one */
 };
@@ -67,8 +67,8 @@ struct master {
 	const struct settings *settings;
 	const struct master_program *program;
 	struct stage stage;
-	struct hot hot;
-	struct hot_identity hot_identity;
+	struct host_memory host;
+	struct host_memory_identity host_memory_identity;
 	struct metrics *metrics;
 	int signal_fd;
 	struct control control;
@@ -83,7 +83,7 @@ struct master {
 	uint64_t alone_since_ms; /* RETIRING: since no old worker is left; 0: not yet */
 	bool is_draining;
 
-	struct rehearsal rehearsal;
+	struct reload_trial trial;
 	unsigned reloads_asked, reloads_begun, reloads_done; /* numbers: one after the other */
 	char reload_failure[HANDOVER_REASON]; /* of the last that is done; "": it went well */
 };
@@ -97,18 +97,18 @@ static void close_own(void *arg)
 
 	control_close(&master->control);
 	close(master->signal_fd);
-	if (master->rehearsal.pid != 0)
-		close(master->rehearsal.fd);
+	if (master->trial.pid != 0)
+		close(master->trial.fd);
 }
 
 /* How many old processes of that kind there are; with `sharing` only those that use our segment. */
-static size_t old_beside(const struct master *master, enum beside which, bool sharing)
+static size_t old_helpers(const struct master *master, enum helper which, bool sharing)
 {
 	size_t count = 0;
 
 	for (size_t i = 0; i < master->old_count; i++) {
 		const struct crew *crew = &master->old[i];
-		size_t at = crew_beside(crew, which);
+		size_t at = crew_helper(crew, which);
 
 		if (!sharing || !crew->has_other_segment)
 			count += crew_running(crew, at, at + 1);
@@ -142,18 +142,18 @@ static bool may_start(const struct master *master, size_t at)
 	if (crew->places[at].is_vacant)
 		return false;
 	if (at < crew->capacity)
-		return at < board_wanted(&crew->board);
-	if (at == crew_beside(crew, HEALTH))
-		return !is_held || old_beside(master, HEALTH, false) == 0;
+		return at < scoreboard_wanted(&crew->scoreboard);
+	if (at == crew_helper(crew, HEALTH))
+		return !is_held || old_helpers(master, HEALTH, false) == 0;
 	/* Two folders would count this host as two. */
-	if (at == crew_beside(crew, FOLDER))
-		return old_beside(master, FOLDER, true) == 0;
+	if (at == crew_helper(crew, LEDGER_KEEPER))
+		return old_helpers(master, LEDGER_KEEPER, true) == 0;
 	/* Each generation has its own reports, and its own writers. */
-	if (at == crew_beside(crew, REPORTER) || at >= crew_beside(crew, WRITER))
+	if (at == crew_helper(crew, REPORTER) || at >= crew_helper(crew, WRITER))
 		return true;
 	if (is_apart(master))
 		return old_workers(master) == 0;
-	return !is_held || old_beside(master, LISTENER, false) == 0;
+	return !is_held || old_helpers(master, LISTENER, false) == 0;
 }
 
 /* Starts every process that is due. Returns how long until the next is, in ms; -1 when none is. */
@@ -178,20 +178,20 @@ static int64_t start_due(struct master *master)
 	return next;
 }
 
-/* Starts the folder ahead of the workers, and waits until limits may be counted. */
-static void start_folder(struct master *master)
+/* Starts the ledger keeper ahead of the workers, and waits until limits may be counted. */
+static void start_ledger_keeper(struct master *master)
 {
 	struct crew *crew = &master->crew;
-	size_t at = crew_beside(crew, FOLDER);
+	size_t at = crew_helper(crew, LEDGER_KEEPER);
 
 	if (!may_start(master, at) || !crew_start(crew, at))
 		return;
-	crew_await(crew, at, FOLDER_READY_MS);
+	crew_await(crew, at, LEDGER_READY_MS);
 	if (!crew->places[at].is_ready)
-		log_warn("the folder has not made its first round in time");
+		log_warn("the ledger keeper has not made its first round in time");
 }
 
-static void rehearsal_over(struct master *master, int status);
+static void reload_trial_over(struct master *master, int status);
 
 static void reap(struct master *master)
 {
@@ -203,8 +203,8 @@ static void reap(struct master *master)
 
 		for (size_t i = 0; i < master->old_count && !is_known; i++)
 			is_known = crew_ended(&master->old[i], pid, status, master->metrics);
-		if (!is_known && pid == master->rehearsal.pid)
-			rehearsal_over(master, status);
+		if (!is_known && pid == master->trial.pid)
+			reload_trial_over(master, status);
 	}
 }
 
@@ -266,12 +266,12 @@ static unsigned ask_for_reload(struct master *master)
 
 static void begin_reload(struct master *master)
 {
-	if (master->reloads_asked == master->reloads_begun || master->rehearsal.pid != 0 ||
+	if (master->reloads_asked == master->reloads_begun || master->trial.pid != 0 ||
 		(master->phase != SERVING && master->phase != HELD))
 		return;
 	master->reloads_begun = master->reloads_asked;
 	log_info("reload: trying out %s", master->program->path);
-	if (!rehearsal_start(&master->rehearsal, master->program->path, master->program->argv,
+	if (!reload_trial_start(&master->trial, master->program->path, master->program->argv,
 		    close_own, master))
 		reload_failed(master, strerror(errno));
 }
@@ -290,7 +290,7 @@ static void keep_all_over_exec(const struct handover *handover, bool keep)
 	keep_over_exec(handover->relay_fds[0], keep);
 	keep_over_exec(handover->relay_fds[1], keep);
 	for (size_t i = 0; i < handover->crew_count; i++) {
-		keep_over_exec(handover->crews[i].board_fd, keep);
+		keep_over_exec(handover->crews[i].scoreboard_fd, keep);
 		keep_over_exec(handover->crews[i].metrics_fd, keep);
 	}
 }
@@ -305,10 +305,10 @@ static struct handover *write_handover(const struct master *master)
 		.bytes = sizeof *handover,
 		.master_pid = getpid(),
 		.service_since_ms = master->service_since_ms,
-		.hot_fd = master->hot.fd,
-		.hot_layout = master->hot_identity.layout,
-		.hot_edition = master->hot_identity.edition,
-		.hot_bytes = master->hot_identity.bytes,
+		.hot_fd = master->host.fd,
+		.hot_layout = master->host_memory_identity.layout,
+		.hot_edition = master->host_memory_identity.edition,
+		.hot_bytes = master->host_memory_identity.bytes,
 		.control_fd = master->control.listen_fd,
 		.health_fd = master->stage.health_fd,
 		.relay_fds = { master->stage.relay.give, master->stage.relay.take },
@@ -328,7 +328,7 @@ static struct handover *write_handover(const struct master *master)
 static void distrust_segment(struct master *master)
 {
 	struct crew *crew = &master->crew;
-	size_t at = crew_beside(crew, LISTENER);
+	size_t at = crew_helper(crew, LISTENER);
 	uint64_t until_ms = clock_ms() + LISTENER_END_MS;
 
 	crew_signal(crew, at, at + 1, SIGTERM);
@@ -346,7 +346,7 @@ static void distrust_segment(struct master *master)
 			(void)poll(NULL, 0, 10);
 		}
 	}
-	callers_set_fresh_until(master->hot.callers, 0);
+	callers_set_fresh_until(master->host.callers, 0);
 }
 
 /* This process becomes the new program. Returns only when it could not. */
@@ -354,7 +354,7 @@ static void become_new_program(struct master *master)
 {
 	struct handover *handover = write_handover(master);
 	int fd = handover == NULL ? -1 : handover_offer(handover);
-	char reason[REHEARSAL_REASON];
+	char reason[RELOAD_TRIAL_REASON];
 
 	if (fd >= 0) {
 		keep_all_over_exec(handover, true);
@@ -369,13 +369,13 @@ static void become_new_program(struct master *master)
 	reload_failed(master, reason);
 }
 
-static void rehearsal_over(struct master *master, int status)
+static void reload_trial_over(struct master *master, int status)
 {
-	char reason[REHEARSAL_REASON];
+	char reason[RELOAD_TRIAL_REASON];
 	bool same_segment;
 
-	if (!rehearsal_ended(
-		    &master->rehearsal, status, &same_segment, &master->hot_identity, reason)) {
+	if (!reload_trial_ended(
+		    &master->trial, status, &same_segment, &master->host_memory_identity, reason)) {
 		reload_failed(master, reason);
 		return;
 	}
@@ -397,11 +397,12 @@ static void retire_old(struct master *master)
 
 	for (size_t i = 0; i < master->old_count; i++) {
 		struct crew *crew = &master->old[i];
-		size_t folder = crew_beside(crew, FOLDER), health = crew_beside(crew, HEALTH);
+		size_t keeper = crew_helper(crew, LEDGER_KEEPER),
+		       health = crew_helper(crew, HEALTH);
 
 		crew_signal(crew, health, health + 1, SIGTERM);
 		if (!crew->has_other_segment)
-			crew_signal(crew, folder, folder + 1, SIGTERM);
+			crew_signal(crew, keeper, keeper + 1, SIGTERM);
 		crew_signal(crew, 0, crew->capacity, SIGTERM);
 		if (crew->shutdown_timeout_ms > longest_ms)
 			longest_ms = crew->shutdown_timeout_ms;
@@ -442,8 +443,8 @@ static void hold_old(struct master *master)
 	log_event(LOG_LEVEL_ERROR, "reload failed; the old generation goes on serving",
 		LOG_TEXT("reason", reason), LOG_NUMBER("generation", master->crew.number));
 	master->phase = HELD;
-	board_want(&master->crew.board, 0);
-	end_crew(&master->crew, BESIDE_END_MS, master->metrics);
+	scoreboard_want(&master->crew.scoreboard, 0);
+	end_crew(&master->crew, HELPERS_END_MS, master->metrics);
 	reload_is_done(master, reason);
 }
 
@@ -456,26 +457,26 @@ static void replace_lost(struct master *master)
 		wanted += master->old[i].wanted;
 	if (wanted > master->crew.capacity + there)
 		wanted = master->crew.capacity + there;
-	board_want(&master->crew.board, wanted > there ? wanted - there : 0);
+	scoreboard_want(&master->crew.scoreboard, wanted > there ? wanted - there : 0);
 }
 
 /* Old processes beside the workers stay for as long as somebody needs what they do. */
-static void retire_beside(struct master *master)
+static void retire_helpers(struct master *master)
 {
-	struct crew_place *listener = &master->crew.places[crew_beside(&master->crew, LISTENER)];
+	struct crew_place *listener = &master->crew.places[crew_helper(&master->crew, LISTENER)];
 	bool is_late = master->alone_since_ms != 0 &&
 		       clock_ms() - master->alone_since_ms >= LISTENER_LATE_MS;
 
 	for (size_t i = 0; i < master->old_count; i++) {
 		struct crew *crew = &master->old[i];
-		size_t at = crew_beside(crew, LISTENER), folder = crew_beside(crew, FOLDER);
-		size_t reporter = crew_beside(crew, REPORTER);
+		size_t at = crew_helper(crew, LISTENER), keeper = crew_helper(crew, LEDGER_KEEPER);
+		size_t reporter = crew_helper(crew, REPORTER);
 
 		/* Writers, too, which come behind it. */
 		if (master->alone_since_ms != 0)
 			crew_signal(crew, reporter, crew->count, SIGTERM);
 		if (crew->has_other_segment && master->alone_since_ms != 0)
-			crew_signal(crew, folder, crew->count, SIGTERM);
+			crew_signal(crew, keeper, crew->count, SIGTERM);
 		else if (!crew->has_other_segment && (listener->is_ready || is_late))
 			crew_signal(crew, at, at + 1, SIGTERM);
 	}
@@ -487,7 +488,7 @@ static void go_on_retiring(struct master *master)
 
 	if (old_workers(master) == 0 && master->alone_since_ms == 0)
 		master->alone_since_ms = now;
-	retire_beside(master);
+	retire_helpers(master);
 	for (size_t i = 0; i < master->old_count && now >= master->phase_until_ms; i++) {
 		struct crew *crew = &master->old[i];
 		size_t late = crew_running(crew, 0, crew->capacity);
@@ -547,7 +548,7 @@ static void reopen_log(struct master *master)
 static void change_workers(struct master *master, int by)
 {
 	struct crew *crew = &master->crew;
-	size_t wanted = board_wanted(&crew->board);
+	size_t wanted = scoreboard_wanted(&crew->scoreboard);
 
 	if (master->phase != SERVING || (by < 0 && wanted <= 1) ||
 		(by > 0 && wanted == crew->capacity)) {
@@ -555,7 +556,7 @@ static void change_workers(struct master *master, int by)
 		return;
 	}
 	wanted = by > 0 ? wanted + 1 : wanted - 1;
-	board_want(&crew->board, wanted);
+	scoreboard_want(&crew->scoreboard, wanted);
 	crew_signal(crew, wanted, crew->capacity, SIGTERM);
 	log_info("%zu workers from now on", wanted);
 }
@@ -599,7 +600,7 @@ static void attend(struct master *master, int64_t wait_ms)
 	set[count++] = (struct pollfd){ .fd = master->signal_fd, .events = POLLIN };
 	count += control_poll(&master->control, set + count);
 	(void)poll(set, count, (int)wait_ms);
-	rehearsal_look(&master->rehearsal);
+	reload_trial_look(&master->trial);
 	take_signals(master);
 	control_serve(&master->control);
 }
@@ -644,15 +645,15 @@ static void end_all(struct master *master, bool workers_only, int64_t within_ms)
  * what the processes beside them do. */
 static void drain(struct master *master)
 {
-	rehearsal_kill(&master->rehearsal);
+	reload_trial_kill(&master->trial);
 	log_info("draining %zu workers", running(master, true));
 	/* No worker is left to give a connection to. */
-	board_want(&master->crew.board, 0);
+	scoreboard_want(&master->crew.scoreboard, 0);
 	for (size_t i = 0; i < master->old_count; i++)
-		if (master->old[i].board.head != NULL)
-			board_want(&master->old[i].board, 0);
+		if (master->old[i].scoreboard.head != NULL)
+			scoreboard_want(&master->old[i].scoreboard, 0);
 	end_all(master, true, master->settings->shutdown_timeout_ms);
-	end_all(master, false, BESIDE_END_MS);
+	end_all(master, false, HELPERS_END_MS);
 }
 
 /* ---- What aregctl is told ---- */
@@ -678,24 +679,26 @@ static void print_worker(struct json_out *out, const struct crew *crew, size_t a
 {
 	static const char *const states[] = { "starting", "starting", "idle", "busy" };
 	const struct crew_place *place = &crew->places[at];
-	const struct board_place *board = crew->board.head == NULL ? NULL : &crew->board.places[at];
-	int state = board == NULL ? BOARD_IDLE : __atomic_load_n(&board->state, __ATOMIC_ACQUIRE);
+	const struct scoreboard_place *scoreboard =
+		crew->scoreboard.head == NULL ? NULL : &crew->scoreboard.places[at];
+	int state = scoreboard == NULL ? SCOREBOARD_IDLE
+				       : __atomic_load_n(&scoreboard->state, __ATOMIC_ACQUIRE);
 	uint64_t now = clock_ms(), since_ms = place->started_ms;
-	char serving[BOARD_SERVING] = "";
+	char serving[SCOREBOARD_SERVING] = "";
 
-	if (board != NULL) {
-		since_ms = __atomic_load_n(&board->since_ms, __ATOMIC_RELAXED);
-		memcpy(serving, board->serving, sizeof serving - 1);
+	if (scoreboard != NULL) {
+		since_ms = __atomic_load_n(&scoreboard->since_ms, __ATOMIC_RELAXED);
+		memcpy(serving, scoreboard->serving, sizeof serving - 1);
 	}
 	json_open_object(out);
 	json_integer(out, "worker", (int64_t)at + 1);
 	json_integer(out, "generation", crew->number);
 	json_integer(out, "pid", place->pid);
-	json_string(
-		out, "state", place->is_ending && state == BOARD_IDLE ? "ending" : states[state]);
-	json_string(out, "serving", state == BOARD_BUSY ? serving : NULL);
+	json_string(out, "state",
+		place->is_ending && state == SCOREBOARD_IDLE ? "ending" : states[state]);
+	json_string(out, "serving", state == SCOREBOARD_BUSY ? serving : NULL);
 	json_integer(out, "for_ms", since_ms < now ? (int64_t)(now - since_ms) : 0);
-	json_integer(out, "requests", board == NULL ? 0 : (int64_t)board->requests);
+	json_integer(out, "requests", scoreboard == NULL ? 0 : (int64_t)scoreboard->requests);
 	json_integer(out, "private_bytes", (int64_t)private_bytes(place->pid));
 	json_close_object(out);
 }
@@ -764,7 +767,7 @@ static int master_turn_clock(struct master *master, const char *seconds)
 	const unsigned long most_s = LIMIT_TURN_MOST_MS / 1000;
 	const uint64_t set_s = ahead_s < most_s ? ahead_s : most_s;
 
-	limiter_turn_clock(master->hot.limiter, 1000 * set_s);
+	limiter_turn_clock(master->host.limiter, 1000 * set_s);
 	log_warn("the clock of limits is %d s ahead, as a test wants it", (int)set_s);
 	return (int)set_s;
 }
@@ -799,8 +802,8 @@ static void log_backends(const struct settings *settings)
 	struct arena *arena = arena_new(4096, 1024 * 1024);
 	struct backend_report reports[BACKENDS_MAX];
 	const size_t count = backends_check(arena, settings, reports);
-	const struct preflight_finding *findings;
-	const size_t found = preflight(arena, settings, &findings);
+	const struct host_finding *findings;
+	const size_t found = host_checks(arena, settings, &findings);
 
 	for (size_t i = 0; i < found; i++)
 		log_warn("%s", findings[i].what);
@@ -862,50 +865,51 @@ static bool make_relay(struct master *master, const struct handover *from)
 	return true;
 }
 
-static struct hot_identity identity_of(const struct handover *from)
+static struct host_memory_identity identity_of(const struct handover *from)
 {
-	return (struct hot_identity){ from->hot_layout, from->hot_edition, from->hot_bytes };
+	return (struct host_memory_identity){ from->hot_layout, from->hot_edition,
+		from->hot_bytes };
 }
 
 static bool shares_segment(const struct master *master, const struct handover *from)
 {
-	const struct hot_identity theirs = identity_of(from);
+	const struct host_memory_identity theirs = identity_of(from);
 
-	return hot_same(&theirs, &master->hot_identity);
+	return host_memory_same(&theirs, &master->host_memory_identity);
 }
 
 /* The segment of before, or a new one with what was counted of limits. */
 static bool make_hot(struct master *master, const struct handover *from)
 {
 	size_t bytes = master->settings->hot_cache_bytes;
-	struct hot before = { .fd = -1 };
-	struct hot_identity theirs;
+	struct host_memory before = { .fd = -1 };
+	struct host_memory_identity theirs;
 
 	if (from != NULL && shares_segment(master, from)) {
-		if (hot_adopt(&master->hot, from->hot_fd, bytes) != 0)
+		if (host_memory_adopt(&master->host, from->hot_fd, bytes) != 0)
 			return false;
 		if (!is_test(master))
-			limiter_turn_clock(master->hot.limiter, 0);
+			limiter_turn_clock(master->host.limiter, 0);
 		return true;
 	}
-	if (hot_new(&master->hot, bytes) != 0)
+	if (host_memory_new(&master->host, bytes) != 0)
 		return false;
 	if (from == NULL)
 		return true;
 	theirs = identity_of(from);
 	log_info("reload: the shared memory is made anew, since %s",
-		!hot_same_layout(&theirs, &master->hot_identity)
+		!host_memory_same_layout(&theirs, &master->host_memory_identity)
 			? "this program lays it out otherwise"
-		: theirs.edition != master->hot_identity.edition
+		: theirs.edition != master->host_memory_identity.edition
 			? "this configuration or version answers otherwise"
 			: "its size is another one");
-	if (hot_same_layout(&theirs, &master->hot_identity) &&
-		hot_adopt(&before, from->hot_fd, from->hot_bytes) == 0)
-		limiter_carry(master->hot.limiter, before.limiter,
+	if (host_memory_same_layout(&theirs, &master->host_memory_identity) &&
+		host_memory_adopt(&before, from->hot_fd, from->hot_bytes) == 0)
+		limiter_carry(master->host.limiter, before.limiter,
 			limiter_clock_ms(before.limiter, clock_unix_ms()));
 	else
 		close(from->hot_fd);
-	hot_free(&before);
+	host_memory_free(&before);
 	return true;
 }
 
@@ -955,7 +959,7 @@ static bool set_up(struct master *master, struct arena *arena, const struct hand
 
 	block_signals(master);
 	master->service_since_ms = clock_ms();
-	master->hot_identity = hot_identity(arena, settings);
+	master->host_memory_identity = host_memory_identity(arena, settings);
 	master->metrics = master->stage.metrics =
 		metering_new(arena, settings, master->stage.router, crew_slots(settings));
 	if (master->signal_fd < 0 || master->metrics == NULL || !make_hot(master, from) ||
@@ -987,7 +991,7 @@ static void tear_down(struct master *master)
 	for (size_t i = 0; i < master->old_count; i++)
 		crew_free(&master->old[i]);
 	crew_free(&master->crew);
-	hot_free(&master->hot);
+	host_memory_free(&master->host);
 	metrics_free(master->metrics);
 	reports_free(master->stage.reports);
 	if (master->signal_fd >= 0)
@@ -1001,15 +1005,15 @@ int master_run(struct arena *arena, const struct settings *settings, struct rout
 		.program = program,
 		.control_path = "",
 		.health_path = "",
-		.hot = { .fd = -1 },
-		.crew = { .board = { .fd = -1 } } };
+		.host = { .fd = -1 },
+		.crew = { .scoreboard = { .fd = -1 } } };
 	struct handover *from = NULL;
 	const char *why;
 	int exit_code = 1;
 
 	master.stage = (struct stage){ .settings = settings,
 		.router = router,
-		.hot = &master.hot,
+		.host = &master.host,
 		.listen_fd = listen_fd,
 		.relay = { -1, -1 },
 		.health_fd = -1,
@@ -1026,7 +1030,7 @@ int master_run(struct arena *arena, const struct settings *settings, struct rout
 		log_backends(settings);
 	log_info("areg %s serves with %d workers, generation %u, configuration %s", PACKAGE_VERSION,
 		settings->workers, master.crew.number, settings->source);
-	start_folder(&master);
+	start_ledger_keeper(&master);
 	reap(&master);
 	watch(&master);
 	drain(&master);

@@ -29,12 +29,12 @@
 #include "lib/log.h"
 
 enum {
-	REHEARSAL_MS = 20000, /* backends may take their time-outs to answer */
+	RELOAD_TRIAL_MS = 20000, /* backends may take their time-outs to answer */
 	WORKER_READY_MS = 10000,
 	LOOK_MS = 10,
 };
 
-static const char variable[] = "AREGD_REHEARSAL"; /* the layout of the handover to come */
+static const char variable[] = "AREGD_RELOAD_TRIAL"; /* the layout of the handover to come */
 
 /* ---- In the master ---- */
 
@@ -58,7 +58,7 @@ static _Noreturn void become(const char *path, char *const *argv, int fd, pid_t 
 	_exit(1);
 }
 
-bool rehearsal_start(struct rehearsal *rehearsal, const char *path, char *const *argv,
+bool reload_trial_start(struct reload_trial *trial, const char *path, char *const *argv,
 	void (*in_child)(void *arg), void *arg)
 {
 	pid_t parent = getpid(), pid;
@@ -76,86 +76,86 @@ bool rehearsal_start(struct rehearsal *rehearsal, const char *path, char *const 
 		close(ends[0]);
 		return false;
 	}
-	*rehearsal = (struct rehearsal){
-		.pid = pid, .fd = ends[0], .until_ms = clock_ms() + REHEARSAL_MS
+	*trial = (struct reload_trial){
+		.pid = pid, .fd = ends[0], .until_ms = clock_ms() + RELOAD_TRIAL_MS
 	};
 	return true;
 }
 
-static void rehearsal_read(struct rehearsal *rehearsal)
+static void reload_trial_read(struct reload_trial *trial)
 {
 	char text[256];
 	ssize_t got;
 
-	while ((got = read(rehearsal->fd, text, sizeof text)) > 0) {
-		size_t room = sizeof rehearsal->said - 1 - rehearsal->len;
+	while ((got = read(trial->fd, text, sizeof text)) > 0) {
+		size_t room = sizeof trial->said - 1 - trial->len;
 		size_t more = (size_t)got < room ? (size_t)got : room;
 
-		memcpy(rehearsal->said + rehearsal->len, text, more);
-		rehearsal->len += more;
+		memcpy(trial->said + trial->len, text, more);
+		trial->len += more;
 	}
 }
 
-void rehearsal_look(struct rehearsal *rehearsal)
+void reload_trial_look(struct reload_trial *trial)
 {
-	if (rehearsal->pid == 0)
+	if (trial->pid == 0)
 		return;
-	rehearsal_read(rehearsal);
-	if (clock_ms() >= rehearsal->until_ms)
-		kill(rehearsal->pid, SIGKILL);
+	reload_trial_read(trial);
+	if (clock_ms() >= trial->until_ms)
+		kill(trial->pid, SIGKILL);
 }
 
-void rehearsal_kill(struct rehearsal *rehearsal)
+void reload_trial_kill(struct reload_trial *trial)
 {
-	if (rehearsal->pid == 0)
+	if (trial->pid == 0)
 		return;
-	kill(rehearsal->pid, SIGKILL);
-	close(rehearsal->fd);
-	rehearsal->pid = 0;
+	kill(trial->pid, SIGKILL);
+	close(trial->fd);
+	trial->pid = 0;
 }
 
 /* What it said as one line. */
-static void one_line(const char *said, char reason[REHEARSAL_REASON])
+static void one_line(const char *said, char reason[RELOAD_TRIAL_REASON])
 {
 	size_t len = 0;
 
-	for (; *said != '\0' && len + 3 < REHEARSAL_REASON; said++) {
+	for (; *said != '\0' && len + 3 < RELOAD_TRIAL_REASON; said++) {
 		if (*said != '\n')
 			reason[len++] = *said;
 		else if (said[1] != '\0')
-			len += (size_t)snprintf(reason + len, REHEARSAL_REASON - len, "; ");
+			len += (size_t)snprintf(reason + len, RELOAD_TRIAL_REASON - len, "; ");
 	}
 	reason[len] = '\0';
 }
 
-bool rehearsal_ended(struct rehearsal *rehearsal, int status, bool *same_segment,
-	const struct hot_identity *ours, char reason[REHEARSAL_REASON])
+bool reload_trial_ended(struct reload_trial *trial, int status, bool *same_segment,
+	const struct host_memory_identity *ours, char reason[RELOAD_TRIAL_REASON])
 {
-	bool is_late = clock_ms() >= rehearsal->until_ms;
+	bool is_late = clock_ms() >= trial->until_ms;
 	const char *report;
-	struct hot_identity theirs;
+	struct host_memory_identity theirs;
 
 	/* It has been collected, so its pid may be another process's by now: nothing is sent to it. */
-	rehearsal_read(rehearsal);
-	close(rehearsal->fd);
-	rehearsal->pid = 0;
-	rehearsal->said[rehearsal->len] = '\0';
-	one_line(rehearsal->said, reason);
-	report = strstr(rehearsal->said, "segment ");
+	reload_trial_read(trial);
+	close(trial->fd);
+	trial->pid = 0;
+	trial->said[trial->len] = '\0';
+	one_line(trial->said, reason);
+	report = strstr(trial->said, "segment ");
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && report != NULL &&
 		sscanf(report, "segment %" SCNx64 " %" SCNx64 " %" SCNu64, &theirs.layout,
 			&theirs.edition, &theirs.bytes) == 3) {
-		*same_segment = hot_same(&theirs, ours);
+		*same_segment = host_memory_same(&theirs, ours);
 		return true;
 	}
 	if (WIFSIGNALED(status) && is_late)
-		snprintf(reason, REHEARSAL_REASON, "it was not ready within %d s",
-			REHEARSAL_MS / 1000);
+		snprintf(reason, RELOAD_TRIAL_REASON, "it was not ready within %d s",
+			RELOAD_TRIAL_MS / 1000);
 	else if (WIFSIGNALED(status))
-		snprintf(reason, REHEARSAL_REASON, "it was killed by signal %d (%s)",
+		snprintf(reason, RELOAD_TRIAL_REASON, "it was killed by signal %d (%s)",
 			WTERMSIG(status), strsignal(WTERMSIG(status)));
 	else if (reason[0] == '\0' || WEXITSTATUS(status) == 0)
-		snprintf(reason, REHEARSAL_REASON,
+		snprintf(reason, RELOAD_TRIAL_REASON,
 			"it ended with exit code %d and did not say that it could serve",
 			WEXITSTATUS(status));
 	return false;
@@ -163,7 +163,7 @@ bool rehearsal_ended(struct rehearsal *rehearsal, int status, bool *same_segment
 
 /* ---- In the child ---- */
 
-bool rehearsal_is_on(void)
+bool reload_trial_is_on(void)
 {
 	return getenv(variable) != NULL;
 }
@@ -187,7 +187,7 @@ static _Noreturn void be_worker(struct context *context, int fd, pid_t parent)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(1);
-	board_enter(context->board, 0, BOARD_STARTING);
+	scoreboard_enter(context->scoreboard, 0, SCOREBOARD_STARTING);
 	exit(worker_run(context, fd, (struct relay){ -1, -1 }, &(struct writer_doors){ 0 }));
 }
 
@@ -207,10 +207,10 @@ static bool try_worker(struct context *context)
 	}
 	if (pid == 0)
 		be_worker(context, fd, parent);
-	__atomic_store_n(&context->board->places[0].pid, pid, __ATOMIC_RELAXED);
+	__atomic_store_n(&context->scoreboard->places[0].pid, pid, __ATOMIC_RELAXED);
 	while (!is_ready && !is_gone && clock_ms() < until_ms) {
 		nanosleep(&(struct timespec){ 0, LOOK_MS * 1000000 }, NULL);
-		is_ready = board_is_ready(context->board, 0);
+		is_ready = scoreboard_is_ready(context->scoreboard, 0);
 		is_gone = waitpid(pid, &status, WNOHANG) == pid;
 	}
 	if (!is_gone) {
@@ -228,30 +228,31 @@ static bool try_worker(struct context *context)
 static bool try_memory_and_worker(
 	struct arena *arena, const struct settings *settings, struct router *router)
 {
-	struct hot hot = { .fd = -1 };
-	struct board board = { .fd = -1 };
+	struct host_memory host = { .fd = -1 };
+	struct scoreboard scoreboard = { .fd = -1 };
 	struct context context = {
-		.settings = settings, .board = &board, .hot = &hot, .router = router
+		.settings = settings, .scoreboard = &scoreboard, .host = &host, .router = router
 	};
 	bool is_right = false;
 
 	context.metrics = metering_new(arena, settings, router, 1);
-	if (context.metrics == NULL || hot_new(&hot, settings->hot_cache_bytes) != 0 ||
-		board_new(&board, 1) != 0) {
+	if (context.metrics == NULL || host_memory_new(&host, settings->hot_cache_bytes) != 0 ||
+		scoreboard_new(&scoreboard, 1) != 0) {
 		fprintf(stderr, "shared memory: %s\n", strerror(errno));
 	} else {
 		is_right = try_worker(&context);
 	}
-	board_free(&board);
-	hot_free(&hot);
+	scoreboard_free(&scoreboard);
+	host_memory_free(&host);
 	metrics_free(context.metrics);
 	return is_right;
 }
 
-int rehearsal_perform(struct arena *arena, const struct settings *settings, struct router *router)
+int reload_trial_perform(
+	struct arena *arena, const struct settings *settings, struct router *router)
 {
 	struct backend_report reports[BACKENDS_MAX];
-	struct hot_identity ours;
+	struct host_memory_identity ours;
 	size_t count;
 	const char *why;
 
@@ -274,7 +275,7 @@ int rehearsal_perform(struct arena *arena, const struct settings *settings, stru
 	}
 	if (!try_memory_and_worker(arena, settings, router))
 		return 1;
-	ours = hot_identity(arena, settings);
+	ours = host_memory_identity(arena, settings);
 	printf("segment %" PRIx64 " %" PRIx64 " %" PRIu64 "\n", ours.layout, ours.edition,
 		ours.bytes);
 	return fflush(stdout) == 0 ? 0 : 1;

@@ -16,38 +16,39 @@
 
 /* ---- In the master ---- */
 
-enum { REHEARSAL_SAID = 2048, REHEARSAL_REASON = 512 };
+enum { RELOAD_TRIAL_SAID = 2048, RELOAD_TRIAL_REASON = 512 };
 
-struct rehearsal {
+struct reload_trial {
 	pid_t pid; /* 0: none is on */
 	int fd; /* what it says; -1: nothing more */
 	uint64_t until_ms;
-	char said[REHEARSAL_SAID];
+	char said[RELOAD_TRIAL_SAID];
 	size_t len;
 };
 
 /* Starts the program `path` with those arguments; in_child(arg) closes what is the master's own.
  * False with errno set when that is not possible. */
-MUST_CHECK bool rehearsal_start(struct rehearsal *rehearsal, const char *path, char *const *argv,
+MUST_CHECK bool reload_trial_start(struct reload_trial *trial, const char *path, char *const *argv,
 	void (*in_child)(void *arg), void *arg);
 
 /* Takes in what it says; kills it when its time is up. */
-void rehearsal_look(struct rehearsal *rehearsal);
+void reload_trial_look(struct reload_trial *trial);
 
 /* It has ended. True when it went well: then whether the program wants the segment that this one has,
  * `ours`. Else the reason in one line. */
-MUST_CHECK bool rehearsal_ended(struct rehearsal *rehearsal, int status, bool *same_segment,
-	const struct hot_identity *ours, char reason[REHEARSAL_REASON]);
+MUST_CHECK bool reload_trial_ended(struct reload_trial *trial, int status, bool *same_segment,
+	const struct host_memory_identity *ours, char reason[RELOAD_TRIAL_REASON]);
 
 /* Ends it, if one is on. */
-void rehearsal_kill(struct rehearsal *rehearsal);
+void reload_trial_kill(struct reload_trial *trial);
 
 /* ---- In the child ---- */
 
-/* Whether this program was started for a rehearsal. */
-bool rehearsal_is_on(void);
+/* Whether this program was started for a trial. */
+bool reload_trial_is_on(void);
 
 /* Does what a start does. Returns the exit code; on failure a reason stands on stderr. */
-int rehearsal_perform(struct arena *arena, const struct settings *settings, struct router *router);
+int reload_trial_perform(
+	struct arena *arena, const struct settings *settings, struct router *router);
 
 #endif

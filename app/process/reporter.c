@@ -118,7 +118,7 @@ static bool may_go_on(void *arg)
 {
 	struct reporter *reporter = arg;
 
-	reporter->ends = reporter->ends || !beside_wait(0);
+	reporter->ends = reporter->ends || !helper_wait(0);
 	return !reporter->ends;
 }
 
@@ -206,7 +206,7 @@ int reporter_run(const struct settings *settings, struct reports *reports, struc
 		strcpy(reporter.host, "unknown");
 	reporter.sentry = sentry_new(settings->sentry_dsn, "areg/" PACKAGE_VERSION);
 	reporter.arena = arena_new(16 * 1024, 16 * 1024 * 1024);
-	while (!reporter.ends && beside_wait(TURN_MS)) {
+	while (!reporter.ends && helper_wait(TURN_MS)) {
 		take_turn(&reporter);
 		arena_reset(reporter.arena);
 	}

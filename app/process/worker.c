@@ -77,7 +77,7 @@ static bool read_request(FCGX_Request *fcgi, int connection)
  * Here everything was read (http_response_send()), so it is told to keep each. After anything but a
  * GET nginx does not use a connection again.
  */
-static void end_request(struct kept *kept, FCGX_Request *fcgi)
+static void end_request(struct connections *connections, FCGX_Request *fcgi)
 {
 	const char *method =
 		fcgi->keepConnection ? FCGX_GetParam("REQUEST_METHOD", fcgi->envp) : NULL;
@@ -85,7 +85,7 @@ static void end_request(struct kept *kept, FCGX_Request *fcgi)
 
 	fcgi->keepConnection = 1;
 	FCGX_Finish_r(fcgi);
-	kept_answered(kept, fcgi->ipcFd, is_kept);
+	connections_answered(connections, fcgi->ipcFd, is_kept);
 	fcgi->ipcFd = -1;
 }
 
@@ -109,10 +109,10 @@ static void count_log(struct context *context, uint64_t *counted)
 }
 
 /* Takes one signal. */
-static void heed_signal(int signal_fd, struct kept *kept)
+static void heed_signal(int signal_fd, struct connections *connections)
 {
-	if (!beside_heed(signal_fd))
-		kept_drain(kept, QUEUE_MS);
+	if (!helper_heed(signal_fd))
+		connections_drain(connections, QUEUE_MS);
 }
 
 /* The last request of this worker: spread over the workers, so that they do not all recycle at
@@ -121,39 +121,39 @@ static int64_t last_request(const struct context *context)
 {
 	int64_t most = context->settings->max_requests;
 
-	return most +
-	       most / 10 * (int64_t)context->place / (int64_t)(board_wanted(context->board) + 1);
+	return most + most / 10 * (int64_t)context->place /
+			      (int64_t)(scoreboard_wanted(context->scoreboard) + 1);
 }
 
 /* The next request that can be read, or false when the worker is done. */
 static bool next_request(struct context *context, FCGX_Request *fcgi, int *exit_code)
 {
-	struct kept *kept = context->kept;
+	struct connections *connections = context->connections;
 
 	for (;;) {
 		int connection = -1;
 
-		switch (kept_next(kept, &connection)) {
-		case KEPT_NEW_REQUEST:
+		switch (connections_next(connections, &connection)) {
+		case CONNECTIONS_NEW_REQUEST:
 			bound_waiting(connection, context->settings->request_timeout_ms);
 			break;
-		case KEPT_REQUEST:
+		case CONNECTIONS_REQUEST:
 			break;
-		case KEPT_SIGNAL:
-			heed_signal(kept->signal_fd, kept);
+		case CONNECTIONS_SIGNAL:
+			heed_signal(connections->signal_fd, connections);
 			continue;
-		case KEPT_DRAINED:
+		case CONNECTIONS_DRAINED:
 			return false;
-		case KEPT_FAILED:
+		case CONNECTIONS_FAILED:
 			log_error("accept: %s", strerror(errno));
 			*exit_code = 1;
 			return false;
 		}
-		board_enter(context->board, context->place, BOARD_BUSY);
+		scoreboard_enter(context->scoreboard, context->place, SCOREBOARD_BUSY);
 		if (read_request(fcgi, connection))
 			return true;
-		kept_answered(kept, -1, false);
-		board_enter(context->board, context->place, BOARD_IDLE);
+		connections_answered(connections, -1, false);
+		scoreboard_enter(context->scoreboard, context->place, SCOREBOARD_IDLE);
 	}
 }
 
@@ -166,33 +166,33 @@ int worker_run(struct context *context, int listen_fd, struct relay relay,
 	int64_t served = 0;
 	int exit_code = 0, signal_fd = receive_signals();
 	FCGX_Request fcgi;
-	struct kept kept;
+	struct connections connections;
 
-	if (signal_fd < 0 || kept_open(&kept, listen_fd, relay, signal_fd, context->board,
-				     context->place) != 0) {
+	if (signal_fd < 0 || connections_open(&connections, listen_fd, relay, signal_fd,
+				     context->scoreboard, context->place) != 0) {
 		log_error("cannot wait for requests: %s", strerror(errno));
 		return 1;
 	}
-	context->kept = &kept;
+	context->connections = &connections;
 	metrics_use_slot(context->metrics, context->place);
 	context_open(context);
-	db_wait_with(context->db, kept_wait, &kept);
-	replicas_wait_with(context->replicas, kept_wait, &kept);
-	writer_links_open(&context->writers, doors, settings, kept_wait, &kept);
+	db_wait_with(context->db, connections_wait, &connections);
+	replicas_wait_with(context->replicas, connections_wait, &connections);
+	writer_links_open(&context->writers, doors, settings, connections_wait, &connections);
 	FCGX_Init();
 	FCGX_InitRequest(&fcgi, -1, 0);
-	board_enter(context->board, context->place, BOARD_IDLE);
+	scoreboard_enter(context->scoreboard, context->place, SCOREBOARD_IDLE);
 	while ((settings->max_requests == 0 || served < last_request(context)) &&
 		next_request(context, &fcgi, &exit_code)) {
 		serve(context, &fcgi);
-		end_request(&kept, &fcgi);
+		end_request(&connections, &fcgi);
 		count_database(context, &counted);
 		count_log(context, &counted_dropped);
 		arena_reset(context->arena);
 		served++;
-		board_enter(context->board, context->place, BOARD_IDLE);
+		scoreboard_enter(context->scoreboard, context->place, SCOREBOARD_IDLE);
 	}
-	kept_close(&kept);
+	connections_close(&connections);
 	writer_links_close(&context->writers);
 	context_close(context);
 	log_info("worker ends after %lld requests", (long long)served);

@@ -32,7 +32,7 @@ static bool parse_chain_id(const char *text, uint64_t *chain_id)
 	return true;
 }
 
-static enum agentid_status parse_short(const struct settings *settings, const char *text,
+static enum agent_id_status parse_short(const struct settings *settings, const char *text,
 	const char *colon, struct agentid *id, const char **why)
 {
 	char name[64];
@@ -40,23 +40,23 @@ static enum agentid_status parse_short(const struct settings *settings, const ch
 
 	if (!part(text, (size_t)(colon - text), name, sizeof(name))) {
 		*why = no_form;
-		return AGENTID_MALFORMED;
+		return AGENT_ID_MALFORMED;
 	}
 	if (!uint256_parse(colon + 1, id->agent_id, why))
-		return AGENTID_MALFORMED;
+		return AGENT_ID_MALFORMED;
 	id->chain = settings_chain(settings, name);
 	if (id->chain == NULL && parse_chain_id(name, &chain_id))
 		id->chain = settings_chain_by_id(settings, chain_id);
 	if (id->chain == NULL) {
 		*why = "the chain is not configured";
-		return AGENTID_NO_CHAIN;
+		return AGENT_ID_NO_CHAIN;
 	}
 	strcpy(id->registry_address, id->chain->identity_registry);
-	return AGENTID_OK;
+	return AGENT_ID_OK;
 }
 
 /* What stands behind "eip155:". */
-static enum agentid_status parse_global(
+static enum agent_id_status parse_global(
 	const struct settings *settings, const char *text, struct agentid *id, const char **why)
 {
 	char number[UINT256_DIGITS + 1], address[ETH_ADDRESS_LEN + 1];
@@ -69,40 +69,40 @@ static enum agentid_status parse_global(
 		!part(registry + 1, (size_t)(token - registry) - 1, address, sizeof(address)) ||
 		!part(text, (size_t)(registry - text), number, sizeof(number)) ||
 		!parse_chain_id(number, &chain_id))
-		return AGENTID_MALFORMED;
+		return AGENT_ID_MALFORMED;
 	if (!eth_address_parse(address, id->registry_address, why) ||
 		!uint256_parse(token + 1, id->agent_id, why))
-		return AGENTID_MALFORMED;
+		return AGENT_ID_MALFORMED;
 	id->chain = settings_chain_by_id(settings, chain_id);
 	if (id->chain == NULL) {
 		*why = "the chain is not configured";
-		return AGENTID_NO_CHAIN;
+		return AGENT_ID_NO_CHAIN;
 	}
-	return AGENTID_OK;
+	return AGENT_ID_OK;
 }
 
-enum agentid_status agentid_parse(
+enum agent_id_status agent_id_parse(
 	const struct settings *settings, const char *text, struct agentid *id, const char **why)
 {
 	const char *colon = strchr(text, ':');
 
 	memset(id, 0, sizeof(*id));
 	if (colon == NULL) {
-		id->kind = AGENTID_UUID;
+		id->kind = AGENT_ID_UUID;
 		if (uuid_parse(text, id->uuid, why))
-			return AGENTID_OK;
+			return AGENT_ID_OK;
 		*why = no_form;
-		return AGENTID_MALFORMED;
+		return AGENT_ID_MALFORMED;
 	}
-	id->kind = AGENTID_TOKEN;
+	id->kind = AGENT_ID_TOKEN;
 	if (strncmp(text, "eip155:", 7) == 0)
 		return parse_global(settings, colon + 1, id, why);
 	return parse_short(settings, text, colon, id, why);
 }
 
-void agentid_params(const struct agentid *id, const char *params[AGENT_NAMED_PARAMS])
+void agent_id_params(const struct agentid *id, const char *params[AGENT_NAMED_PARAMS])
 {
-	bool is_token = id->kind == AGENTID_TOKEN;
+	bool is_token = id->kind == AGENT_ID_TOKEN;
 
 	params[0] = is_token ? NULL : id->uuid;
 	params[1] = is_token ? id->chain->name : NULL;

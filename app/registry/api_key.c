@@ -27,21 +27,21 @@ static void checksum_of(const char *key, char checksum[CHECKSUM_LEN])
 		checksum[i] = random_alphabet[crc % 62];
 }
 
-bool apikey_make(char key[APIKEY_LEN + 1])
+bool api_key_make(char key[API_KEY_LEN + 1])
 {
 	memcpy(key, lead, LEAD_LEN);
 	if (!random_text(key + LEAD_LEN, RANDOM_LEN))
 		return false;
 	checksum_of(key, key + LEAD_LEN + RANDOM_LEN);
-	key[APIKEY_LEN] = '\0';
+	key[API_KEY_LEN] = '\0';
 	return true;
 }
 
-bool apikey_well_formed(const char *text)
+bool api_key_well_formed(const char *text)
 {
 	char checksum[CHECKSUM_LEN];
 
-	if (strnlen(text, APIKEY_LEN + 1) != APIKEY_LEN || memcmp(text, lead, LEAD_LEN) != 0)
+	if (strnlen(text, API_KEY_LEN + 1) != API_KEY_LEN || memcmp(text, lead, LEAD_LEN) != 0)
 		return false;
 	if (strspn(text + LEAD_LEN, random_alphabet) != RANDOM_LEN + CHECKSUM_LEN)
 		return false;
@@ -49,7 +49,7 @@ bool apikey_well_formed(const char *text)
 	return CRYPTO_memcmp(checksum, text + LEAD_LEN + RANDOM_LEN, CHECKSUM_LEN) == 0;
 }
 
-void apikey_hash(const char *key, char hash[APIKEY_HASH_LEN + 1])
+void api_key_hash(const char *key, char hash[API_KEY_HASH_LEN + 1])
 {
 	uint8_t digest[SHA256_BYTES];
 
@@ -57,8 +57,8 @@ void apikey_hash(const char *key, char hash[APIKEY_HASH_LEN + 1])
 	hex_encode(digest, sizeof digest, hash);
 }
 
-void apikey_prefix(const char *key, char prefix[APIKEY_PREFIX_LEN + 1])
+void api_key_prefix(const char *key, char prefix[API_KEY_PREFIX_LEN + 1])
 {
-	memcpy(prefix, key, APIKEY_PREFIX_LEN);
-	prefix[APIKEY_PREFIX_LEN] = '\0';
+	memcpy(prefix, key, API_KEY_PREFIX_LEN);
+	prefix[API_KEY_PREFIX_LEN] = '\0';
 }

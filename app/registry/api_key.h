@@ -12,19 +12,19 @@
 #include "lib/must_check.h"
 
 enum {
-	APIKEY_LEN = 10 + 43 + 6,
-	APIKEY_PREFIX_LEN = 10 + 8, /* what is stored readable, to recognise a key by */
-	APIKEY_HASH_LEN = 64, /* lower-case hex of the SHA-256 of the whole key */
+	API_KEY_LEN = 10 + 43 + 6,
+	API_KEY_PREFIX_LEN = 10 + 8, /* what is stored readable, to recognise a key by */
+	API_KEY_HASH_LEN = 64, /* lower-case hex of the SHA-256 of the whole key */
 };
 
 /* Makes a new key from the kernel's random source. False when that fails. */
-MUST_CHECK bool apikey_make(char key[APIKEY_LEN + 1]);
+MUST_CHECK bool api_key_make(char key[API_KEY_LEN + 1]);
 
 /* Whether `text` has the form and the checksum of a key. */
-MUST_CHECK bool apikey_well_formed(const char *text);
+MUST_CHECK bool api_key_well_formed(const char *text);
 
 /* The hash under which a well-formed key is stored, and its readable prefix. */
-void apikey_hash(const char *key, char hash[APIKEY_HASH_LEN + 1]);
-void apikey_prefix(const char *key, char prefix[APIKEY_PREFIX_LEN + 1]);
+void api_key_hash(const char *key, char hash[API_KEY_HASH_LEN + 1]);
+void api_key_prefix(const char *key, char prefix[API_KEY_PREFIX_LEN + 1]);
 
 #endif

@@ -24,8 +24,8 @@ enum {
 	TRUST_WORDS_MAX = 100, /* kept for search */
 };
 
-void regfile_complain(
-	const struct regfile_reading *reading, const char *pointer, const char *format, ...)
+void registration_file_complain(const struct registration_file_reading *reading,
+	const char *pointer, const char *format, ...)
 {
 	va_list args;
 
@@ -34,7 +34,8 @@ void regfile_complain(
 	va_end(args);
 }
 
-const char *regfile_pointer(const struct regfile_reading *reading, const char *key)
+const char *registration_file_pointer(
+	const struct registration_file_reading *reading, const char *key)
 {
 	return json_pointer(reading->arena, reading->base, key);
 }
@@ -44,14 +45,14 @@ static bool is_string(struct json_object *value)
 	return json_object_is_type(value, json_type_string);
 }
 
-bool regfile_find(struct json_object *object, const char *key, struct json_object **value)
+bool registration_file_find(struct json_object *object, const char *key, struct json_object **value)
 {
 	return json_object_object_get_ex(object, key, value) && *value != NULL;
 }
 
 /* ---- Columns ---- */
 
-char *regfile_cut(struct arena *arena, const char *text, size_t len, size_t max_chars)
+char *registration_file_cut(struct arena *arena, const char *text, size_t len, size_t max_chars)
 {
 	const char *end = text + len;
 	char *kept = arena_alloc(arena, len + 1), *to = kept;
@@ -69,45 +70,45 @@ char *regfile_cut(struct arena *arena, const char *text, size_t len, size_t max_
 	return to == kept ? NULL : kept;
 }
 
-char *regfile_column(
-	const struct regfile_reading *reading, struct json_object *value, size_t max_chars)
+char *registration_file_column(const struct registration_file_reading *reading,
+	struct json_object *value, size_t max_chars)
 {
 	if (!is_string(value))
 		return NULL;
-	return regfile_cut(reading->arena, json_object_get_string(value),
+	return registration_file_cut(reading->arena, json_object_get_string(value),
 		(size_t)json_object_get_string_len(value), max_chars);
 }
 
-const char *regfile_whole(
-	const struct regfile_reading *reading, struct json_object *value, size_t max_chars)
+const char *registration_file_whole(const struct registration_file_reading *reading,
+	struct json_object *value, size_t max_chars)
 {
-	const char *text = regfile_column(reading, value, max_chars);
+	const char *text = registration_file_column(reading, value, max_chars);
 
 	if (text == NULL || strlen(text) != (size_t)json_object_get_string_len(value))
 		return NULL;
 	return text;
 }
 
-bool regfile_is_unsafe(
-	const struct regfile_reading *reading, struct json_object *value, const char *pointer)
+bool registration_file_is_unsafe(const struct registration_file_reading *reading,
+	struct json_object *value, const char *pointer)
 {
 	if (!is_string(value) || !unsafe_uri(json_object_get_string(value),
 					 (size_t)json_object_get_string_len(value)))
 		return false;
-	regfile_complain(
+	registration_file_complain(
 		reading, pointer, "is a URI that runs code or reads files where it is followed");
 	return true;
 }
 
-void regfile_check_seen(
-	const struct regfile_reading *reading, struct json_object *value, const char *pointer)
+void registration_file_check_seen(const struct registration_file_reading *reading,
+	struct json_object *value, const char *pointer)
 {
 	uint32_t code = is_string(value) ? unsafe_character(json_object_get_string(value),
 						   (size_t)json_object_get_string_len(value))
 					 : 0;
 
 	if (code != 0)
-		regfile_complain(reading, pointer,
+		registration_file_complain(reading, pointer,
 			"holds U+%04X, which is not seen or turns the direction of the text",
 			(unsigned)code);
 }
@@ -117,8 +118,8 @@ static void put_set(void *set)
 	json_object_put(set);
 }
 
-void regfile_words_init(
-	const struct regfile_reading *reading, struct regfile_words *words, size_t max)
+void registration_file_words_init(const struct registration_file_reading *reading,
+	struct registration_file_words *words, size_t max)
 {
 	void **owned = arena_defer_slot(reading->arena, put_set);
 
@@ -131,7 +132,7 @@ void regfile_words_init(
 		arena_exhausted(words->arena);
 }
 
-void regfile_words_add(struct regfile_words *words, const char *word)
+void registration_file_words_add(struct registration_file_words *words, const char *word)
 {
 	if (word == NULL || words->count == words->max ||
 		json_object_object_get_ex(words->seen, word, NULL))
@@ -141,84 +142,87 @@ void regfile_words_add(struct regfile_words *words, const char *word)
 	words->list[words->count++] = word;
 }
 
-void regfile_words_add_strings(const struct regfile_reading *reading, struct regfile_words *words,
-	struct json_object *list)
+void registration_file_words_add_strings(const struct registration_file_reading *reading,
+	struct registration_file_words *words, struct json_object *list)
 {
 	if (!json_object_is_type(list, json_type_array))
 		return;
 	for (size_t i = 0; i < json_object_array_length(list); i++)
-		regfile_words_add(words, regfile_whole(reading, json_object_array_get_idx(list, i),
-						 REGFILE_WORD_CHARS_MAX));
+		registration_file_words_add(
+			words, registration_file_whole(reading, json_object_array_get_idx(list, i),
+				       REGISTRATION_FILE_WORD_CHARS_MAX));
 }
 
 /* ---- Single members ---- */
 
-static void read_type(const struct regfile_reading *reading)
+static void read_type(const struct registration_file_reading *reading)
 {
 	struct json_object *type;
 
-	if (!regfile_find(reading->file, "type", &type))
+	if (!registration_file_find(reading->file, "type", &type))
 		return;
 	if (!is_string(type) || strcmp(json_object_get_string(type), registration_type) != 0 ||
 		(size_t)json_object_get_string_len(type) != strlen(registration_type))
-		regfile_complain(
-			reading, regfile_pointer(reading, "type"), "is not %s", registration_type);
+		registration_file_complain(reading, registration_file_pointer(reading, "type"),
+			"is not %s", registration_type);
 }
 
 /* A required text; what it says is read even when it is too long. */
 static const char *read_text(
-	const struct regfile_reading *reading, const char *key, size_t max_chars)
+	const struct registration_file_reading *reading, const char *key, size_t max_chars)
 {
-	const char *pointer = regfile_pointer(reading, key);
+	const char *pointer = registration_file_pointer(reading, key);
 	struct json_object *value;
 
-	if (!regfile_find(reading->file, key, &value))
-		regfile_complain(reading, pointer, "is missing");
+	if (!registration_file_find(reading->file, key, &value))
+		registration_file_complain(reading, pointer, "is missing");
 	else if (!is_string(value))
-		regfile_complain(reading, pointer, "is not a string");
+		registration_file_complain(reading, pointer, "is not a string");
 	else if (json_object_get_string_len(value) == 0)
-		regfile_complain(reading, pointer, "is empty");
+		registration_file_complain(reading, pointer, "is empty");
 	else if (utf8_length(json_object_get_string(value)) > max_chars)
-		regfile_complain(reading, pointer, "is longer than %zu characters", max_chars);
-	return regfile_column(reading, value, max_chars);
+		registration_file_complain(
+			reading, pointer, "is longer than %zu characters", max_chars);
+	return registration_file_column(reading, value, max_chars);
 }
 
-static void read_image(const struct regfile_reading *reading)
+static void read_image(const struct registration_file_reading *reading)
 {
-	const char *pointer = regfile_pointer(reading, "image");
+	const char *pointer = registration_file_pointer(reading, "image");
 	struct json_object *image;
 	const char *uri, *why;
 
-	if (!regfile_find(reading->file, "image", &image))
+	if (!registration_file_find(reading->file, "image", &image))
 		return;
 	uri = json_object_get_string(image);
-	reading->out->image = regfile_whole(reading, image, IMAGE_MAX_CHARS);
+	reading->out->image = registration_file_whole(reading, image, IMAGE_MAX_CHARS);
 	if (!is_string(image))
-		regfile_complain(reading, pointer, "is not a string");
+		registration_file_complain(reading, pointer, "is not a string");
 	else if (json_object_get_string_len(image) == 0)
 		return; /* none */
-	else if (regfile_is_unsafe(reading, image, pointer))
+	else if (registration_file_is_unsafe(reading, image, pointer))
 		reading->out->image = NULL;
 	else if (utf8_length(uri) > IMAGE_MAX_CHARS)
-		regfile_complain(reading, pointer, "is longer than %d characters", IMAGE_MAX_CHARS);
+		registration_file_complain(
+			reading, pointer, "is longer than %d characters", IMAGE_MAX_CHARS);
 	else if (!uri_check(uri, IMAGE_MAX_CHARS, &why))
-		regfile_complain(reading, pointer, "%s", why);
+		registration_file_complain(reading, pointer, "%s", why);
 }
 
 /* The member `key`, else `wild`, a spelling of it that is found on chains and is a fault. *pointer
  * goes to the one that counts. */
-static bool find_spelled(const struct regfile_reading *reading, const char *key, const char *wild,
-	struct json_object **value, const char **pointer)
+static bool find_spelled(const struct registration_file_reading *reading, const char *key,
+	const char *wild, struct json_object **value, const char **pointer)
 {
 	struct json_object *misspelled;
-	bool found = regfile_find(reading->file, key, value);
+	bool found = registration_file_find(reading->file, key, value);
 
-	*pointer = regfile_pointer(reading, key);
-	if (regfile_find(reading->file, wild, &misspelled)) {
-		regfile_complain(reading, regfile_pointer(reading, wild),
+	*pointer = registration_file_pointer(reading, key);
+	if (registration_file_find(reading->file, wild, &misspelled)) {
+		registration_file_complain(reading, registration_file_pointer(reading, wild),
 			"is written %s; the standard says %s", wild, key);
 		if (!found) {
-			*pointer = regfile_pointer(reading, wild);
+			*pointer = registration_file_pointer(reading, wild);
 			*value = misspelled;
 			found = true;
 		}
@@ -226,92 +230,94 @@ static bool find_spelled(const struct regfile_reading *reading, const char *key,
 	return found;
 }
 
-static const char *read_flag(
-	const struct regfile_reading *reading, struct json_object *flag, const char *pointer)
+static const char *read_flag(const struct registration_file_reading *reading,
+	struct json_object *flag, const char *pointer)
 {
 	if (json_object_is_type(flag, json_type_boolean))
 		return json_object_get_boolean(flag) ? "true" : "false";
-	regfile_complain(reading, pointer, "is not true or false");
+	registration_file_complain(reading, pointer, "is not true or false");
 	return NULL;
 }
 
-static void read_flags(const struct regfile_reading *reading)
+static void read_flags(const struct registration_file_reading *reading)
 {
 	struct json_object *flag;
 	const char *pointer;
 
 	if (find_spelled(reading, "x402Support", "x402support", &flag, &pointer))
 		reading->out->x402_support = read_flag(reading, flag, pointer);
-	if (regfile_find(reading->file, "active", &flag))
-		reading->out->active = read_flag(reading, flag, regfile_pointer(reading, "active"));
+	if (registration_file_find(reading->file, "active", &flag))
+		reading->out->active =
+			read_flag(reading, flag, registration_file_pointer(reading, "active"));
 }
 
 /* ---- Lists ---- */
 
-bool regfile_is_list(const struct regfile_reading *reading, struct json_object *list,
-	const char *pointer, size_t max_entries)
+bool registration_file_is_list(const struct registration_file_reading *reading,
+	struct json_object *list, const char *pointer, size_t max_entries)
 {
 	if (!json_object_is_type(list, json_type_array)) {
-		regfile_complain(reading, pointer, "is not a list");
+		registration_file_complain(reading, pointer, "is not a list");
 		return false;
 	}
 	if (json_object_array_length(list) > max_entries)
-		regfile_complain(reading, pointer, "has more than %zu entries", max_entries);
+		registration_file_complain(
+			reading, pointer, "has more than %zu entries", max_entries);
 	return true;
 }
 
-static void read_trust(const struct regfile_reading *reading)
+static void read_trust(const struct registration_file_reading *reading)
 {
 	struct json_object *list;
-	struct regfile_words words;
+	struct registration_file_words words;
 	const char *pointer;
 
 	if (!find_spelled(reading, "supportedTrust", "supportedTrusts", &list, &pointer))
 		return;
-	if (!regfile_is_list(reading, list, pointer, SIZE_MAX))
+	if (!registration_file_is_list(reading, list, pointer, SIZE_MAX))
 		return;
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		if (!is_string(json_object_array_get_idx(list, i)))
-			regfile_complain(reading, json_pointer_index(reading->arena, pointer, i),
-				"is not a string");
+			registration_file_complain(reading,
+				json_pointer_index(reading->arena, pointer, i), "is not a string");
 	}
-	regfile_words_init(reading, &words, TRUST_WORDS_MAX);
-	regfile_words_add_strings(reading, &words, list);
+	registration_file_words_init(reading, &words, TRUST_WORDS_MAX);
+	registration_file_words_add_strings(reading, &words, list);
 	reading->out->supported_trust = words.list;
 	reading->out->trust_count = words.count;
 }
 
-static void read_registration(
-	const struct regfile_reading *reading, struct json_object *entry, const char *pointer)
+static void read_registration(const struct registration_file_reading *reading,
+	struct json_object *entry, const char *pointer)
 {
 	char agent_id[UINT256_DIGITS + 1];
 	const char *at, *why;
 	struct json_object *value;
 
 	if (!json_object_is_type(entry, json_type_object)) {
-		regfile_complain(reading, pointer, "is not an object");
+		registration_file_complain(reading, pointer, "is not an object");
 		return;
 	}
 	at = json_pointer(reading->arena, pointer, "agentId");
 	if (!json_object_object_get_ex(entry, "agentId", &value))
-		regfile_complain(reading, at, "is missing");
+		registration_file_complain(reading, at, "is missing");
 	else if (value != NULL && (is_string(value) || !uint256_parse(json_object_get_string(value),
 							       agent_id, &why)))
-		regfile_complain(reading, at, "is not a whole number or null");
+		registration_file_complain(reading, at, "is not a whole number or null");
 	at = json_pointer(reading->arena, pointer, "agentRegistry");
-	if (!regfile_find(entry, "agentRegistry", &value))
-		regfile_complain(reading, at, "is missing");
+	if (!registration_file_find(entry, "agentRegistry", &value))
+		registration_file_complain(reading, at, "is missing");
 	else if (!is_string(value))
-		regfile_complain(reading, at, "is not a string");
+		registration_file_complain(reading, at, "is not a string");
 }
 
-static void read_registrations(const struct regfile_reading *reading)
+static void read_registrations(const struct registration_file_reading *reading)
 {
-	const char *pointer = regfile_pointer(reading, "registrations");
+	const char *pointer = registration_file_pointer(reading, "registrations");
 	struct json_object *list;
 
-	if (!regfile_find(reading->file, "registrations", &list) ||
-		!regfile_is_list(reading, list, pointer, REGISTRATIONS_MAX))
+	if (!registration_file_find(reading->file, "registrations", &list) ||
+		!registration_file_is_list(reading, list, pointer, REGISTRATIONS_MAX))
 		return;
 	for (size_t i = 0; i < json_object_array_length(list); i++)
 		read_registration(reading, json_object_array_get_idx(list, i),
@@ -319,28 +325,30 @@ static void read_registrations(const struct regfile_reading *reading)
 }
 
 /* Links that marketplaces of tokens follow, beside those of the standard. */
-static void check_links(const struct regfile_reading *reading)
+static void check_links(const struct registration_file_reading *reading)
 {
 	static const char *const keys[] = { "external_url", "animation_url", "url", "website" };
 	struct json_object *link;
 
 	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-		if (regfile_find(reading->file, keys[i], &link))
-			regfile_is_unsafe(reading, link, regfile_pointer(reading, keys[i]));
+		if (registration_file_find(reading->file, keys[i], &link))
+			registration_file_is_unsafe(
+				reading, link, registration_file_pointer(reading, keys[i]));
 }
 
-static void check_name(const struct regfile_reading *reading)
+static void check_name(const struct registration_file_reading *reading)
 {
 	struct json_object *name;
 
-	if (regfile_find(reading->file, "name", &name))
-		regfile_check_seen(reading, name, regfile_pointer(reading, "name"));
+	if (registration_file_find(reading->file, "name", &name))
+		registration_file_check_seen(
+			reading, name, registration_file_pointer(reading, "name"));
 }
 
 /* ---- The whole file ---- */
 
 /* Depth is bounded by the rules under which the file was parsed. */
-static void find_nuls(const struct regfile_reading *reading, struct json_object *value,
+static void find_nuls(const struct registration_file_reading *reading, struct json_object *value,
 	const struct json_place *place)
 {
 	struct json_place member = { .outer = place };
@@ -348,7 +356,7 @@ static void find_nuls(const struct regfile_reading *reading, struct json_object 
 	if (is_string(value)) {
 		if (strlen(json_object_get_string(value)) !=
 			(size_t)json_object_get_string_len(value))
-			regfile_complain(reading,
+			registration_file_complain(reading,
 				reading->faults->count < FAULTS_MOST
 					? json_place_pointer(reading->arena, reading->base, place)
 					: "", /* not kept */
@@ -374,17 +382,20 @@ static void digest_of(struct arena *arena, struct json_object *value, char diges
 	hex_encode(bytes, sizeof bytes, digest);
 }
 
-void regfile_read(struct arena *arena, const struct json_text *file, const char *base,
-	struct regfile *out, struct faults *faults)
+void registration_file_read(struct arena *arena, const struct json_text *file, const char *base,
+	struct registration_file *out, struct faults *faults)
 {
-	struct regfile_reading reading = { arena, base, file->object, out, faults };
+	struct registration_file_reading reading = { arena, base, file->object, out, faults };
 
-	*out = (struct regfile){ .text = file->text, .len = file->len, .shown_services = "[]" };
+	*out = (struct registration_file){
+		.text = file->text, .len = file->len, .shown_services = "[]"
+	};
 	digest_of(arena, file->object, out->digest);
-	if (file->len > REGFILE_BYTES_MAX)
-		regfile_complain(&reading, base, "is larger than %d KiB", REGFILE_BYTES_MAX / 1024);
+	if (file->len > REGISTRATION_FILE_BYTES_MAX)
+		registration_file_complain(&reading, base, "is larger than %d KiB",
+			REGISTRATION_FILE_BYTES_MAX / 1024);
 	if (!json_object_is_type(file->object, json_type_object)) {
-		regfile_complain(&reading, base, "is not an object");
+		registration_file_complain(&reading, base, "is not an object");
 		return;
 	}
 	if (strstr(file->text, "\\u0000") != NULL)
@@ -395,13 +406,13 @@ void regfile_read(struct arena *arena, const struct json_text *file, const char 
 	out->description = read_text(&reading, "description", DESCRIPTION_MAX_CHARS);
 	read_image(&reading);
 	check_links(&reading);
-	regfile_read_services(&reading);
+	registration_file_read_services(&reading);
 	read_registrations(&reading);
 	read_trust(&reading);
 	read_flags(&reading);
 }
 
-const char *regfile_conformance(struct arena *arena, const struct faults *faults)
+const char *registration_file_conformance(struct arena *arena, const struct faults *faults)
 {
 	struct json_out out;
 	struct buf text;

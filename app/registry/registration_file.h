@@ -12,13 +12,13 @@
 #include "lib/json_in.h"
 
 enum {
-	REGFILE_BYTES_MAX = 64 * 1024, /* of a file that is registered through the API */
+	REGISTRATION_FILE_BYTES_MAX = 64 * 1024, /* of a file that is registered through the API */
 	/* Of what searches show of an agent's services; a page has up to 100 agents. */
-	REGFILE_SHOWN_SERVICES = 20,
-	REGFILE_SHOWN_BYTES = 8 * 1024,
+	REGISTRATION_FILE_SHOWN_SERVICES = 20,
+	REGISTRATION_FILE_SHOWN_BYTES = 8 * 1024,
 };
 
-struct regfile {
+struct registration_file {
 	const char *text; /* the file as it came: what is stored and served */
 	size_t len;
 	char digest
@@ -30,7 +30,7 @@ struct regfile {
 	const char *image; /* at most 2048 characters */
 	/*
 	 * JSON: the list of services as searches show it, which nobody has to take apart again. Of
-	 * the first REGFILE_SHOWN_SERVICES entries it has each that fits into REGFILE_SHOWN_BYTES
+	 * the first REGISTRATION_FILE_SHOWN_SERVICES entries it has each that fits into REGISTRATION_FILE_SHOWN_BYTES
 	 * with those before it, whole and as it stands in the file, but for what no reader of JSON
 	 * need accept (json_put_tree()). "[]" where the file has no list. The agent itself shows all.
 	 */
@@ -55,10 +55,10 @@ struct regfile {
  * invalid_registration_file and pointers that begin with `base` ("/registration_file" or "").
  * Never fails: what cannot be read is left empty and said.
  */
-void regfile_read(struct arena *arena, const struct json_text *file, const char *base,
-	struct regfile *out, struct faults *faults);
+void registration_file_read(struct arena *arena, const struct json_text *file, const char *base,
+	struct registration_file *out, struct faults *faults);
 
 /* The faults as the JSON array stored in erc8004_agents.conformance: [{"pointer":…,"detail":…}]. */
-const char *regfile_conformance(struct arena *arena, const struct faults *faults);
+const char *registration_file_conformance(struct arena *arena, const struct faults *faults);
 
 #endif

@@ -50,7 +50,7 @@ struct settings {
 
 	const char *memcached_servers; /* "" for none */
 	const char *cache_secret_file; /* path; "" for none */
-	uint8_t cache_key[SEAL_KEY_BYTES]; /* by cache_key_read(); zero before that */
+	uint8_t cache_key[SEAL_KEY_BYTES]; /* by seal_key_read(); zero before that */
 	bool is_cache_key_secret; /* likewise: whether it is made of a secret */
 	int cache_timeout_ms;
 	int cache_retry_ms;

@@ -171,7 +171,7 @@ static void check_text(const char *text, size_t most)
 
 static void check_file(struct arena *arena, const struct json_text *text, const char *base)
 {
-	struct regfile file;
+	struct registration_file file;
 	struct faults faults;
 	struct json_error error;
 	struct json_doc doc;
@@ -179,7 +179,7 @@ static void check_file(struct arena *arena, const struct json_text *text, const 
 
 	memset(&file, 0xa5, sizeof file);
 	faults_init(&faults, arena);
-	regfile_read(arena, text, base, &file, &faults);
+	registration_file_read(arena, text, base, &file, &faults);
 	check_faults(&faults);
 	for (const struct fault *fault = faults.first; fault != NULL; fault = fault->next)
 		REQUIRE(strncmp(fault->pointer, base, strlen(base)) == 0);
@@ -192,7 +192,7 @@ static void check_file(struct arena *arena, const struct json_text *text, const 
 	check_words(file.domains, file.domain_count, 500);
 	check_words(file.supported_trust, file.trust_count, 100);
 	REQUIRE(faults.count > 0 || (file.name != NULL && file.description != NULL));
-	conformance = regfile_conformance(arena, &faults);
+	conformance = registration_file_conformance(arena, &faults);
 	REQUIRE(json_parse(
 		arena, conformance, strlen(conformance), &json_rules_wild, &doc, &error));
 	REQUIRE(json_object_is_type(doc.root.object, json_type_array));

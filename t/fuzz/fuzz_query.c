@@ -102,18 +102,18 @@ static void check_agentid(struct arena *arena, const char *text)
 	struct agentid id, again;
 	const char *why = NULL, *global;
 
-	if (agentid_parse(&settings, text, &id, &why) != AGENTID_OK) {
+	if (agent_id_parse(&settings, text, &id, &why) != AGENT_ID_OK) {
 		REQUIRE(why != NULL);
 		return;
 	}
-	if (id.kind == AGENTID_UUID) {
-		REQUIRE(agentid_parse(&settings, id.uuid, &again, &why) == AGENTID_OK);
+	if (id.kind == AGENT_ID_UUID) {
+		REQUIRE(agent_id_parse(&settings, id.uuid, &again, &why) == AGENT_ID_OK);
 		REQUIRE(strcmp(id.uuid, again.uuid) == 0);
 		return;
 	}
 	global = arena_printf(arena, "eip155:%llu:%s:%s", (unsigned long long)id.chain->chain_id,
 		id.registry_address, id.agent_id);
-	REQUIRE(agentid_parse(&settings, global, &again, &why) == AGENTID_OK);
+	REQUIRE(agent_id_parse(&settings, global, &again, &why) == AGENT_ID_OK);
 	REQUIRE(again.chain == id.chain && strcmp(again.agent_id, id.agent_id) == 0);
 	REQUIRE(strcmp(again.registry_address, id.registry_address) == 0);
 }
@@ -130,8 +130,8 @@ static void check_value(struct arena *arena, const char *text)
 		REQUIRE(utf8_length(text) <= 64);
 	if (rfc3339_check(text, &why))
 		REQUIRE(strlen(text) >= RFC3339_LEN);
-	if (apikey_well_formed(text))
-		REQUIRE(strlen(text) == APIKEY_LEN);
+	if (api_key_well_formed(text))
+		REQUIRE(strlen(text) == API_KEY_LEN);
 }
 
 static void check_route(struct http_request *request)

@@ -162,7 +162,7 @@ sub leftovers
 	push @wrong, map { "worker $_->{worker} has " . descriptors($_->{pid}) . ' descriptors' }
 		grep { descriptors($_->{pid}) > $areg->{descriptors} } @workers;
 	push @wrong, "@{[scalar @$_]} of $_->[0]" for grep { @$_ != 2 } map { [$_, $areg->pids_named("aregd $_")] }
-		qw(listener folder health);
+		qw(listener ledger health);
 	my ($sessions) = $areg->psql_value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'areg'");
 	push @wrong, "$sessions sessions" if $sessions > WORKERS;
 	return @wrong;
@@ -290,9 +290,9 @@ fault('workers killed', sub {
 	return @problems;
 }, allows => { all => qr/^502$/ }, at_most => $kills, goes_on => [qw(cached uncached write)]);
 
-fault('listener, folder and health process killed', sub {
+fault('listener, ledger keeper and health process killed', sub {
 	my @problems;
-	for my $name (map { "aregd $_" } qw(listener folder health)) {
+	for my $name (map { "aregd $_" } qw(listener ledger health)) {
 		my ($victim) = $areg->pids_named($name);
 		kill 'KILL', $victim;
 		push @problems, "$name is not replaced" unless wait_until(10, sub {

@@ -1,4 +1,4 @@
-# Reloads that go wrong half way: workers that do not come up, a rehearsal without an end, requests
+# Reloads that go wrong half way: workers that do not come up, a trial without an end, requests
 # that outlast shutdown_timeout, a program that lays the shared memory out in another way, a master
 # that is killed in between.
 use strict;
@@ -13,7 +13,7 @@ use lib dirname(__FILE__) . '/../lib';
 use Areg::Reload qw(read_file write_file);
 use Areg::Test qw(alive build_dir in_parallel root skip_without wait_until);
 
-use constant { WORKERS => 3, AGENTS => '/api/v1/agents', REHEARSAL_S => 20 };
+use constant { WORKERS => 3, AGENTS => '/api/v1/agents', TRIAL_S => 20 };
 
 my $areg = Areg::Reload->start(workers => WORKERS, set => { shutdown_timeout => '20s' });
 my $build = $areg->build;
@@ -91,14 +91,14 @@ sub metric
 }
 
 # All processes of this registry: what descends from the master.
-sub crew { return map { $areg->pids_named($_) } 'aregd', map { "aregd $_" } qw(listener folder health) }
+sub crew { return map { $areg->pids_named($_) } 'aregd', map { "aregd $_" } qw(listener ledger health) }
 
-# ---- a rehearsal that hangs: another registry is at it while the rest of this file goes on ----
+# ---- a trial that hangs: another registry is at it while the rest of this file goes on ----
 
 my $other = Areg::Reload->start(workers => 1, beside => $areg);
 $other->install("#!/bin/sh\nexec sleep 1000\n");
 kill 'HUP', $other->pid('aregd');
-ok(wait_until(5, sub { $other->pids_named('sleep') }), 'a rehearsal hangs');
+ok(wait_until(5, sub { $other->pids_named('sleep') }), 'a trial hangs');
 
 # ---- a generation that does not come up, and one that is held ----
 
@@ -117,7 +117,7 @@ sub relinked
 	return read_file("$build/$name");
 }
 
-# It passes the rehearsal; taking over, its workers hang before they are ready, while a file is there.
+# It passes the trial; taking over, its workers hang before they are ready, while a file is there.
 sub hanging_program
 {
 	write_file("$build/hang.c", <<"END", 0600);
@@ -142,12 +142,12 @@ END
 	return relinked('aregd.hanging', '', "$build/hang.c");
 }
 
-# As it was built, but for its HOT_SOURCES: who reads that is compiled anew.
+# As it was built, but for its HOST_MEMORY_LAYOUT: who reads that is compiled anew.
 sub other_layout
 {
 	my $header = read_file(build_dir() . '/app/layouts.h');
 
-	$header =~ s/(?<=HOT_SOURCES UINT64_C\(0x)\w+/1000/ or die "no HOT_SOURCES\n";
+	$header =~ s/(?<=HOST_MEMORY_LAYOUT UINT64_C\(0x)\w+/1000/ or die "no HOST_MEMORY_LAYOUT\n";
 	write_file("$build/layouts.h", $header, 0600);
 	return relinked('aregd.other', "-include $build/layouts.h", root() . '/app/cache/host_memory.c');
 }
@@ -171,10 +171,10 @@ sub layouts
 	return { `perl $script $copy` =~ /^#define (\w+) UINT64_C\((\w+)\)/mg };
 }
 my $layouts = layouts();
-is(join(' ', sort keys %$layouts), 'BOARD_LAYOUT HANDOVER_LAYOUT HOT_SOURCES', 'three layouts have numbers');
-for (['app/cache/callers.c', sub { s/(?<=struct slot \{\n)|(?<=struct callers \{\n)/\tuint64_t another;\n/ }, 'HOT_SOURCES'],
-	['lib/cache.h', sub { s/(?<=struct cache_view \{\n)/\tuint64_t another;\n/ }, 'HOT_SOURCES'],
-	['app/http/scoreboard.h', sub { s/int32_t state;/int64_t state;/ }, 'BOARD_LAYOUT'],
+is(join(' ', sort keys %$layouts), 'SCOREBOARD_LAYOUT HANDOVER_LAYOUT HOST_MEMORY_LAYOUT', 'three layouts have numbers');
+for (['app/cache/callers.c', sub { s/(?<=struct slot \{\n)|(?<=struct callers \{\n)/\tuint64_t another;\n/ }, 'HOST_MEMORY_LAYOUT'],
+	['lib/cache.h', sub { s/(?<=struct cache_view \{\n)/\tuint64_t another;\n/ }, 'HOST_MEMORY_LAYOUT'],
+	['app/http/scoreboard.h', sub { s/int32_t state;/int64_t state;/ }, 'SCOREBOARD_LAYOUT'],
 	['app/process/handover.h', sub { s/(?<=HANDOVER_PLACES = )\d+/7/ }, 'HANDOVER_LAYOUT']) {
 	my ($file, $change, $changed) = @$_;
 	my $others = layouts($file, $change);
@@ -207,7 +207,7 @@ SKIP: {
 	ok(wait_until(10, sub { my @now = $areg->worker_pids; @now == WORKERS && !grep { alive($_) } @before }),
 		'so are all of them');
 	ok(wait_until(10, sub { register('after all were lost', 'held')->{status} == 201 }), 'they serve');
-	for my $name ('aregd listener', 'aregd health', 'aregd folder') {
+	for my $name ('aregd listener', 'aregd health', 'aregd ledger') {
 		my ($victim) = $areg->pids_named($name);
 		kill 'KILL', $victim;
 		ok(wait_until(10, sub { my @now = $areg->pids_named($name); @now == 1 && $now[0] != $victim }),
@@ -294,11 +294,11 @@ $areg->configure(sub { });
 is($areg->reload, '', 'and back');
 is(made_anew(), 2, 'with an empty one again');
 
-# ---- the rehearsal that hung ----
+# ---- the trial that hung ----
 
-is($other->get(AGENTS . '?limit=1')->{status}, 200, 'beside the rehearsal that hangs all goes on');
-ok(wait_until(2 * REHEARSAL_S, sub { $other->status->{reloads}{done} }), 'it has an end');
-is($other->status->{reloads}{last_failure}, 'it was not ready within ' . REHEARSAL_S . ' s', 'and a reason');
+is($other->get(AGENTS . '?limit=1')->{status}, 200, 'beside the trial that hangs all goes on');
+ok(wait_until(2 * TRIAL_S, sub { $other->status->{reloads}{done} }), 'it has an end');
+is($other->status->{reloads}{last_failure}, 'it was not ready within ' . TRIAL_S . ' s', 'and a reason');
 is(scalar(() = $other->pids_named('sleep')), 0, 'nothing is left of it');
 is($other->status->{generation}, 1, 'the generation is the first');
 $other->install;
@@ -306,12 +306,12 @@ is($other->reload, '', 'the next reload goes well');
 
 $other->install("#!/bin/sh\nexec sleep 1000\n");
 kill 'HUP', $other->pid('aregd');
-ok(wait_until(5, sub { $other->pids_named('sleep') }), 'one more rehearsal hangs');
-my ($rehearsal) = $other->pids_named('sleep');
+ok(wait_until(5, sub { $other->pids_named('sleep') }), 'one more trial hangs');
+my ($trial) = $other->pids_named('sleep');
 my $other_master = $other->pid('aregd');
 kill 'TERM', $other_master;
 ok(wait_until(5, sub { !alive($other_master) }), 'SIGTERM does not wait for it');
-ok(wait_until(5, sub { !alive($rehearsal) }), 'it ends, too');
+ok(wait_until(5, sub { !alive($trial) }), 'it ends, too');
 
 # ---- a master that is killed while two generations are there ----
 
@@ -321,7 +321,7 @@ ok(wait_until(5, \&busy), 'a request waits for a lock');
 kill 'HUP', $master;
 ok(wait_until(10, sub { states() eq 'retiring serving' }), 'two generations are there');
 my @crew = crew();
-cmp_ok(scalar @crew, '>=', WORKERS + 1 + 3, 'with workers, listener, folder and health process');
+cmp_ok(scalar @crew, '>=', WORKERS + 1 + 3, 'with workers, listener, ledger keeper and health process');
 kill 'KILL', $master;
 release($session);
 is($asked->(), 201, 'the master killed: a request under way gets its answer');

@@ -32,9 +32,9 @@ static void a_uuid_names_an_agent_in_any_case(void **state)
 
 	(void)state;
 	assert_int_equal(
-		agentid_parse(&settings, "B3287617-9d9d-4105-9969-EB7E67D0F210", &id, &why),
-		AGENTID_OK);
-	assert_int_equal(id.kind, AGENTID_UUID);
+		agent_id_parse(&settings, "B3287617-9d9d-4105-9969-EB7E67D0F210", &id, &why),
+		AGENT_ID_OK);
+	assert_int_equal(id.kind, AGENT_ID_UUID);
 	assert_string_equal(id.uuid, "b3287617-9d9d-4105-9969-eb7e67d0f210");
 }
 
@@ -44,14 +44,14 @@ static void chain_and_number_name_an_agent_of_the_configured_registry(void **sta
 	const char *why;
 
 	(void)state;
-	assert_int_equal(agentid_parse(&settings, "base:0", &id, &why), AGENTID_OK);
-	assert_int_equal(id.kind, AGENTID_TOKEN);
+	assert_int_equal(agent_id_parse(&settings, "base:0", &id, &why), AGENT_ID_OK);
+	assert_int_equal(id.kind, AGENT_ID_TOKEN);
 	assert_ptr_equal(id.chain, &chains[0]);
 	assert_string_equal(id.registry_address, REGISTRY);
 	assert_string_equal(id.agent_id, "0");
 
 	assert_int_equal(
-		agentid_parse(&settings, "baseSepolia:" UINT256_LARGEST, &id, &why), AGENTID_OK);
+		agent_id_parse(&settings, "baseSepolia:" UINT256_LARGEST, &id, &why), AGENT_ID_OK);
 	assert_ptr_equal(id.chain, &chains[1]);
 	assert_string_equal(id.agent_id, UINT256_LARGEST);
 }
@@ -62,16 +62,16 @@ static void the_number_of_a_chain_names_it_too(void **state)
 	const char *why;
 
 	(void)state;
-	assert_int_equal(agentid_parse(&settings, "8453:42", &id, &why), AGENTID_OK);
-	assert_int_equal(id.kind, AGENTID_TOKEN);
+	assert_int_equal(agent_id_parse(&settings, "8453:42", &id, &why), AGENT_ID_OK);
+	assert_int_equal(id.kind, AGENT_ID_TOKEN);
 	assert_ptr_equal(id.chain, &chains[0]);
 	assert_string_equal(id.registry_address, REGISTRY);
 	assert_string_equal(id.agent_id, "42");
-	assert_int_equal(agentid_parse(&settings, "08453:42", &id, &why), AGENTID_NO_CHAIN);
-	assert_int_equal(agentid_parse(&settings, "8453x:42", &id, &why), AGENTID_NO_CHAIN);
+	assert_int_equal(agent_id_parse(&settings, "08453:42", &id, &why), AGENT_ID_NO_CHAIN);
+	assert_int_equal(agent_id_parse(&settings, "8453x:42", &id, &why), AGENT_ID_NO_CHAIN);
 	assert_int_equal(
-		agentid_parse(&settings, "18446744073709560069:42", &id, &why), AGENTID_NO_CHAIN);
-	assert_int_equal(agentid_parse(&settings, "8453:", &id, &why), AGENTID_MALFORMED);
+		agent_id_parse(&settings, "18446744073709560069:42", &id, &why), AGENT_ID_NO_CHAIN);
+	assert_int_equal(agent_id_parse(&settings, "8453:", &id, &why), AGENT_ID_MALFORMED);
 }
 
 static void the_global_form_names_the_registry_itself(void **state)
@@ -81,15 +81,15 @@ static void the_global_form_names_the_registry_itself(void **state)
 
 	(void)state;
 	assert_int_equal(
-		agentid_parse(&settings,
+		agent_id_parse(&settings,
 			"eip155:8453:0x8004A169FB4a3325136EB29fA0ceB6D2e539a432:42", &id, &why),
-		AGENTID_OK);
+		AGENT_ID_OK);
 	assert_ptr_equal(id.chain, &chains[0]);
 	assert_string_equal(id.registry_address, REGISTRY);
 	assert_string_equal(id.agent_id, "42");
 
-	assert_int_equal(agentid_parse(&settings, "eip155:8453:" OTHER_REGISTRY ":42", &id, &why),
-		AGENTID_OK);
+	assert_int_equal(agent_id_parse(&settings, "eip155:8453:" OTHER_REGISTRY ":42", &id, &why),
+		AGENT_ID_OK);
 	assert_string_equal(id.registry_address, OTHER_REGISTRY);
 }
 
@@ -102,7 +102,8 @@ static void a_chain_that_is_not_configured_is_told_apart(void **state)
 	for (size_t i = 0; i < 3; i++) {
 		const char *why = NULL;
 
-		assert_int_equal(agentid_parse(&settings, unknown[i], &id, &why), AGENTID_NO_CHAIN);
+		assert_int_equal(
+			agent_id_parse(&settings, unknown[i], &id, &why), AGENT_ID_NO_CHAIN);
 		assert_non_null(why);
 	}
 }
@@ -123,7 +124,7 @@ static void anything_else_is_malformed(void **state)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		const char *why = NULL;
 
-		if (agentid_parse(&settings, bad[i], &id, &why) != AGENTID_MALFORMED)
+		if (agent_id_parse(&settings, bad[i], &id, &why) != AGENT_ID_MALFORMED)
 			fail_msg("\"%s\" is not malformed", bad[i]);
 		assert_non_null(why);
 	}

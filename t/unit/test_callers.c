@@ -510,34 +510,35 @@ static void callers_and_limits_leave_the_rest_of_the_segment_alone(void **state)
 {
 	enum { SIZE = 1024 * 1024 };
 	struct limit_answer answer;
-	struct hot hot;
+	struct host_memory host;
 	char *rest;
 	size_t rest_bytes;
 	uint32_t there = 0;
 
 	(void)state;
-	assert_int_equal(hot_new(&hot, SIZE - 1), -1);
-	assert_int_equal(hot_new(&hot, SIZE), 0);
-	assert_int_equal(hot.bytes, SIZE);
-	callers = hot.callers;
-	rest_bytes = (size_t)((char *)hot.memory + SIZE - (char *)hot.answers);
+	assert_int_equal(host_memory_new(&host, SIZE - 1), -1);
+	assert_int_equal(host_memory_new(&host, SIZE), 0);
+	assert_int_equal(host.bytes, SIZE);
+	callers = host.callers;
+	rest_bytes = (size_t)((char *)host.memory + SIZE - (char *)host.answers);
 	assert_in_range(rest_bytes, SIZE / 2, SIZE);
 	rest = malloc(rest_bytes);
 	assert_non_null(rest);
-	memcpy(rest, hot.answers, rest_bytes);
+	memcpy(rest, host.answers, rest_bytes);
 	now_s = time(NULL);
 	for (uint32_t i = 0; i < 20000; i++) {
 		store(i, 1);
-		assert_int_equal(limiter_take(hot.limiter, i + 1, 1, 60000, &answer), LIMIT_PASSED);
+		assert_int_equal(
+			limiter_take(host.limiter, i + 1, 1, 60000, &answer), LIMIT_PASSED);
 	}
 	for (uint32_t i = 0; i < 20000; i++)
 		there += is_there(i);
 	assert_in_range(there, 150, 300); /* an eighth of it, half a KiB each */
-	assert_memory_equal(rest, hot.answers, rest_bytes);
+	assert_memory_equal(rest, host.answers, rest_bytes);
 	free(rest);
-	assert_int_equal(limiter_take(hot.limiter, 20000, 1, 60000, &answer), LIMIT_REFUSED);
-	hot_free(&hot);
-	assert_int_equal(hot.fd, -1);
+	assert_int_equal(limiter_take(host.limiter, 20000, 1, 60000, &answer), LIMIT_REFUSED);
+	host_memory_free(&host);
+	assert_int_equal(host.fd, -1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

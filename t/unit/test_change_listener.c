@@ -31,7 +31,7 @@ static struct settings settings;
 static struct db_options options;
 static struct arena *arena;
 static struct db *db;
-static struct hot hot;
+static struct host_memory host;
 static struct reports *reports;
 static pid_t listener;
 
@@ -86,7 +86,7 @@ static void start_listener(void)
 	assert_true(listener >= 0);
 	if (listener == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		_exit(listener_run(&settings, &hot, reports, -1));
+		_exit(change_listener_run(&settings, &host, reports, -1));
 	}
 }
 
@@ -95,7 +95,7 @@ static int set_up(void **state)
 	(void)state;
 	listener = 0;
 	reports = reports_new();
-	return reports == NULL ? -1 : hot_new(&hot, 1 << 20);
+	return reports == NULL ? -1 : host_memory_new(&host, 1 << 20);
 }
 
 static int tear_down(void **state)
@@ -109,7 +109,7 @@ static int tear_down(void **state)
 		while (waitpid(listener, &status, 0) < 0 && errno == EINTR)
 			;
 	}
-	hot_free(&hot);
+	host_memory_free(&host);
 	reports_free(reports);
 	return status; /* it ends as told, with 0 */
 }
@@ -133,7 +133,7 @@ static bool comes_true(bool (*what)(void), int within_ms)
 
 static bool is_fresh(void)
 {
-	return callers_are_fresh(hot.callers, clock_unix_ms());
+	return callers_are_fresh(host.callers, clock_unix_ms());
 }
 
 static bool is_stale(void)
@@ -150,9 +150,9 @@ static void keep(const char *user_id, const char *key_id, uint8_t hash)
 
 	snprintf(record.user_id, sizeof record.user_id, "%s", user_id);
 	snprintf(record.key_id, sizeof record.key_id, "%s", key_id);
-	assert_false(callers_find(hot.callers, record.key_hash, time(NULL), &found, &version));
-	callers_store(hot.callers, &record, version);
-	assert_true(callers_find(hot.callers, record.key_hash, time(NULL), &found, &version));
+	assert_false(callers_find(host.callers, record.key_hash, time(NULL), &found, &version));
+	callers_store(host.callers, &record, version);
+	assert_true(callers_find(host.callers, record.key_hash, time(NULL), &found, &version));
 }
 
 static bool is_kept(uint8_t hash)
@@ -160,7 +160,8 @@ static bool is_kept(uint8_t hash)
 	struct caller_record found;
 	uint64_t version;
 
-	return callers_find(hot.callers, (const uint8_t[32]){ hash }, time(NULL), &found, &version);
+	return callers_find(
+		host.callers, (const uint8_t[32]){ hash }, time(NULL), &found, &version);
 }
 
 static bool first_is_dropped(void)
@@ -334,7 +335,7 @@ static uint64_t version_seen;
 
 static bool agent_is_dropped(void)
 {
-	return answers_label(hot.answers, AGENT).version != version_seen;
+	return answers_label(host.answers, AGENT).version != version_seen;
 }
 
 /* At least one look of the listener's, seen to be over. */
@@ -387,19 +388,19 @@ static void events_are_read_once_while_a_transaction_elsewhere_stays_open(void *
 		let_it_look();
 
 	/* What it does hear of: others at once, the open one when it ends; nothing else is dropped. */
-	epoch = answers_label(hot.answers, AGENT).epoch;
-	version_seen = answers_label(hot.answers, AGENT).version;
+	epoch = answers_label(host.answers, AGENT).epoch;
+	version_seen = answers_label(host.answers, AGENT).version;
 	run(EVENT_OF_AGENT);
 	assert_true(comes_true(agent_is_dropped, 15000));
-	version_seen = answers_label(hot.answers, AGENT).version;
+	version_seen = answers_label(host.answers, AGENT).version;
 	let_it_look();
 	assert_false(agent_is_dropped());
 	assert_int_equal(db_script(other, "COMMIT"), DB_OK);
 	assert_true(comes_true(agent_is_dropped, 15000));
-	version_seen = answers_label(hot.answers, AGENT).version;
+	version_seen = answers_label(host.answers, AGENT).version;
 	let_it_look();
 	assert_false(agent_is_dropped());
-	assert_int_equal(answers_label(hot.answers, AGENT).epoch, epoch);
+	assert_int_equal(answers_label(host.answers, AGENT).epoch, epoch);
 
 	/* A server process tells what it read when it ends. Once in a crowd, once again when the open
 	 * transaction ended; and half as much for all the rest. */
@@ -418,10 +419,10 @@ static void more_than_can_be_read_at_once_drops_everything(void **state)
 	listen_beside_open_transaction(other, 30000);
 	let_it_look();
 	let_it_look();
-	epoch = answers_label(hot.answers, AGENT).epoch;
-	version_seen = answers_label(hot.answers, AGENT).version;
+	epoch = answers_label(host.answers, AGENT).epoch;
+	version_seen = answers_label(host.answers, AGENT).version;
 	assert_int_equal(db_script(other, "COMMIT"), DB_OK);
-	while (answers_label(hot.answers, AGENT).epoch == epoch)
+	while (answers_label(host.answers, AGENT).epoch == epoch)
 		let_it_look();
 	assert_true(is_fresh());
 	db_free(other);

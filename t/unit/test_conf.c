@@ -20,7 +20,7 @@ struct values {
 	int64_t big;
 	int wait_ms;
 	size_t room;
-	bool hot;
+	bool host;
 	enum taste taste;
 	const char *label;
 	const char *password;
@@ -58,7 +58,7 @@ static const struct conf_key top_keys[] = {
 	{ "big", CONF_INT64, AT(big), "-1", INT64_MIN, INT64_MAX, .help = "Any number." },
 	{ "wait", CONF_DURATION, AT(wait_ms), "1500ms", 0, 7200000, .help = "How long." },
 	{ "room", CONF_SIZE, AT(room), "3m", 1024, INT64_C(3) << 30, .help = "How much." },
-	{ "hot", CONF_BOOL, AT(hot), "on", .help = "Whether." },
+	{ "hot", CONF_BOOL, AT(host), "on", .help = "Whether." },
 	{ "taste", CONF_WORD, AT(taste), "sour", .words = tastes, .help = "Which." },
 	{ "label", CONF_TEXT, AT(label), .may_be_empty = true, .help = "What." },
 	{ "password", CONF_TEXT, AT(password), .check = upper_case, .mask = hide, .required = true,
@@ -185,7 +185,7 @@ static void test_nothing_said_leaves_the_defaults(void **state)
 	assert_int_equal(reading->values.big, -1);
 	assert_int_equal(reading->values.wait_ms, 1500);
 	assert_int_equal(reading->values.room, 3 * 1024 * 1024);
-	assert_true(reading->values.hot);
+	assert_true(reading->values.host);
 	assert_int_equal(reading->values.taste, SOUR);
 	assert_null(reading->values.label);
 	conf_check_required(&reading->conf);
@@ -207,7 +207,7 @@ static void test_every_kind_of_value_is_read(void **state)
 	assert_int_equal(reading->values.size, 10);
 	assert_int_equal(reading->values.big, INT64_MIN);
 	assert_int_equal(reading->values.wait_ms, 120000);
-	assert_false(reading->values.hot);
+	assert_false(reading->values.host);
 	assert_int_equal(reading->values.taste, SWEET);
 	assert_string_equal(reading->values.label, "a = \"b\" # c");
 	assert_string_equal(reading->values.password, "  PASS \"\\ ");
@@ -477,7 +477,7 @@ static void test_environment_wins_over_the_file(void **state)
 	conf_read_environment(&reading->conf, environment);
 	assert_string_equal(faults(reading), "");
 	assert_int_equal(reading->values.size, 5);
-	assert_false(reading->values.hot);
+	assert_false(reading->values.host);
 	assert_string_equal(reading->values.label, " \"as it is\" ");
 	assert_int_equal(reading->conf.section_count, 2);
 	pot = reading->conf.sections->values;
@@ -558,7 +558,7 @@ static void test_printed_values_are_read_back_the_same(void **state)
 		begin(reading);
 		reading->values.wait_ms = 61000;
 		reading->values.room = 1536 * 1024;
-		reading->values.hot = false;
+		reading->values.host = false;
 		reading->values.taste = SWEET;
 		reading->values.label = labels[i];
 		reading->values.password = "hunter";
@@ -575,7 +575,7 @@ static void test_printed_values_are_read_back_the_same(void **state)
 		assert_int_equal(reading->values.room, 1536 * 1024);
 		assert_int_equal(reading->values.big, written.big);
 		assert_int_equal(reading->values.size, written.size);
-		assert_false(reading->values.hot);
+		assert_false(reading->values.host);
 		assert_int_equal(reading->values.taste, SWEET);
 		free(text);
 	}

@@ -16,12 +16,12 @@
 #include "lib/clock.h"
 
 struct scene {
-	struct board board;
+	struct scoreboard scoreboard;
 	struct relay relay;
 	int listen_fd, signal_fd;
 	struct sockaddr_un address;
 	socklen_t address_len;
-	struct kept first, second;
+	struct connections first, second;
 };
 
 static int set_up(void **state)
@@ -41,18 +41,18 @@ static int set_up(void **state)
 	assert_int_equal(getsockname(scene->listen_fd, (struct sockaddr *)&scene->address,
 				 &scene->address_len),
 		0);
-	assert_int_equal(board_new(&scene->board, 2), 0);
-	board_want(&scene->board, 2);
+	assert_int_equal(scoreboard_new(&scene->scoreboard, 2), 0);
+	scoreboard_want(&scene->scoreboard, 2);
 	for (size_t place = 0; place < 2; place++) {
-		scene->board.places[place].pid = getpid();
-		board_enter(&scene->board, place, BOARD_BUSY);
+		scene->scoreboard.places[place].pid = getpid();
+		scoreboard_enter(&scene->scoreboard, place, SCOREBOARD_BUSY);
 	}
 	assert_int_equal(relay_new(&scene->relay), 0);
-	assert_int_equal(kept_open(&scene->first, scene->listen_fd, scene->relay, scene->signal_fd,
-				 &scene->board, 0),
+	assert_int_equal(connections_open(&scene->first, scene->listen_fd, scene->relay,
+				 scene->signal_fd, &scene->scoreboard, 0),
 		0);
-	assert_int_equal(kept_open(&scene->second, scene->listen_fd, scene->relay, scene->signal_fd,
-				 &scene->board, 1),
+	assert_int_equal(connections_open(&scene->second, scene->listen_fd, scene->relay,
+				 scene->signal_fd, &scene->scoreboard, 1),
 		0);
 	*state = scene;
 	return 0;
@@ -62,12 +62,12 @@ static int tear_down(void **state)
 {
 	struct scene *scene = *state;
 
-	kept_close(&scene->first);
-	kept_close(&scene->second);
+	connections_close(&scene->first);
+	connections_close(&scene->second);
 	relay_close(&scene->relay);
 	close(scene->listen_fd);
 	close(scene->signal_fd);
-	board_free(&scene->board);
+	scoreboard_free(&scene->scoreboard);
 	free(scene);
 	return 0;
 }
@@ -95,14 +95,14 @@ static int ask(const struct scene *scene)
 }
 
 /* Reads one request of the next connection that has any, and says it is answered. */
-static int serve(struct kept *kept, enum kept_event expected)
+static int serve(struct connections *connections, enum connections_event expected)
 {
 	int connection = -1;
 	char bytes[sizeof request];
 
-	assert_int_equal(kept_next(kept, &connection), expected);
+	assert_int_equal(connections_next(connections, &connection), expected);
 	assert_int_equal(read(connection, bytes, sizeof bytes), sizeof bytes);
-	kept_answered(kept, connection, true);
+	connections_answered(connections, connection, true);
 	return connection;
 }
 
@@ -116,10 +116,10 @@ static bool is_closed(int fd)
 static void the_next_request_comes_over_the_connection_that_was_kept(void **state)
 {
 	struct scene *scene = *state;
-	int nginx = ask(scene), connection = serve(&scene->first, KEPT_NEW_REQUEST);
+	int nginx = ask(scene), connection = serve(&scene->first, CONNECTIONS_NEW_REQUEST);
 
 	assert_int_equal(write(nginx, request, sizeof request), sizeof request);
-	assert_int_equal(serve(&scene->first, KEPT_REQUEST), connection);
+	assert_int_equal(serve(&scene->first, CONNECTIONS_REQUEST), connection);
 	assert_int_equal(scene->first.count, 1);
 	close(nginx);
 }
@@ -129,11 +129,11 @@ static void what_nginx_has_closed_is_closed_and_no_request(void **state)
 	struct scene *scene = *state;
 	int nginx = ask(scene), connection;
 
-	serve(&scene->first, KEPT_NEW_REQUEST);
+	serve(&scene->first, CONNECTIONS_NEW_REQUEST);
 	close(nginx);
 	assert_int_equal(write(scene->signal_fd, &(uint64_t){ 1 }, sizeof(uint64_t)), 8);
 	for (int i = 0; i < 3; i++) /* both are ready, and take turns */
-		assert_int_equal(kept_next(&scene->first, &connection), KEPT_SIGNAL);
+		assert_int_equal(connections_next(&scene->first, &connection), CONNECTIONS_SIGNAL);
 	assert_int_equal(scene->first.count, 0);
 }
 
@@ -143,18 +143,18 @@ static void a_request_that_comes_while_another_waits_is_given_to_a_colleague(voi
 	int waiting = ask(scene), slow, never[2], connection;
 	struct pollfd database;
 
-	serve(&scene->first, KEPT_NEW_REQUEST);
+	serve(&scene->first, CONNECTIONS_NEW_REQUEST);
 	slow = ask(scene);
-	assert_int_equal(kept_next(&scene->first, &connection), KEPT_NEW_REQUEST);
+	assert_int_equal(connections_next(&scene->first, &connection), CONNECTIONS_NEW_REQUEST);
 	assert_int_equal(write(waiting, request, sizeof request), sizeof request);
 	assert_int_equal(pipe(never), 0);
 	database = (struct pollfd){ .fd = never[0], .events = POLLIN };
-	assert_int_equal(kept_wait(&scene->first, &database, 20), 0);
+	assert_int_equal(connections_wait(&scene->first, &database, 20), 0);
 	assert_int_equal(scene->first.count, 0);
-	serve(&scene->second, KEPT_REQUEST);
+	serve(&scene->second, CONNECTIONS_REQUEST);
 	assert_int_equal(scene->second.count, 1);
 	assert_false(is_closed(waiting));
-	kept_answered(&scene->first, connection, true);
+	connections_answered(&scene->first, connection, true);
 	close(waiting);
 	close(slow);
 	close(never[0]);
@@ -167,11 +167,11 @@ static void who_waits_is_told_when_the_database_answers(void **state)
 	int nginx = ask(scene), answers[2];
 	struct pollfd database;
 
-	serve(&scene->first, KEPT_NEW_REQUEST);
+	serve(&scene->first, CONNECTIONS_NEW_REQUEST);
 	assert_int_equal(pipe(answers), 0);
 	assert_int_equal(write(answers[1], "!", 1), 1);
 	database = (struct pollfd){ .fd = answers[0], .events = POLLIN };
-	assert_int_equal(kept_wait(&scene->first, &database, -1), 1);
+	assert_int_equal(connections_wait(&scene->first, &database, -1), 1);
 	assert_int_equal(database.revents, POLLIN);
 	assert_int_equal(scene->first.count, 1);
 	close(nginx);
@@ -184,27 +184,27 @@ static void who_drains_serves_what_waits_and_gives_the_rest_away(void **state)
 	struct scene *scene = *state;
 	int idle = ask(scene), asking, unheard, connection;
 
-	serve(&scene->first, KEPT_NEW_REQUEST);
+	serve(&scene->first, CONNECTIONS_NEW_REQUEST);
 	asking = ask(scene);
-	serve(&scene->first, KEPT_NEW_REQUEST);
+	serve(&scene->first, CONNECTIONS_NEW_REQUEST);
 	assert_int_equal(write(asking, request, sizeof request), sizeof request);
 	unheard = ask(scene);
-	kept_drain(&scene->first, 60000);
+	connections_drain(&scene->first, 60000);
 	assert_int_equal(scene->first.count, 1);
 	for (int i = 0; i < 2; i++) {
 		char bytes[sizeof request];
 
-		assert_in_range(
-			kept_next(&scene->first, &connection), KEPT_REQUEST, KEPT_NEW_REQUEST);
+		assert_in_range(connections_next(&scene->first, &connection), CONNECTIONS_REQUEST,
+			CONNECTIONS_NEW_REQUEST);
 		assert_int_equal(read(connection, bytes, sizeof bytes), sizeof bytes);
-		kept_answered(&scene->first, connection, true);
+		connections_answered(&scene->first, connection, true);
 	}
-	assert_int_equal(kept_next(&scene->first, &connection), KEPT_DRAINED);
+	assert_int_equal(connections_next(&scene->first, &connection), CONNECTIONS_DRAINED);
 	assert_int_equal(write(idle, request, sizeof request), sizeof request);
 	assert_int_equal(write(asking, request, sizeof request), sizeof request);
 	assert_int_equal(write(unheard, request, sizeof request), sizeof request);
 	for (int i = 0; i < 3; i++)
-		serve(&scene->second, KEPT_REQUEST);
+		serve(&scene->second, CONNECTIONS_REQUEST);
 	assert_int_equal(scene->second.count, 3);
 	close(idle);
 	close(asking);
@@ -216,13 +216,13 @@ static void nobody_waits_behind_who_has_not_said_what_he_wants(void **state)
 	struct scene *scene = *state;
 	int nginx = ask(scene), silent, connection;
 
-	serve(&scene->first, KEPT_NEW_REQUEST);
+	serve(&scene->first, CONNECTIONS_NEW_REQUEST);
 	silent = call(scene);
 	assert_int_equal(write(silent, request, sizeof request - 1), sizeof request - 1);
-	assert_int_equal(kept_next(&scene->first, &connection), KEPT_NEW_REQUEST);
+	assert_int_equal(connections_next(&scene->first, &connection), CONNECTIONS_NEW_REQUEST);
 	assert_int_equal(scene->first.count, 0);
 	assert_int_equal(write(nginx, request, sizeof request), sizeof request);
-	serve(&scene->second, KEPT_REQUEST);
+	serve(&scene->second, CONNECTIONS_REQUEST);
 	close(nginx);
 	close(silent);
 }
@@ -232,67 +232,67 @@ static void with_nobody_to_come_what_is_idle_is_closed(void **state)
 	struct scene *scene = *state;
 	int nginx = ask(scene);
 
-	serve(&scene->first, KEPT_NEW_REQUEST);
-	board_want(&scene->board, 0);
-	kept_drain(&scene->first, 60000);
+	serve(&scene->first, CONNECTIONS_NEW_REQUEST);
+	scoreboard_want(&scene->scoreboard, 0);
+	connections_drain(&scene->first, 60000);
 	assert_true(is_closed(nginx));
 	close(nginx);
 }
 
 /* As many requests as it may keep connections, and one more, whose nginx's end is returned. */
-static int fill(struct scene *scene, int nginx[KEPT_MOST + 1])
+static int fill(struct scene *scene, int nginx[CONNECTIONS_MOST + 1])
 {
-	for (int i = 0; i <= KEPT_MOST; i++) {
+	for (int i = 0; i <= CONNECTIONS_MOST; i++) {
 		nginx[i] = ask(scene);
-		serve(&scene->first, KEPT_NEW_REQUEST);
+		serve(&scene->first, CONNECTIONS_NEW_REQUEST);
 	}
-	assert_int_equal(scene->first.count, KEPT_MOST);
-	return nginx[KEPT_MOST];
+	assert_int_equal(scene->first.count, CONNECTIONS_MOST);
+	return nginx[CONNECTIONS_MOST];
 }
 
 static void more_than_it_may_keep_is_given_to_who_may(void **state)
 {
 	struct scene *scene = *state;
-	int nginx[KEPT_MOST + 1], last = fill(scene, nginx);
+	int nginx[CONNECTIONS_MOST + 1], last = fill(scene, nginx);
 
 	assert_int_equal(write(last, request, sizeof request), sizeof request);
-	serve(&scene->second, KEPT_REQUEST);
+	serve(&scene->second, CONNECTIONS_REQUEST);
 	assert_int_equal(scene->second.count, 1);
-	for (int i = 0; i <= KEPT_MOST; i++)
+	for (int i = 0; i <= CONNECTIONS_MOST; i++)
 		close(nginx[i]);
 }
 
 static void more_than_anybody_may_keep_is_closed(void **state)
 {
 	struct scene *scene = *state;
-	int nginx[KEPT_MOST + 1];
+	int nginx[CONNECTIONS_MOST + 1];
 
-	scene->board.places[1].pid = 0;
+	scene->scoreboard.places[1].pid = 0;
 	assert_true(is_closed(fill(scene, nginx)));
-	for (int i = 0; i <= KEPT_MOST; i++)
+	for (int i = 0; i <= CONNECTIONS_MOST; i++)
 		close(nginx[i]);
 }
 
 static void what_has_the_next_request_waiting_is_closed_only_after_it(void **state)
 {
 	struct scene *scene = *state;
-	int nginx[KEPT_MOST + 1], connection = -1;
+	int nginx[CONNECTIONS_MOST + 1], connection = -1;
 	char bytes[sizeof request];
 
-	scene->board.places[1].pid = 0;
-	for (int i = 0; i < KEPT_MOST; i++) {
+	scene->scoreboard.places[1].pid = 0;
+	for (int i = 0; i < CONNECTIONS_MOST; i++) {
 		nginx[i] = ask(scene);
-		serve(&scene->first, KEPT_NEW_REQUEST);
+		serve(&scene->first, CONNECTIONS_NEW_REQUEST);
 	}
-	nginx[KEPT_MOST] = ask(scene);
-	assert_int_equal(kept_next(&scene->first, &connection), KEPT_NEW_REQUEST);
+	nginx[CONNECTIONS_MOST] = ask(scene);
+	assert_int_equal(connections_next(&scene->first, &connection), CONNECTIONS_NEW_REQUEST);
 	assert_int_equal(read(connection, bytes, sizeof bytes), sizeof bytes);
-	assert_int_equal(write(nginx[KEPT_MOST], request, sizeof request), sizeof request);
-	kept_answered(&scene->first, connection, true);
-	assert_false(is_closed(nginx[KEPT_MOST]));
-	assert_int_equal(serve(&scene->first, KEPT_REQUEST), connection);
-	assert_true(is_closed(nginx[KEPT_MOST]));
-	for (int i = 0; i <= KEPT_MOST; i++)
+	assert_int_equal(write(nginx[CONNECTIONS_MOST], request, sizeof request), sizeof request);
+	connections_answered(&scene->first, connection, true);
+	assert_false(is_closed(nginx[CONNECTIONS_MOST]));
+	assert_int_equal(serve(&scene->first, CONNECTIONS_REQUEST), connection);
+	assert_true(is_closed(nginx[CONNECTIONS_MOST]));
+	for (int i = 0; i <= CONNECTIONS_MOST; i++)
 		close(nginx[i]);
 }
 

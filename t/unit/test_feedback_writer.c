@@ -109,7 +109,7 @@ static void start_writer(void)
 	if (writer == 0) {
 		close(ready[0]);
 		writer_links_close(&links);
-		_exit(writer_run(&settings, metrics, NULL, doors.doors[0], ready[1]));
+		_exit(feedback_writer_run(&settings, metrics, NULL, doors.doors[0], ready[1]));
 	}
 	close(ready[1]);
 	assert_int_equal(read(ready[0], &byte, 1), 0);

@@ -13,7 +13,7 @@
 
 enum { BYTES = 64 * 1024, KEYS = 5000 };
 
-static struct keyring *keyring;
+static struct key_filter *key_filter;
 static int fd;
 
 static int set_up(void **state)
@@ -22,14 +22,14 @@ static int set_up(void **state)
 
 	(void)state;
 	assert_non_null(memory);
-	keyring = keyring_init(memory, BYTES);
+	key_filter = key_filter_init(memory, BYTES);
 	return 0;
 }
 
 static int tear_down(void **state)
 {
 	(void)state;
-	shm_free(keyring, BYTES, fd);
+	shm_free(key_filter, BYTES, fd);
 	return 0;
 }
 
@@ -45,11 +45,11 @@ static const uint8_t *start_of(uint32_t key)
 
 static void fill(uint32_t from, uint32_t count)
 {
-	uint64_t number = keyring_fill_begin(keyring);
+	uint64_t number = key_filter_fill_begin(key_filter);
 
 	for (uint32_t key = from; key < from + count; key++)
-		keyring_fill(keyring, start_of(key));
-	keyring_fill_end(keyring, number);
+		key_filter_fill(key_filter, start_of(key));
+	key_filter_fill_end(key_filter, number);
 }
 
 static uint32_t held(uint32_t from, uint32_t count)
@@ -57,15 +57,15 @@ static uint32_t held(uint32_t from, uint32_t count)
 	uint32_t found = 0;
 
 	for (uint32_t key = from; key < from + count; key++)
-		found += keyring_may_hold(keyring, start_of(key));
+		found += key_filter_may_hold(key_filter, start_of(key));
 	return found;
 }
 
 static void nothing_is_held_before_it_was_filled(void **state)
 {
 	(void)state;
-	keyring_add(keyring, start_of(1));
-	assert_false(keyring_may_hold(keyring, start_of(1)));
+	key_filter_add(key_filter, start_of(1));
+	assert_false(key_filter_may_hold(key_filter, start_of(1)));
 	fill(0, 0);
 	assert_int_equal(held(0, KEYS), 0);
 }
@@ -84,14 +84,14 @@ static void what_is_added_meanwhile_is_in_both(void **state)
 
 	(void)state;
 	fill(0, 10);
-	number = keyring_fill_begin(keyring);
-	keyring_add(keyring, start_of(77));
-	assert_true(keyring_may_hold(keyring, start_of(77)));
+	number = key_filter_fill_begin(key_filter);
+	key_filter_add(key_filter, start_of(77));
+	assert_true(key_filter_may_hold(key_filter, start_of(77)));
 	assert_int_equal(held(0, 10), 10);
-	keyring_fill_end(keyring, number);
-	assert_true(keyring_may_hold(keyring, start_of(77)));
-	keyring_add(keyring, start_of(78));
-	assert_true(keyring_may_hold(keyring, start_of(78)));
+	key_filter_fill_end(key_filter, number);
+	assert_true(key_filter_may_hold(key_filter, start_of(77)));
+	key_filter_add(key_filter, start_of(78));
+	assert_true(key_filter_may_hold(key_filter, start_of(78)));
 }
 
 static void what_was_revoked_goes_with_the_next_filling(void **state)
@@ -110,14 +110,14 @@ static void a_filling_that_was_overtaken_does_not_count(void **state)
 
 	(void)state;
 	fill(0, 10);
-	first = keyring_fill_begin(keyring);
-	keyring_fill(keyring, start_of(20));
-	second = keyring_fill_begin(keyring);
-	keyring_fill_end(keyring, first);
+	first = key_filter_fill_begin(key_filter);
+	key_filter_fill(key_filter, start_of(20));
+	second = key_filter_fill_begin(key_filter);
+	key_filter_fill_end(key_filter, first);
 	assert_int_equal(held(0, 10), 10);
-	keyring_fill(keyring, start_of(20));
-	keyring_fill(keyring, start_of(21));
-	keyring_fill_end(keyring, second);
+	key_filter_fill(key_filter, start_of(20));
+	key_filter_fill(key_filter, start_of(21));
+	key_filter_fill_end(key_filter, second);
 	assert_int_equal(held(20, 2), 2);
 	assert_true(held(0, 10) < 2);
 }
@@ -127,12 +127,12 @@ static void what_was_wrong_is_remembered_for_a_while(void **state)
 	const uint64_t now_s = 1700000000;
 
 	(void)state;
-	assert_false(keyring_was_wrong(keyring, start_of(1), now_s));
-	keyring_note_wrong(keyring, start_of(1), now_s);
-	assert_true(keyring_was_wrong(keyring, start_of(1), now_s));
-	assert_true(keyring_was_wrong(keyring, start_of(1), now_s + KEYRING_WRONG_S - 1));
-	assert_false(keyring_was_wrong(keyring, start_of(1), now_s + KEYRING_WRONG_S));
-	assert_false(keyring_was_wrong(keyring, start_of(2), now_s));
+	assert_false(key_filter_was_wrong(key_filter, start_of(1), now_s));
+	key_filter_note_wrong(key_filter, start_of(1), now_s);
+	assert_true(key_filter_was_wrong(key_filter, start_of(1), now_s));
+	assert_true(key_filter_was_wrong(key_filter, start_of(1), now_s + KEYRING_WRONG_S - 1));
+	assert_false(key_filter_was_wrong(key_filter, start_of(1), now_s + KEYRING_WRONG_S));
+	assert_false(key_filter_was_wrong(key_filter, start_of(2), now_s));
 }
 
 int main(void)

@@ -117,8 +117,8 @@ static pid_t start_child(void)
 	return pid;
 }
 
-/* Starts a host's folder and waits as the master does. */
-static void start_folder(struct host *host)
+/* Starts a host's ledger keeper and waits as the master does. */
+static void start_ledger_keeper(struct host *host)
 {
 	struct pollfd ready = { .events = POLLIN };
 	int ends[2];
@@ -126,7 +126,7 @@ static void start_folder(struct host *host)
 	assert_int_equal(pipe(ends), 0);
 	host->folder = start_child();
 	if (host->folder == 0)
-		_exit(folder_run(&settings, host->limiter, NULL, ends[1]));
+		_exit(ledger_keeper_run(&settings, host->limiter, NULL, ends[1]));
 	close(ends[1]);
 	ready.fd = ends[0];
 	assert_int_equal(poll(&ready, 1, 5000), 1);
@@ -278,7 +278,7 @@ static void two_busy_hosts_let_through_the_limit_and_no_more(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < HOSTS; i++)
-		start_folder(&hosts[i]);
+		start_ledger_keeper(&hosts[i]);
 	for (size_t i = 0; i < HOSTS; i++)
 		assert_true(counts_hosts(&hosts[i], HOSTS, 300));
 	for (size_t i = 0; i < HOSTS; i++)
@@ -300,7 +300,7 @@ static void one_busy_host_of_two_gets_nine_tenths(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < HOSTS; i++)
-		start_folder(&hosts[i]);
+		start_ledger_keeper(&hosts[i]);
 	pid = start_asking(&hosts[1], "skewed", 1, 0);
 	wait_all(&pid, 1);
 	nap(250); /* for the folder to reserve ahead, if it would */
@@ -370,13 +370,13 @@ static void host_that_joins_gets_only_what_the_first_has_left(void **state)
 	(void)state;
 	if (clock_unix_ms() % LIMIT_WINDOW_MS > LIMIT_WINDOW_MS - 3000)
 		nap(3500); /* all of it within one minute */
-	start_folder(&hosts[0]);
+	start_ledger_keeper(&hosts[0]);
 	now_ms = clock_unix_ms();
 	for (int n = 0; n < 600; n++)
 		alone += ask(&hosts[0], cache, "joined", 1000, now_ms);
 	assert_int_equal(alone, 600);
 	assert_int_equal(limiter_hosts(hosts[0].limiter, now_ms), 1);
-	start_folder(&hosts[1]);
+	start_ledger_keeper(&hosts[1]);
 	now_ms = clock_unix_ms();
 	assert_int_equal(limiter_hosts(hosts[0].limiter, now_ms), 2);
 	assert_int_equal(limiter_hosts(hosts[1].limiter, now_ms), 2);
@@ -394,7 +394,7 @@ static void host_goes_on_alone_when_its_folder_is_killed(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < HOSTS; i++)
-		start_folder(&hosts[i]);
+		start_ledger_keeper(&hosts[i]);
 	assert_true(counts_hosts(&hosts[0], HOSTS, 300));
 	end(hosts[0].folder, SIGKILL, SIGKILL);
 	hosts[0].folder = 0;
@@ -407,7 +407,7 @@ static void host_that_ends_is_forgotten_at_once(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < HOSTS; i++)
-		start_folder(&hosts[i]);
+		start_ledger_keeper(&hosts[i]);
 	assert_true(counts_hosts(&hosts[1], HOSTS, 300));
 	end(hosts[0].folder, SIGTERM, 0);
 	hosts[0].folder = 0;
@@ -424,7 +424,7 @@ static void each_host_counts_alone_while_memcached_is_away_and_shares_again(void
 	if (clock_unix_ms() % LIMIT_WINDOW_MS > LIMIT_WINDOW_MS - 10000)
 		nap(10500);
 	for (size_t i = 0; i < HOSTS; i++)
-		start_folder(&hosts[i]);
+		start_ledger_keeper(&hosts[i]);
 	assert_true(counts_hosts(&hosts[0], HOSTS, 300));
 	now_ms = clock_unix_ms();
 	for (int n = 0; n < 400; n++)
@@ -473,7 +473,7 @@ static void memcached_that_hangs_for_a_moment_does_not_give_each_host_the_limit(
 		nap(10500);
 	for (size_t i = 0; i < HOSTS; i++) {
 		caches[i] = cache_new(&impatient);
-		start_folder(&hosts[i]);
+		start_ledger_keeper(&hosts[i]);
 	}
 	for (size_t i = 0; i < HOSTS; i++)
 		assert_true(counts_hosts(&hosts[i], HOSTS, 300));
@@ -513,7 +513,7 @@ static void what_a_lost_server_of_two_counted_is_entered_again_on_the_other(void
 	if (clock_unix_ms() % LIMIT_WINDOW_MS > LIMIT_WINDOW_MS - 10000)
 		nap(10500);
 	for (size_t i = 0; i < HOSTS; i++)
-		start_folder(&hosts[i]);
+		start_ledger_keeper(&hosts[i]);
 	for (size_t i = 0; i < HOSTS; i++)
 		assert_true(counts_hosts(&hosts[i], HOSTS, 300));
 	now_ms = clock_unix_ms();

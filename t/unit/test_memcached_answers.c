@@ -25,14 +25,14 @@ static char servers[128];
 static struct settings settings = { .database_url = "postgresql:///areg",
 	.public_url = "https://areg.example" };
 static struct arena *arena;
-static struct level2_ticket ticket;
+static struct memcached_answers_ticket ticket;
 
 /* A host of its own: a view of memcached, and memory that says whether that is believed. */
 struct host {
 	struct cache *cache;
 	struct cache_options options;
 	struct answers *answers;
-	struct level2 level2;
+	struct memcached_answers memcached;
 };
 static struct host here, there;
 
@@ -46,8 +46,9 @@ static void host_open(struct host *host)
 	host->cache = cache_new(&host->options);
 	host->answers = answers_init(memory, ANSWERS_BYTES);
 	assert_ptr_equal(host->answers, memory);
-	level2_init(&host->level2, arena, &settings, host->cache, host->answers, NULL);
-	level2_recover(&host->level2);
+	memcached_answers_init(
+		&host->memcached, arena, &settings, host->cache, host->answers, NULL);
+	memcached_answers_recover(&host->memcached);
 }
 
 static void host_close(struct host *host)
@@ -111,7 +112,8 @@ static const char *found(struct host *host, const char *agent_uuid)
 	const char *text = question(agent_uuid);
 	struct answer answer;
 
-	if (!level2_find(&host->level2, agent_uuid, text, strlen(text), arena, &answer, &ticket))
+	if (!memcached_answers_find(
+		    &host->memcached, agent_uuid, text, strlen(text), arena, &answer, &ticket))
 		return NULL;
 	assert_string_equal(answer.etag, "\"0123456789abcdef0123456789abcdef\"");
 	return arena_strndup(arena, answer.body, answer.len);
@@ -131,7 +133,8 @@ static bool store(struct host *host, const char *agent_uuid, const char *body)
 	const struct answer answer = answer_of(body);
 	const char *text = question(agent_uuid);
 
-	return level2_store(&host->level2, &ticket, agent_uuid, text, strlen(text), arena, &answer);
+	return memcached_answers_store(
+		&host->memcached, &ticket, agent_uuid, text, strlen(text), arena, &answer);
 }
 
 /* Waits until an answer that was sent is there: storing one does not. */
@@ -160,7 +163,7 @@ static void change(struct host *host, const char *agent_uuid)
 {
 	const char *const changed[] = { agent_uuid };
 
-	assert_true(level2_changed(&host->level2, changed, 1, arena));
+	assert_true(memcached_answers_changed(&host->memcached, changed, 1, arena));
 }
 
 static void an_answer_is_found_by_every_host(void **state)
@@ -187,7 +190,7 @@ static void a_slow_read_stores_what_nobody_is_served(void **state)
 {
 	(void)state;
 	take_ticket(&here, AGENT);
-	const struct level2_ticket taken = ticket;
+	const struct memcached_answers_ticket taken = ticket;
 
 	change(&there, AGENT);
 	ticket = taken;
@@ -210,7 +213,7 @@ static void dropping_all_voids_all(void **state)
 	(void)state;
 	fill(&here, AGENT, "agent");
 	fill(&here, NULL, "list");
-	assert_true(level2_drop_all(&there.level2));
+	assert_true(memcached_answers_drop_all(&there.memcached));
 	assert_null(found(&here, AGENT));
 	assert_null(found(&here, NULL));
 }
@@ -222,11 +225,11 @@ static void hosts_of_other_settings_do_not_read_each_others_answers(void **state
 	(void)state;
 	fill(&here, AGENT, "ours");
 	other.public_url = "https://other.example";
-	level2_init(&there.level2, arena, &other, there.cache, there.answers, NULL);
+	memcached_answers_init(&there.memcached, arena, &other, there.cache, there.answers, NULL);
 	assert_null(found(&there, AGENT));
 	other = settings;
 	other.database_url = "postgresql:///another";
-	level2_init(&there.level2, arena, &other, there.cache, there.answers, NULL);
+	memcached_answers_init(&there.memcached, arena, &other, there.cache, there.answers, NULL);
 	assert_null(found(&there, AGENT));
 }
 
@@ -237,30 +240,30 @@ static void a_memcached_that_missed_a_change_is_not_believed_until_it_is_void(vo
 	(void)state;
 	fill(&here, AGENT, "before");
 	kill(server.pid, SIGSTOP);
-	assert_false(level2_changed(&here.level2, changed, 1, arena));
+	assert_false(memcached_answers_changed(&here.memcached, changed, 1, arena));
 	kill(server.pid, SIGCONT);
-	assert_false(level2_is_trusted(&here.level2));
+	assert_false(memcached_answers_is_trusted(&here.memcached));
 	assert_null(found(&here, AGENT));
 	assert_false(ticket.is_valid);
 	for (const uint64_t until = clock_ms() + 20000; clock_ms() < until;) {
-		level2_recover(&here.level2);
-		if (level2_is_trusted(&here.level2))
+		memcached_answers_recover(&here.memcached);
+		if (memcached_answers_is_trusted(&here.memcached))
 			break;
 		usleep(20000);
 	}
-	assert_true(level2_is_trusted(&here.level2));
+	assert_true(memcached_answers_is_trusted(&here.memcached));
 	assert_null(found(&here, AGENT));
 }
 
 static void what_was_heard_and_asked_for_most_is_noted(void **state)
 {
 	(void)state;
-	assert_string_equal(level2_heard(&here.level2, arena), "");
-	level2_set_heard(&here.level2, "17.4", arena);
-	assert_string_equal(level2_heard(&here.level2, arena), "17.4");
-	assert_string_equal(level2_heard(&there.level2, arena), "17.4");
-	level2_set_hottest(&here.level2, "/a\n/b", 5);
-	assert_string_equal(level2_hottest(&there.level2, arena), "/a\n/b");
+	assert_string_equal(memcached_answers_heard(&here.memcached, arena), "");
+	memcached_answers_set_heard(&here.memcached, "17.4", arena);
+	assert_string_equal(memcached_answers_heard(&here.memcached, arena), "17.4");
+	assert_string_equal(memcached_answers_heard(&there.memcached, arena), "17.4");
+	memcached_answers_set_hottest(&here.memcached, "/a\n/b", 5);
+	assert_string_equal(memcached_answers_hottest(&there.memcached, arena), "/a\n/b");
 }
 
 static void without_memcached_changes_are_told_to_nobody_and_nothing_is_found(void **state)
@@ -273,11 +276,12 @@ static void without_memcached_changes_are_told_to_nobody_and_nothing_is_found(vo
 		(struct cache_options){ "", TIMEOUT_MS, RETRY_MS, NULL, settings.cache_key };
 	there.cache = cache_new(&there.options);
 	there.answers = answers_init(calloc(1, ANSWERS_BYTES), ANSWERS_BYTES);
-	level2_init(&there.level2, arena, &settings, there.cache, there.answers, NULL);
-	assert_false(level2_is_trusted(&there.level2));
+	memcached_answers_init(
+		&there.memcached, arena, &settings, there.cache, there.answers, NULL);
+	assert_false(memcached_answers_is_trusted(&there.memcached));
 	assert_null(found(&there, AGENT));
-	assert_true(level2_changed(&there.level2, changed, 1, arena));
-	assert_true(level2_drop_all(&there.level2));
+	assert_true(memcached_answers_changed(&there.memcached, changed, 1, arena));
+	assert_true(memcached_answers_drop_all(&there.memcached));
 }
 
 int main(void)

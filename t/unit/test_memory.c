@@ -175,12 +175,12 @@ static struct test_postgres postgres;
 static struct test_memcached memcached;
 static struct arena *arena; /* of the test */
 static struct settings settings;
-static struct hot hot;
-static struct board board;
+static struct host_memory host;
+static struct scoreboard scoreboard;
 static struct context context;
 static struct db *db; /* of the test: it looks at what the worker has stored */
 static struct db_options db_options;
-static char key[APIKEY_LEN + 1];
+static char key[API_KEY_LEN + 1];
 static struct memory_fcgi fcgi;
 
 static void run(const char *sql)
@@ -224,7 +224,7 @@ static void load_settings(void)
 
 static int set_up_group(void **state)
 {
-	char hash[APIKEY_HASH_LEN + 1], prefix[APIKEY_PREFIX_LEN + 1];
+	char hash[API_KEY_HASH_LEN + 1], prefix[API_KEY_PREFIX_LEN + 1];
 
 	(void)state;
 	test_postgres_start(&postgres, "");
@@ -237,9 +237,9 @@ static int set_up_group(void **state)
 		.statement_timeout_ms = 20000 };
 	db = db_new(&db_options);
 	test_migrate(db);
-	assert_true(apikey_make(key));
-	apikey_hash(key, hash);
-	apikey_prefix(key, prefix);
+	assert_true(api_key_make(key));
+	api_key_hash(key, hash);
+	api_key_prefix(key, prefix);
 	run(arena_printf(arena,
 		"INSERT INTO users (id, wallet_address, tier, scopes) VALUES ('" SPARE "', '" WALLET
 		"', 'enterprise', '{keys:write}');"
@@ -252,10 +252,11 @@ static int set_up_group(void **state)
 		"INSERT INTO erc8004_reputation (agent_uuid, client_address, feedback_index, value)"
 		" SELECT agent_uuid, '" WALLET "', 1, 90 FROM erc8004_agents;",
 		hash, prefix, settings.chains[0].identity_registry));
-	assert_int_equal(hot_new(&hot, 4 << 20), 0);
-	assert_int_equal(board_new(&board, 1), 0);
-	callers_set_fresh_until(hot.callers, UINT64_MAX);
-	context = (struct context){ .settings = &settings, .board = &board, .hot = &hot };
+	assert_int_equal(host_memory_new(&host, 4 << 20), 0);
+	assert_int_equal(scoreboard_new(&scoreboard, 1), 0);
+	callers_set_fresh_until(host.callers, UINT64_MAX);
+	context =
+		(struct context){ .settings = &settings, .scoreboard = &scoreboard, .host = &host };
 	context.router = routes_router();
 	context.metrics = metering_new(arena, &settings, context.router, 1);
 	context_open(&context);
@@ -268,8 +269,8 @@ static int tear_down_group(void **state)
 	context_close(&context);
 	router_free(context.router);
 	metrics_free(context.metrics);
-	board_free(&board);
-	hot_free(&hot);
+	scoreboard_free(&scoreboard);
+	host_memory_free(&host);
 	db_free(db);
 	arena_free(arena);
 	test_memcached_remove(&memcached);
@@ -374,7 +375,7 @@ static void walk(const struct request *request, size_t *calls_left)
 	while (has_failed) {
 		int status;
 
-		answers_drop_all(hot.answers);
+		answers_drop_all(host.answers);
 		*calls_left = ++nth;
 		status = serve_one(request, ++number);
 		has_failed = *calls_left == 0;
@@ -474,7 +475,7 @@ static void worker_is_as_before(void **state)
 
 	(void)state;
 	assert_null(context.claim);
-	answers_drop_all(hot.answers);
+	answers_drop_all(host.answers);
 	assert_int_equal(serve_one(&requests[2], 0), 200);
 	assert_true(clock_us() - began_us < 4000000);
 	assert_int_equal(serve_one(&requests[11], 3000000), 201);

@@ -11,7 +11,7 @@
 #include "lib/buf.h"
 
 static struct arena *arena;
-static struct regfile file;
+static struct registration_file file;
 static struct faults faults;
 
 static int set_up(void **state)
@@ -36,7 +36,7 @@ static void read_file(const char *text, const char *base)
 	if (!json_parse(arena, text, strlen(text), &json_rules_wild, &doc, &error))
 		fail_msg("%s: %s at %zu", text, error.reason, error.offset);
 	faults_init(&faults, arena);
-	regfile_read(arena, &doc.root, base, &file, &faults);
+	registration_file_read(arena, &doc.root, base, &file, &faults);
 }
 
 /* Reads a file with a good name and description and these members besides. */
@@ -71,7 +71,7 @@ static void a_file_that_is_right_is_read_without_a_fault(void **state)
 		  "\"x402Support\":true,\"active\":false,\"unknown\":{\"kept\":[1]}}",
 		"");
 	assert_int_equal(faults.count, 0);
-	assert_string_equal(regfile_conformance(arena, &faults), "[]");
+	assert_string_equal(registration_file_conformance(arena, &faults), "[]");
 	assert_string_equal(file.name, "Café");
 	assert_string_equal(file.description, "Finds tokens");
 	assert_string_equal(file.image, "ipfs://abc");
@@ -246,12 +246,12 @@ static void what_lists_show_is_readable_by_everybody(void **state)
 static void lists_show_as_much_as_fits(void **state)
 {
 	const size_t frame = strlen("[\"\"]");
-	char *text = arena_alloc(arena, REGFILE_SHOWN_BYTES + 1);
+	char *text = arena_alloc(arena, REGISTRATION_FILE_SHOWN_BYTES + 1);
 
 	(void)state;
-	memset(text, 'x', REGFILE_SHOWN_BYTES - frame);
+	memset(text, 'x', REGISTRATION_FILE_SHOWN_BYTES - frame);
 	read_members(arena_printf(arena, "\"services\":[\"%s\"]", text));
-	assert_int_equal(strlen(file.shown_services), REGFILE_SHOWN_BYTES);
+	assert_int_equal(strlen(file.shown_services), REGISTRATION_FILE_SHOWN_BYTES);
 	read_members(arena_printf(arena, "\"services\":[1,\"%s\",2]", text));
 	assert_string_equal(file.shown_services, "[1,2]");
 	read_members(arena_printf(arena, "\"services\":[\"%sx\",1]", text));
@@ -289,7 +289,7 @@ static void all_faults_are_named_below_the_base_pointer(void **state)
 	(void)state;
 	read_file("{\"name\":7,\"active\":\"\\\"\"}", "/registration_file");
 	assert_int_equal(faults.count, 3);
-	assert_string_equal(regfile_conformance(arena, &faults),
+	assert_string_equal(registration_file_conformance(arena, &faults),
 		"[{\"pointer\":\"/registration_file/name\",\"detail\":\"is not a string\"},"
 		"{\"pointer\":\"/registration_file/description\",\"detail\":\"is missing\"},"
 		"{\"pointer\":\"/registration_file/active\",\"detail\":\"is not true or false\"}]");
@@ -394,15 +394,15 @@ static void words_for_search_are_bounded(void **state)
 
 static void a_file_above_64_kib_is_a_fault_and_read_nevertheless(void **state)
 {
-	char *padding = arena_alloc(arena, REGFILE_BYTES_MAX + 1);
+	char *padding = arena_alloc(arena, REGISTRATION_FILE_BYTES_MAX + 1);
 	const size_t frame = strlen("{\"name\":\"A\",\"description\":\"D\",\"p\":\"\"}");
 
 	(void)state;
-	memset(padding, 'p', REGFILE_BYTES_MAX - frame);
+	memset(padding, 'p', REGISTRATION_FILE_BYTES_MAX - frame);
 	read_members(arena_printf(arena, "\"p\":\"%s\"", padding));
-	assert_int_equal(file.len, REGFILE_BYTES_MAX);
+	assert_int_equal(file.len, REGISTRATION_FILE_BYTES_MAX);
 	assert_int_equal(faults.count, 0);
-	padding[REGFILE_BYTES_MAX - frame] = 'p';
+	padding[REGISTRATION_FILE_BYTES_MAX - frame] = 'p';
 	read_members(arena_printf(arena, "\"p\":\"%s\"", padding));
 	assert_int_equal(faults.count, 1);
 	assert_string_equal(faults.first->pointer, "");
@@ -436,7 +436,7 @@ static void the_list_of_faults_says_how_many_it_leaves_out(void **state)
 		buf_puts(&services, i == 0 ? "1" : ",1");
 	read_members(arena_printf(arena, "\"services\":[%s]", services.data));
 	assert_int_equal(faults.count, 104);
-	conformance = regfile_conformance(arena, &faults);
+	conformance = registration_file_conformance(arena, &faults);
 	assert_non_null(
 		strstr(conformance, "{\"pointer\":\"\",\"detail\":\"has 4 more faults\"}]"));
 }
@@ -479,7 +479,7 @@ static void pointers_below_a_long_key_do_not_fill_the_list(void **state)
 	buf_puts(&text, "]}");
 	read_members(text.data);
 	assert_int_equal(faults.count, FAULTS_MOST);
-	conformance = regfile_conformance(arena, &faults);
+	conformance = registration_file_conformance(arena, &faults);
 	assert_true(strlen(conformance) < 20000);
 	assert_string_equal(faults.first->pointer, "/x");
 }

@@ -815,7 +815,7 @@ static bool reads_key(struct loading *loading)
 {
 	loading->settings.cache_secret_file = secret_path;
 	memset(loading->settings.cache_key, 0, SEAL_KEY_BYTES);
-	return cache_key_read(loading->arena, &loading->settings, &loading->faults);
+	return seal_key_read(loading->arena, &loading->settings, &loading->faults);
 }
 
 static void test_hosts_with_the_same_secret_have_the_same_key(void **state)
@@ -880,24 +880,24 @@ static void test_without_a_secret_the_password_of_the_database_is_one(void **sta
 	assert_string_equal(
 		load_text(loading, "database_url = dbname=a\ncache_secret_file = none\n"), "");
 	assert_string_equal(loading->settings.cache_secret_file, "");
-	assert_true(cache_key_read(loading->arena, &loading->settings, &loading->faults));
+	assert_true(seal_key_read(loading->arena, &loading->settings, &loading->faults));
 	assert_false(loading->settings.is_cache_key_secret);
 	memcpy(key, loading->settings.cache_key, sizeof key);
 	loading->settings.database_url = "dbname=a password=b";
-	assert_true(cache_key_read(loading->arena, &loading->settings, &loading->faults));
+	assert_true(seal_key_read(loading->arena, &loading->settings, &loading->faults));
 	assert_true(loading->settings.is_cache_key_secret);
 	assert_memory_not_equal(loading->settings.cache_key, key, sizeof key);
 }
 
 static bool warns(struct loading *loading, const char *text)
 {
-	const struct preflight_finding *findings;
+	const struct host_finding *findings;
 	bool found = false;
 	size_t count;
 
 	assert_string_equal(load_text(loading, text), "");
-	assert_true(cache_key_read(loading->arena, &loading->settings, &loading->faults));
-	count = preflight(loading->arena, &loading->settings, &findings);
+	assert_true(seal_key_read(loading->arena, &loading->settings, &loading->faults));
+	count = host_checks(loading->arena, &loading->settings, &findings);
 	for (size_t i = 0; i < count; i++)
 		found = found || strstr(findings[i].what, "make cache_secret_file") != NULL;
 	return found;

@@ -18,7 +18,7 @@ static struct test_postgres server;
 static struct db_options options;
 static struct db *db;
 static struct arena *arena;
-static struct progress *progress;
+static struct wal_position *wal;
 
 static int start(void **state)
 {
@@ -42,14 +42,14 @@ static int end(void **state)
 static int set_up(void **state)
 {
 	(void)state;
-	progress = progress_init(calloc(1, PROGRESS_BYTES));
+	wal = wal_position_init(calloc(1, WAL_POSITION_BYTES));
 	return 0;
 }
 
 static int tear_down(void **state)
 {
 	(void)state;
-	free(progress);
+	free(wal);
 	return 0;
 }
 
@@ -70,95 +70,95 @@ static void change_something(void)
 }
 
 /* Where a replica stands that has all. */
-static struct progress_place place_now(void)
+static struct wal_place place_now(void)
 {
-	return (struct progress_place){
-		(uint64_t)number("SELECT system_identifier FROM pg_control_system()"),
-		progress_position(1, number("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint"))
-	};
+	return (struct wal_place){ (uint64_t)number(
+					   "SELECT system_identifier FROM pg_control_system()"),
+		wal_position_number(
+			1, number("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint")) };
 }
 
 static void nothing_is_allowed_before_the_primary_was_asked(void **state)
 {
-	const struct progress_place place = place_now();
+	const struct wal_place place = place_now();
 
 	(void)state;
-	assert_false(progress_allows(progress, place, 0));
-	assert_false(progress_allows(progress, (struct progress_place){ 0 }, 0));
-	assert_int_equal(progress_settle(progress, db, arena), DB_OK);
-	assert_true(progress_allows(progress, place_now(), 0));
+	assert_false(wal_position_allows(wal, place, 0));
+	assert_false(wal_position_allows(wal, (struct wal_place){ 0 }, 0));
+	assert_int_equal(wal_position_settle(wal, db, arena), DB_OK);
+	assert_true(wal_position_allows(wal, place_now(), 0));
 }
 
 static void a_change_that_was_told_must_have_been_replayed(void **state)
 {
-	struct progress_place before;
+	struct wal_place before;
 
 	(void)state;
-	assert_int_equal(progress_settle(progress, db, arena), DB_OK);
+	assert_int_equal(wal_position_settle(wal, db, arena), DB_OK);
 	before = place_now();
-	assert_true(progress_allows(progress, before, 0));
+	assert_true(wal_position_allows(wal, before, 0));
 	change_something();
-	assert_int_equal(progress_tell(progress, db, arena), DB_OK);
-	assert_false(progress_allows(progress, before, 0));
-	assert_true(progress_allows(progress, place_now(), 0));
+	assert_int_equal(wal_position_tell(wal, db, arena), DB_OK);
+	assert_false(wal_position_allows(wal, before, 0));
+	assert_true(wal_position_allows(wal, place_now(), 0));
 }
 
 static void a_change_that_is_not_flushed_counts_where_commits_do_not_wait(void **state)
 {
-	struct progress_place before;
+	struct wal_place before;
 
 	(void)state;
-	assert_int_equal(progress_settle(progress, db, arena), DB_OK);
+	assert_int_equal(wal_position_settle(wal, db, arena), DB_OK);
 	assert_int_equal(db_script(db, "SET synchronous_commit = off"), DB_OK);
 	for (int i = 0; i < 20; i++) {
 		before = place_now();
 		change_something();
-		assert_int_equal(progress_tell(progress, db, arena), DB_OK);
-		assert_false(progress_allows(progress, before, 0));
+		assert_int_equal(wal_position_tell(wal, db, arena), DB_OK);
+		assert_false(wal_position_allows(wal, before, 0));
 	}
 	assert_int_equal(db_script(db, "RESET synchronous_commit"), DB_OK);
 }
 
 static void more_than_is_required_can_be_asked_for(void **state)
 {
-	struct progress_place place;
+	struct wal_place place;
 
 	(void)state;
-	assert_int_equal(progress_settle(progress, db, arena), DB_OK);
+	assert_int_equal(wal_position_settle(wal, db, arena), DB_OK);
 	place = place_now();
-	assert_true(progress_allows(progress, place, place.position));
-	assert_false(progress_allows(progress, place, place.position + 1));
+	assert_true(wal_position_allows(wal, place, place.position));
+	assert_false(wal_position_allows(wal, place, place.position + 1));
 }
 
 static void another_timeline_or_cluster_is_not_allowed_however_far_it_is(void **state)
 {
-	struct progress_place place;
+	struct wal_place place;
 
 	(void)state;
-	assert_int_equal(progress_settle(progress, db, arena), DB_OK);
+	assert_int_equal(wal_position_settle(wal, db, arena), DB_OK);
 	place = place_now();
-	place.position = progress_position(2, INT64_C(1) << 40);
-	assert_false(progress_allows(progress, place, 0));
-	place.position = progress_position(1, INT64_C(1) << 40);
-	assert_true(progress_allows(progress, place, 0));
+	place.position = wal_position_number(2, INT64_C(1) << 40);
+	assert_false(wal_position_allows(wal, place, 0));
+	place.position = wal_position_number(1, INT64_C(1) << 40);
+	assert_true(wal_position_allows(wal, place, 0));
 	place.system++;
-	assert_false(progress_allows(progress, place, 0));
+	assert_false(wal_position_allows(wal, place, 0));
 }
 
 static void a_doubt_lasts_until_all_that_was_committed_is_required(void **state)
 {
-	struct progress_place before;
+	struct wal_place before;
 
 	(void)state;
-	assert_int_equal(progress_settle(progress, db, arena), DB_OK);
-	assert_true(progress_is_settled(progress));
+	assert_int_equal(wal_position_settle(wal, db, arena), DB_OK);
+	assert_true(wal_position_is_settled(wal));
 	before = place_now();
 	change_something();
-	progress_doubt(progress);
-	assert_false(progress_is_settled(progress));
-	assert_int_equal(progress_settle(progress, db, arena), DB_OK);
-	assert_true(progress_is_settled(progress));
-	assert_false(progress_allows(progress, before, 0));
+	wal_position_doubt(wal);
+	assert_false(wal_position_is_settled(wal));
+	assert_int_equal(wal_position_settle(wal, db, arena), DB_OK);
+	assert_true(wal_position_is_settled(wal));
+	assert_false(wal_position_allows(wal, before, 0));
 }
 
 static void a_primary_that_cannot_be_asked_leaves_a_doubt(void **state)
@@ -167,20 +167,20 @@ static void a_primary_that_cannot_be_asked_leaves_a_doubt(void **state)
 	struct db *away = db_new(&nowhere);
 
 	(void)state;
-	assert_int_equal(progress_settle(progress, away, arena), DB_UNAVAILABLE);
-	assert_false(progress_is_settled(progress));
-	assert_int_equal(progress_tell(progress, away, arena), DB_UNAVAILABLE);
+	assert_int_equal(wal_position_settle(wal, away, arena), DB_UNAVAILABLE);
+	assert_false(wal_position_is_settled(wal));
+	assert_int_equal(wal_position_tell(wal, away, arena), DB_UNAVAILABLE);
 	db_free(away);
 }
 
 static void a_writer_on_a_cluster_that_nobody_settled_doubts(void **state)
 {
 	(void)state;
-	assert_int_equal(progress_tell(progress, db, arena), DB_OK);
-	assert_false(progress_is_settled(progress));
-	assert_int_equal(progress_settle(progress, db, arena), DB_OK);
-	assert_int_equal(progress_tell(progress, db, arena), DB_OK);
-	assert_true(progress_is_settled(progress));
+	assert_int_equal(wal_position_tell(wal, db, arena), DB_OK);
+	assert_false(wal_position_is_settled(wal));
+	assert_int_equal(wal_position_settle(wal, db, arena), DB_OK);
+	assert_int_equal(wal_position_tell(wal, db, arena), DB_OK);
+	assert_true(wal_position_is_settled(wal));
 }
 
 static void a_replica_that_fails_is_tried_by_one_at_a_time_and_later(void **state)
@@ -188,20 +188,20 @@ static void a_replica_that_fails_is_tried_by_one_at_a_time_and_later(void **stat
 	uint64_t began = clock_ms();
 
 	(void)state;
-	assert_true(progress_may_try(progress, 3, 60000));
-	assert_true(progress_may_try(progress, 3, 60000));
-	assert_true(progress_failed(progress, 3, began));
+	assert_true(wal_position_may_try(wal, 3, 60000));
+	assert_true(wal_position_may_try(wal, 3, 60000));
+	assert_true(wal_position_failed(wal, 3, began));
 	assert_false(
-		progress_failed(progress, 3, began)); /* by the same cause: no news, no doubling */
-	assert_false(progress_may_try(progress, 3, 60000));
-	assert_true(progress_may_try(progress, 4, 60000));
-	while (!progress_may_try(progress, 3, 60000) && clock_ms() < began + 30000)
+		wal_position_failed(wal, 3, began)); /* by the same cause: no news, no doubling */
+	assert_false(wal_position_may_try(wal, 3, 60000));
+	assert_true(wal_position_may_try(wal, 4, 60000));
+	while (!wal_position_may_try(wal, 3, 60000) && clock_ms() < began + 30000)
 		usleep(20000);
 	assert_true(clock_ms() >= began + 1000);
-	assert_false(progress_may_try(progress, 3, 60000)); /* one tries it */
-	assert_true(progress_worked(progress, 3));
-	assert_false(progress_worked(progress, 3));
-	assert_true(progress_may_try(progress, 3, 60000));
+	assert_false(wal_position_may_try(wal, 3, 60000)); /* one tries it */
+	assert_true(wal_position_worked(wal, 3));
+	assert_false(wal_position_worked(wal, 3));
+	assert_true(wal_position_may_try(wal, 3, 60000));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
