@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * aregctl: what an administrator of areg does by hand. Finds the command in the tables of the
  * ctl_*.c files, reads its options and runs it. Manual pages: aregctl(8) and one for each group.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The program that spawn-fcgi starts: options, configuration, then the master. See aregd(8). */
 #include <errno.h>
 #include <getopt.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The tables of routes and fields, member by member: nothing here is said a second time. */
 #include "app/describe.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the program knows of its own API, as JSON: what openapi.json is made from. */
 #ifndef AREG_DESCRIBE_H
 #define AREG_DESCRIBE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Columns: method and path, who may call, rate class, least tier, scope, audit action, input,
  * caching, handler. */
 #include "app/routes.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The front door: the one table of all routes. Whoever reads routes.c knows the API. */
 #ifndef AREG_ROUTES_H
 #define AREG_ROUTES_H

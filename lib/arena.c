@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Bump allocation in a chain of blocks; the first block is kept over resets. */
 #include "lib/arena.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Memory that lives as long as one piece of work: a request, an import batch, a start-up.
  * Allocate freely, free nothing singly, reset once at the end.

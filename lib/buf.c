@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Growth by doubling inside the arena: what is outgrown ends with the arena's reset. */
 #include "lib/buf.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A byte string that grows at its end, in an arena. Always NUL-terminated behind its length. */
 #ifndef AREG_BUF_H
 #define AREG_BUF_H

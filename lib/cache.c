@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * memcached over libmemcached, in the text protocol: one "get" line asks for many keys. Each server
  * has a handle of its own, so that it is ours to say which one a key belongs to. libmemcached leaves

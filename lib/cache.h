@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * memcached, the second level of the cache, shared by all hosts. Nothing depends on it: every call
  * that finds it away or slow says so quickly and the caller goes to the database. One handle per

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The monotonic clock, for durations, and the clock on the wall, for what hosts share. */
 #ifndef AREG_CLOCK_H
 #define AREG_CLOCK_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reads configuration files and the environment by tables of keys. A line is taken apart, its key
  * looked up and its value stored in one pass; every refusal becomes a fault and reading goes on.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Configuration: a file of `key = value` lines with [KIND NAME] sections, and the environment over
  * it, read into structs by tables of keys. Every fault is found, said with its place, and none is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * PostgreSQL over libpq's asynchronous calls, so that every wait has a deadline of our own: a
  * server that is stopped, or behind a dead network, costs a caller no more than its timeout. (The

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * PostgreSQL: one connection per process, opened when first needed, reopened with back-off when
  * lost. Every statement is named, prepared once per connection, and takes parameters only. Errors

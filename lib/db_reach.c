@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Messages of the server are translated, so none of them is looked at. */
 #include "lib/db_reach.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Why a database cannot be used, found out after the fact: so that an operator gets the advice that
  * helps. Read beside this: the libpq chapter of the PostgreSQL manual, PQpingParams(). */
 #ifndef AREG_DB_REACH_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Numbers in decimal digits, at a tenth of the price of printf(3): for what every request writes. */
 #ifndef AREG_DECIMAL_H
 #define AREG_DECIMAL_H

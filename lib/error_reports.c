@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A place of the ring is free, being written by a process (whose pid it holds), or ready. Taking it
  * is one compare-and-swap, so nobody waits; what a process that was killed had begun to write was

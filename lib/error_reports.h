@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reports of errors. Whoever meets one puts it into a ring in shared memory, without ever waiting
  * and without anything that a caller sent; one process takes them out.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Values of Ethereum: Keccak-256, and the parsers of addresses, hashes and integers. Read beside
  * this: the Keccak reference (keccak.team), EIP-55, IReputationRegistry.sol.

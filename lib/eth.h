@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Values of Ethereum as text: addresses, hashes, 256-bit integers, signed decimals of ERC-8004.
  * Canonical form throughout the program and the database: lower-case hex with 0x, decimal digits

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Personal signatures. libsecp256k1 checks and recovers; what it would let pass, and Ethereum would
  * not, is refused here. Read beside this: EIP-191, EIP-2, secp256k1_recovery.h.

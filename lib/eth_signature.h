@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Who signed a text with an Ethereum wallet: EIP-191 personal_sign, recovered by libsecp256k1. */
 #ifndef AREG_ETH_SIGNATURE_H
 #define AREG_ETH_SIGNATURE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The list behind an answer that names every fault, and the pointers in it. */
 #include "lib/faults.h"
 

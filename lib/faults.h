@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What is wrong with an input: every fault, in the order found, for one answer that names all. */
 #ifndef AREG_FAULTS_H
 #define AREG_FAULTS_H

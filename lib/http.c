@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Requests are taken from the FastCGI parameters that our nginx configuration sends; the path is
  * read from REQUEST_URI as the client sent it, so that decoding happens once, here, per segment.

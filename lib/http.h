@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One HTTP request and its answer, over FastCGI (libfcgi's FCGX). Requests are read strictly and
  * within limits; answers are built whole in the arena and sent in one piece.

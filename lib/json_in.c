@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Strict JSON in three parts: the scanner that checks a text and builds its tree, the canonical
  * text of a tree, and the reader that fills a struct from a table of fields. Read beside this:

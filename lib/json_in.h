@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * JSON from strangers (RFC 8259), read strictly: one value and nothing behind it, nesting bounded,
  * valid UTF-8 (RFC 3629), no NUL in any string, no key twice in an object. One scan of our own

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* JSON written in one pass: the only state is whether a comma is due. */
 #include "lib/json_out.h"
 

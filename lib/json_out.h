@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * JSON, written front to back into a buf. Commas and quotes are the writer's business:
  *

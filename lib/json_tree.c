@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* json-c's own printer escapes slashes and gives a NUL as \u0000, so areg has its own. */
 #include "lib/json_tree.h"
 

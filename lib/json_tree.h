@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A tree of json_parse(), written out again. */
 #ifndef AREG_JSON_TREE_H
 #define AREG_JSON_TREE_H

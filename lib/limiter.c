@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The rule: at `elapsed` milliseconds into a minute in which `used` requests passed, after a minute
  * in which `before` passed, one more passes if

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Rate limits, counted in shared memory by all workers of a host: a sliding window of one minute,
  * made of the current minute's count plus the previous minute's, weighted by how much of it the

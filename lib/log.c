@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Builds each line in a buffer of fixed size and writes it with one write(2) to a descriptor that
  * appends. Nothing is allocated, so that it works when memory is what has run out. Read beside

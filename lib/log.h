@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The log: one line per event, JSON or text, written with a single write(2) so that lines of
  * several processes never mix.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Layout: a head, one row of 64-bit cells per slot, and a row for what earlier programs counted; rows
  * padded to cache lines. Behind them the directory, for a program that lays out its rows otherwise:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Counters and histograms in shared memory, for Prometheus (text exposition format 0.0.4). Every
  * process writes its own slot and nobody waits; a reader adds the slots up. A slot outlives the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A result that says whether something worked must be looked at. */
 #ifndef AREG_MUST_CHECK_H
 #define AREG_MUST_CHECK_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Random text. Read beside this: getrandom(2). */
 #include "lib/random.h"
 

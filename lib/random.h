@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Secrets: text that nobody can guess, from the kernel's random source. */
 #ifndef AREG_RANDOM_H
 #define AREG_RANDOM_H

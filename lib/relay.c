@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Each message is one byte that carries one descriptor. */
 #include "lib/relay.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Open descriptors on their way from one process to another: a pair of sockets that a parent makes
  * before it forks. Read beside this: unix(7), SCM_RIGHTS.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Checks and writes RFC 3339 times. */
 #include "lib/rfc3339.h"
 

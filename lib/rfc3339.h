@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Times as text: RFC 3339, section 5.6. */
 #ifndef AREG_RFC3339_H
 #define AREG_RFC3339_H

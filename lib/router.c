@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Templates are cut into segments once; a match walks the routes and keeps the most literal one.
  * With a few dozen routes of which most differ in length or first literal, that is faster than it

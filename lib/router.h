@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * From method and path to the one route that serves them. Templates are literal segments and
  * {parameters}: "/api/v1/agents/{id}/stats". Where several templates match a path, the one with a

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* NULL is null in both worlds; everything else is what the table says. */
 #include "lib/row_json.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* From rows of the database to JSON: a table says how each column is written. */
 #ifndef AREG_ROW_JSON_H
 #define AREG_ROW_JSON_H

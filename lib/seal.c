@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Item, then until when in 8 bytes from the highest on, then the tag over name, item and that time. */
 #include "lib/seal.h"
 

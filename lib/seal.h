@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The seal of an item that lies where others can write, such as memcached. It proves that the item was
  * stored by somebody who knows the key, under this name, and not too long ago. It does not prove that

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Events for Sentry: put into envelopes and sent over libcurl. Read beside this: Sentry's developer
  * documentation, "Envelopes", "Event Payloads", "Authentication" and "Rate Limiting"; libcurl-easy(3).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One context for each thread, made at its first use. Read beside this: EVP_DigestInit(3ossl). */
 #include "lib/sha256.h"
 

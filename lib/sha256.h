@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* SHA-256 (FIPS 180-4). OpenSSL's own one-shot function looks the algorithm up each time, which
  * costs more than hashing a key does. */
 #ifndef AREG_SHA256_H

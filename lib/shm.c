@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* An anonymous file rather than MAP_ANONYMOUS: its descriptor can be handed over an exec. */
 #include "lib/shm.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Memory shared by a master and the processes it forks, that can outlive an exec. */
 #ifndef AREG_SHM_H
 #define AREG_SHM_H

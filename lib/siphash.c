@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * SipHash-2-4, by "SipHash: a fast short-input PRF" (Aumasson, Bernstein, 2012), section 2. The variant
  * with 128 bits is that of the authors' reference program.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* SipHash-2-4 (Aumasson and Bernstein, 2012): a hash that nobody can steer without its key. */
 #ifndef AREG_SIPHASH_H
 #define AREG_SIPHASH_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Sign-in texts, written and read line by line. Every line is checked against its rule of the
  * grammar, so that nothing can hide in a text that a person agreed to. Read beside this: EIP-4361

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The text that a wallet signs to sign in: EIP-4361 (Sign-In with Ethereum), version 1. */
 #ifndef AREG_SIWE_H
 #define AREG_SIWE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What these refuse is listed; everything else is allowed. */
 #include "lib/unsafe.h"
 

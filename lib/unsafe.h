@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Texts that harm whoever shows them: URIs that run code, and characters that are not seen. */
 #ifndef AREG_UNSAFE_H
 #define AREG_UNSAFE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Well-formed UTF-8 by the table of RFC 3629, section 4. */
 #include "lib/utf8.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Records in shared memory that are written under a lock and read without one. A sequence number
  * stands beside each: odd from before the first word is written until after the last. A reader that

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- What scripts/gen-sample --into does after its COPY: all that triggers would have derived, from the
 -- records as they stand; indexes back. See gen-sample-before.sql.
 

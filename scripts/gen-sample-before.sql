@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- What scripts/gen-sample --into does before its COPY: triggers off, indexes away. All of it, with
 -- the rebuilding in gen-sample-after.sql, is one transaction: it leaves either a registry as the
 -- triggers would have made it, or nothing at all.

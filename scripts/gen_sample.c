@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Prints sample agents, feedback and payments as JSON Lines for `aregctl import`, or the same records
  * as COPY for the tables themselves. The same arguments always print the same bytes; proportions and

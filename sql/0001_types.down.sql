@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Undoes 0001. The extension stays: other schemas may use it, and a second run does not mind.
 
 DROP FUNCTION areg_touch();

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Types of the field and the functions that format or derive values of them.
 -- Safe under load: creates only.
 

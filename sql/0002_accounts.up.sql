@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Users, their API keys, and the audit log.
 -- Safe under load: creates only.
 

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Undoes 0003. Destroys all agents, and the record of who they belonged to.
 
 DROP FUNCTION areg_rebuild_storage();

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Agents, the addresses that they belong to or belonged to, their on-chain metadata, the counters that
 -- agent ids are handed out from, the number of agents by chain and status, and what each user stores.
 -- Safe under load: creates only.

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Undoes 0004. Destroys feedback, responses, validations and payments.
 
 DROP TABLE erc8004_agent_payments;

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- What is said and done about agents: feedback with its responses, validations, x402 payments.
 -- Safe under load: creates only.
 

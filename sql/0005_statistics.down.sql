@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Undoes 0005. The statistics can be counted again from what stays; only the greatest feedback
 -- indexes of deleted feedback are lost.
 

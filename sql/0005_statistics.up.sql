@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Statistics of agents, kept exact in the transaction that changes them, and recounted at the end
 -- of this migration. Under load: blocks writers of agents, feedback and payments while it recounts.
 --

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Undoes 0006. Nothing is lost.
 
 DROP FUNCTION areg_shown_score(numeric);

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Shapes that several queries of the API share.
 -- Safe under load: creates only.
 

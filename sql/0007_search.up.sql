@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- What searches need beside indexes: how well an agent fits a query.
 -- Safe under load: creates only.
 

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Undoes 0008. Destroys stored answers to POSTs with an Idempotency-Key, and open sign-ins.
 
 DROP TRIGGER api_keys_notify_delete ON api_keys;

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- What callers need: retries that are safe, sign-in by wallet, and news of changes to users and keys.
 -- Safe under load: creates only; the triggers take a short lock on users and api_keys.
 

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Undoes 0009. Destroys the seals and hashes of the audit log; its entries stay.
 
 DROP FUNCTION areg_seal_audit();

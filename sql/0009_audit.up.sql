@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Makes the audit log tamper-evident: entries are chained by SHA-256 in lanes, and the heads of the
 -- lanes are sealed in one chain. How the hashes are made, for anybody to do again, is written down
 -- in aregctl-audit(8).

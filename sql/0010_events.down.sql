@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Undoes 0010. Destroys the record of what changed.
 
 DROP TRIGGER erc8004_validations_events_updated ON erc8004_validations;

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- What changed, in an order that a reader can resume from. By it every host hears within a second
 -- what to drop from its cache: it asks for the transactions that its last look did not see (xid). A
 -- NOTIFY from each would take a lock at commit that all writers share: they made a third as many

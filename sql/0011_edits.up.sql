@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Changing an agent in one piece, and the contract's summary of feedback.
 -- Safe under load: creates only.
 

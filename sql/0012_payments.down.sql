@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Undoes 0012. Nothing is lost.
 
 DROP INDEX erc8004_validations_summary;

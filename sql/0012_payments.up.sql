@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- The ways in for payments, what they say about the agent that they were for, and what the lists of
 -- validations need.
 -- Safe under load: creates only; the index takes a short lock on validations.

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Undoes 0013. Nothing is lost.
 
 DROP FUNCTION areg_rebuild_lists();

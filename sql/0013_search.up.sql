@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Indexes that searches walk in order, or that leave few agents to sort. Each costs every
 -- registration, those on erc8004_agent_stats every feedback too: so all lists and flags of an agent
 -- share one.

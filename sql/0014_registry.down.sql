@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Undoes 0014. What it counted can be counted again.
 
 DROP INDEX erc8004_validations_answered;

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- The registry as a whole: its totals, its leaders, and what an account answered.
 -- Under load: blocks writers of statistics and validations while indexes are built, and all writers
 -- while the totals are counted at the end.

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Undoes 0015. Nothing is lost; feedback that is stored from now on is in no statistics.
 
 DROP FUNCTION areg_give_feedback_together(uuid[], text[], text[], text[], integer[], text[], text[],

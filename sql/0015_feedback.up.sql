@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Feedback comes in, with all that it changes beside its own row: statistics, totals and event.
 -- Under load: takes a short lock on erc8004_reputation.
 

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- What the role that aregd and aregctl run as may do: areg.runtime_role names it. `aregctl migrate` runs
 -- this as the owner of the schema after the migrations, each time. A table, view or sequence that is not
 -- here is closed to that role, and t/api/10-schema.t fails. UPDATE is also what FOR SHARE and FOR UPDATE

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One statement: of each kind of record the number, counted no further than totals have to be exact,
  * and the newest ten. Whatever state a record is in, it counts. */
 #include "app/api/accounts.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What an account did: GET /accounts/{address}. The caller's own user and keys are accounts.h. */
 #ifndef AREG_API_ACCOUNTS_H
 #define AREG_API_ACCOUNTS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Identity: registering agents and reading them back. */
 #include "app/api/agents.h"
 

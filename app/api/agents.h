@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Agents: POST /agents/register, GET /agents/{id}, GET /agents/{id}/registration. */
 #ifndef AREG_API_AGENTS_H
 #define AREG_API_AGENTS_H

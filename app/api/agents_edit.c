@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One call of areg_edit_agent() changes the file, metadata and status of an agent, or nothing. */
 #include "app/api/agents_edit.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Changing an agent: PATCH /agents/{id}. */
 #ifndef AREG_API_AGENTS_EDIT_H
 #define AREG_API_AGENTS_EDIT_H

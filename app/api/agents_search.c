@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Search is one statement, composed from the filters that the request names, so that PostgreSQL
  * plans for just those; the total comes with it.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Search: GET /agents. */
 #ifndef AREG_API_AGENTS_SEARCH_H
 #define AREG_API_AGENTS_SEARCH_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One row of maintained statistics each: a read costs the same however long the record is. */
 #include "app/api/agents_stats.h"
 

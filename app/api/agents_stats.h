@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What is known of an agent's record: GET /agents/{id}/stats, GET /agents/{id}/reputation. */
 #ifndef AREG_API_AGENTS_STATS_H
 #define AREG_API_AGENTS_STATS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* areg_feedback_summary() does the sum: the numbers are larger than any integer of C. */
 #include "app/api/agents_summary.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the reputation registry's getSummary() says: GET /agents/{id}/summary. */
 #ifndef AREG_API_AGENTS_SUMMARY_H
 #define AREG_API_AGENTS_SUMMARY_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Sign-in: a text is given out with a nonce, comes back signed, and becomes an API key. */
 #include "app/api/auth.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Signing in with a wallet (EIP-4361): POST /auth/challenge, POST /auth/verify. */
 #ifndef AREG_API_AUTH_H
 #define AREG_API_AUTH_H

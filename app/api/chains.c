@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Chains are what the configuration says, with the number of their agents; totals are kept by
  * triggers (sql/0014_registry.up.sql), so that they cost the same however much there is. */
 #include "app/api/chains.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The registry as a whole: GET /chains, GET /stats. */
 #ifndef AREG_API_CHAINS_H
 #define AREG_API_CHAINS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Triggers write the events; sql/0010_events.up.sql says why their order can be resumed from. The
  * cursor is "place.id" of the last event seen. Old events are deleted in the same order, so it is gone
  * when it stands before the last of those. */

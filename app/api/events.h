@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What changed, in order: GET /events. A reader that asks again with the `next_after` of the answer
  * before gets every change exactly once, whatever is written meanwhile.

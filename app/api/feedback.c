@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Feedback: one call of areg_give_feedback() stores a record, the statistics follow in the same
  * transaction. */
 #include "app/api/feedback.h"

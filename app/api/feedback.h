@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What clients say of agents: POST /agents/feedback, GET /agents/{id}/feedback,
  * POST /agents/feedback/{feedback_id}/revoke. */
 #ifndef AREG_API_FEEDBACK_H

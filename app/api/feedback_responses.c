@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Responses are appended and stay, as in the reputation registry; the list is oldest first. */
 #include "app/api/feedback_responses.h"
 

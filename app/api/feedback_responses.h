@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Answers to feedback, by anyone: POST and GET /agents/feedback/{feedback_id}/responses. */
 #ifndef AREG_API_FEEDBACK_RESPONSES_H
 #define AREG_API_FEEDBACK_RESPONSES_H

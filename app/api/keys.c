@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Accounts. Every statement names the calling user or key, so that nobody sees or changes another's;
  * what a key may do is what its user may do, too.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One's own account: GET /me, GET and POST /keys, DELETE /keys/{key_id}. */
 #ifndef AREG_API_KEYS_H
 #define AREG_API_KEYS_H

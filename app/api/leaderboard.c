@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The first of each chain from the end of an index (sql/0014_registry.up.sql), and of those the
  * first. Only active agents that have something of what is asked for. */
 #include "app/api/leaderboard.h"

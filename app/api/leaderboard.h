@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Who leads: GET /leaderboard. */
 #ifndef AREG_API_LEADERBOARD_H
 #define AREG_API_LEADERBOARD_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Payments. Facilitators record them; they and the owners of agents say which agent each was for. The
  * rules of who may do what, and what follows from a settled payment, are in sql/0012_payments, which

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Payments by x402, and the agents they were for: POST /payments, POST and DELETE
  * /agents/link-payment,
  * GET /agents/{id}/payments. */

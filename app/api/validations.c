@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Validations, as the contract has them (ERC8004.md): one request for each request_hash, by the
  * agent's owner; any number of responses by the validator it names, of which the last counts.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Validations: what owners ask of validators and what these answer. POST and GET
  * /agents/{id}/validations, POST /validations/{request_hash}/response,
  * GET /validations/{request_hash}. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Layout: head, versions, then for each class of sizes its tags and its slots. A class is an array of
  * sets of up to 8 slots, found by the key. A slot is written under the lock of its class that covers

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Answers kept in shared memory as the bytes that were sent, so that a hot read costs no round trip
  * and no JSON is built again. What makes them true:

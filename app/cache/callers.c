@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Layout: sets of 8 keys, found by the key's hash (SHA-256, so nobody steers it). Each set begins
  * with a line of tags by key and a line of tags by user, so that looking a key up, and looking a

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Who calls, kept in shared memory: API keys that were looked up, so that a hot key costs no round
  * trip. An entry is written under a robust lock and read without one (a sequence number tells a

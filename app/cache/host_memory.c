@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Lays out the host's shared memory: wal, view, count of times that the primary was reached, callers,
  * key ring, limits and answers. */
 #include "app/cache/host_memory.h"

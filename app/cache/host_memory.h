@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The shared-memory segment of a host: one mapping, made by the master before it forks. */
 #ifndef AREG_CACHE_HOST_MEMORY_H
 #define AREG_CACHE_HOST_MEMORY_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Two filters: one in force, one to fill. Each has a random key of its own for the places of its bits
  * (SipHash), so that nobody can search at home for wrong keys that it holds, and those that somebody

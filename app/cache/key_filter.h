@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which API keys exist, as far as one can tell without asking the database: a Bloom filter in shared
  * memory. An address that has sent too many wrong keys must not cost the database a look-up for each

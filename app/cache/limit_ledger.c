@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The ledger is never wrong in the direction that would pass a limit. A host adds what it wants to a
  * subject's number first, looks at the sum that memcached answers, and gives back what is too much;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Limits over several hosts: the ledger in memcached. For each subject and minute there is a number,
  * "areg:rl:KEY:TAG:MINUTE", the sum of what hosts have reserved; KEY stands for the key that seals items

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tokens are drawn anew for each change, so that nothing depends on counting or on clocks. */
 #include "app/cache/memcached_answers.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * memcached, the second level of the cache of answers, shared by all hosts of a registry. Nothing in
  * it is believed for its age: for each agent, for the registry and for everything there is a key that

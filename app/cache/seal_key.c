@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Read beside this: open(2), on what O_NONBLOCK means for a FIFO. */
 #include "app/cache/seal_key.h"
 

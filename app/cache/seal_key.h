@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The key that seals what lies in memcached (lib/seal.h). It is made of cache_secret_file, which all hosts
  * of a registry have a copy of. Without such a file it is made of database_url: then it is as hard to

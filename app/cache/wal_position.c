@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Every word is written by atomic operations alone, so that a process may die at any of them. */
 #include "app/cache/wal_position.h"
 

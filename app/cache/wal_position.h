@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How far a replica of PostgreSQL must be for its answers to be true on this host: one position in the
  * primary's log of writes (WAL), in shared memory, which only grows. Who commits a change raises it

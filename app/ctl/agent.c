@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* aregctl agent: looks at one agent, takes it or all that an owner registered out of service, and puts
  * them back. */
 #include "app/ctl/ctl.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * aregctl audit: shows the log of changes, hands it out, and finds out whether anybody tampered
  * with it. How its hashes are made stands in aregctl-audit(8); they are computed here and not by

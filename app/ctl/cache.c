@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* aregctl cache: fills memcached with the answers that are asked for most, and empties all caches. */
 #include "app/ctl/ctl.h"
 

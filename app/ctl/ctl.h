@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the commands of aregctl share: options, output for people and for programs, the database,
  * exit codes. A command is one function, described by one row of its file's table.

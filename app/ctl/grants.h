@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The two roles of PostgreSQL: the owner of the schema, as which aregctl migrate runs, and the role
  * that aregd and all else of aregctl run as, which may do what sql/grants.sql says and no more.

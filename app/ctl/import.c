@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * aregctl import: a file of JSON Lines into the registry, with progress and an exact report. Each
  * batch of lines is one transaction that passes over what is there already, so a run that was

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Records in bulk, from JSON to the registry in two steps: import_stage() checks a line and makes
  * it a row of a batch, import_store() puts a batch into the database, what is there already passed

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Checks lines of an import and makes rows of them, as COPY takes them. The tables of fields below
  * are what aregctl-import(8) documents; the order of columns is that of the COPY statements in

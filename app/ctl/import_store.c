@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Puts batches of staged rows into the database: COPY into temporary tables, and from there into
  * the real ones, whose triggers keep the statistics. Read beside this: the PostgreSQL manual on

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* aregctl key: API keys. The key itself is printed once, when it is made, and stored nowhere. */
 #include "app/ctl/ctl.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Reads lines through zlib. Read beside this: zlib.h, gzread() and gzerror(). */
 #include "app/ctl/line_reader.h"
 

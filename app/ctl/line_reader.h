@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The lines of a file or of standard input, plain or compressed with gzip, in bounded memory. */
 #ifndef AREG_CTL_LINE_READER_H
 #define AREG_CTL_LINE_READER_H

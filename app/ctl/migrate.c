@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * aregctl migrate: moves the schema up and down by the numbered files of sql/. One run at a time:
  * an advisory lock makes a second one wait, and find nothing left to do.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * aregctl payment: what facilitators recorded, which of them are trusted, and taking back what one
  * of them, or an owner, did wrong. Read beside this: sql/0012_payments, docs/trust.md.

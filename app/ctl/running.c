@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* aregctl status, workers, reload: what the master of the running aregd says on its control socket.
  * One line is asked, one line of JSON answered; see app/process/control_socket.h. */
 #include <errno.h>

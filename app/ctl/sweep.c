@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* aregctl sweep: what the listener of a running aregd does once a minute, for where none does. */
 #include "app/ctl/ctl.h"
 

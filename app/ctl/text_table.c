@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Lays out rows of text in columns for a terminal. */
 #include "app/ctl/text_table.h"
 

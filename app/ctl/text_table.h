@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Columns for people: cells padded to the widest of their column. What came from strangers is
  * made safe for a terminal: control characters are printed as "?".

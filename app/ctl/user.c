@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* aregctl user: the people and programs that hold API keys, their tier and their scopes. */
 #include "app/ctl/ctl.h"
 

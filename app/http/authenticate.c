@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Only a well-formed key can cost a look-up; keys are compared as SHA-256, in shared memory first,
  * then by the database's index. */
 #include "app/http/authenticate.h"

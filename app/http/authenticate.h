@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Who calls, and whether they may call now: API keys and rate limits. */
 #ifndef AREG_HTTP_AUTHENTICATE_H
 #define AREG_HTTP_AUTHENTICATE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The label and the tokens that an answer is stored under are taken before it is asked for. A change
  * sets new tokens in memcached first and moves the versions here afterwards: so who takes a label

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Serving by the cache: in shared memory first (app/cache/answers.h), then in memcached (app/cache/memcached_answers.h),
  * then by the handler. What is served was true when the request began, on this host; of what other

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The answers and refusals that all handlers share. */
 #include "app/http/call.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One request on its way through a handler, and the few ways to answer it. A handler reads: take
  * the input apart, do the thing, answer; each refusal returns at once.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Read beside this: epoll(7), unix(7) (SCM_RIGHTS), ngx_http_upstream_module (keepalive). */
 #include "app/http/connections.h"
 

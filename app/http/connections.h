@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How requests come to a worker: over new connections, and over those that nginx keeps open between
  * requests (fastcgi_keep_conn). A worker holds several of these and serves one request at a time.

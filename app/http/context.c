@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Connections of its own, and the session of a connection that reads. */
 #include "app/http/context.h"
 

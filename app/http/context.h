@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a process that serves requests has. Handlers get it through their call. */
 #ifndef AREG_HTTP_CONTEXT_H
 #define AREG_HTTP_CONTEXT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A worker and its writer talk over a pair of sockets that the worker makes; messages are whole, and
  * when either side dies the other sees it. A worker has one feedback under way, so a link never holds

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Feedback that several workers have to store at the same time goes to PostgreSQL together: a worker gives
  * its own to a writer, a process beside the workers (app/process/feedback_writer.h), over a link.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A second request with the same key waits on the first one's row until that transaction ends, then
  * finds its answer. Sealing is AES-256-GCM (NIST SP 800-38D) with a random nonce before the text

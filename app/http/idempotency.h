@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Retries that are safe: a POST with an Idempotency-Key is done once. The key, what was sent and
  * the answer are stored in the transaction of the change itself, so that after any failure the same

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Labels that depend on the route table and the configured chains are made once, at start. */
 #include "app/http/metering.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The metrics that areg counts, by the names of API.md. */
 #ifndef AREG_HTTP_METERING_H
 #define AREG_HTTP_METERING_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A cursor is the hex of three lines: order, sort key, id. Opaque to callers, readable to us. */
 #include "app/http/paging.h"
 

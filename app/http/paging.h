@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The part of a list that a caller asks for: limit, and either offset or cursor. A cursor names the
  * last row seen by its place in the order, so that a walk meets each row that existed throughout

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A ? becomes the number of its parameter; nothing else in a fragment is looked at. */
 #include "app/http/query.h"
 

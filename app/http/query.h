@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * SQL composed for one request out of fixed fragments; values only ever go in as parameters:
  *

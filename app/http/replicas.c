@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Each has a connection of its own, opened when it is first asked. Whatever fails here is nobody's
  * failure: the next replica is asked, or the primary. */
 #include "app/http/replicas.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The replicas of the database (database_read), as one process asks them. A worker keeps to one of
  * them, by its place, and turns to the next when that one fails. A replica answers only what

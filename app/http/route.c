@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Whom a route is open to. */
 #include "app/http/route.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a route is: a row of the table in app/routes.c, and whom it is open to. */
 #ifndef AREG_HTTP_ROUTE_H
 #define AREG_HTTP_ROUTE_H

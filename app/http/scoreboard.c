@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Plain words in shared memory, read and written atomically: a reader may see a moment ago. */
 #include "app/http/scoreboard.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the processes of a generation know of each other, in shared memory: one place per worker, and
  * one behind them for the process that answers health checks. Only its process writes a place, but

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The order of things: the request line, the route, the key, the handler, the answer, the log. */
 #include "app/http/serve.h"
 

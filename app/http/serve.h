@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* From a FastCGI request to its answer: routing, who calls, the handler, log and metrics. */
 #ifndef AREG_HTTP_SERVE_H
 #define AREG_HTTP_SERVE_H

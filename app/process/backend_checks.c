@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Connections of its own, closed again: it runs before workers are forked. */
 #include "app/process/backend_checks.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Whether what areg depends on is there: asked by `aregd -t`, and at start. */
 #ifndef AREG_PROCESS_BACKEND_CHECKS_H
 #define AREG_PROCESS_BACKEND_CHECKS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What cannot be asked is said to be away. */
 #include "app/process/backend_health.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How the backends are: PostgreSQL, its replicas and memcached, asked one after the other. */
 #ifndef AREG_PROCESS_BACKEND_HEALTH_H
 #define AREG_PROCESS_BACKEND_HEALTH_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One lock for everything, never held while a backend is asked. */
 #include "app/process/backend_watch.h"
 

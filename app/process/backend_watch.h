@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Looks after the backends for the process that answers health checks: a thread of its own asks
  * them, so that an answer never waits longer than BACKEND_WATCH_WAIT_MS for one that hangs.

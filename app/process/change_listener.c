@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One loop, a quarter of a second at most per turn: ask the database what changed, take what it
  * notified, do the next chore that is due. What is heard is dropped before freshness is said anew,

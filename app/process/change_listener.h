@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The one process of a host that hears what was changed, by whomever: it asks erc8004_events four
  * times a second what was committed, and listens on areg_callers ("user:UUID") and areg_agents

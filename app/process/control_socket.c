@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A client has CLIENT_MS to ask and to read; there is room for CONTROL_CLIENTS, others wait in the
  * listen queue. Read beside this: unix(7). */
 #include "app/process/control_socket.h"

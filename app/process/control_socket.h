@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The master's private sockets: making them, and answering one line with one line of JSON on the one
  * for aregctl, without ever waiting for a client.

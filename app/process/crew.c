@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A process that ends as planned is replaced at once; one that crashes soon after its start is
  * replaced with growing delay, each place by itself. Read beside this: fork(2), prctl(2). */
 #include "app/process/crew.h"

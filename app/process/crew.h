@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A crew: the processes of one generation, workers first, then those beside them. The crew of the
  * running program is kept up: who ends is replaced. Crews of earlier programs are only watched and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The lot is what has come by the time that the lot before is stored. */
 #include "app/process/feedback_writer.h"
 

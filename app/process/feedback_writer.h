@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A writer: a process beside the workers that stores together what they have to store at the same time
  * (app/http/feedback_link.h). It takes what they have by then, stores it by one statement in one

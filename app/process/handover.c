@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One struct in a memfd. Read beside this: memfd_create(2), execve(2). */
 #include "app/process/handover.h"
 

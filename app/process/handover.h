@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a master hands over to the program that it becomes on a reload: descriptors, and the processes
  * that were forked so far, which stay its children. It lies in a memfd, whose number the variable

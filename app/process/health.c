@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A thread of the process that answers nothing else asks the backends (app/process/backend_watch.h): a request only
  * gets told what was found. */
 #include "app/process/health.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Signals are blocked and taken here, so that no system call is interrupted: sigtimedwait(2),
  * signalfd(2). */
 #include "app/process/helper_process.h"

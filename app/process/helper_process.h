@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The life of the processes beside the workers: they wait, and hear what the master tells them. */
 #ifndef AREG_PROCESS_HELPER_PROCESS_H
 #define AREG_PROCESS_HELPER_PROCESS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Checks a well-formed configuration for faults that this host can see by itself: files, rights, and
  * claims that nothing keeps. For aregd -t and the log at start. app/process/backend_checks.h checks the servers. */
 #ifndef AREG_PROCESS_HOST_CHECKS_H

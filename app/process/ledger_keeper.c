@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Rounds of 100 ms: who is there, who has reserved too little, who has reserved too much. */
 #include "app/process/ledger_keeper.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The ledger keeper: a process beside the workers that keeps this host's reservations in the ledger of
  * limits (app/cache/limit_ledger.h). */
 #ifndef AREG_PROCESS_LEDGER_KEEPER_H

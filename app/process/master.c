@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * All signals are blocked and taken from a signalfd, one at a time: nothing here runs inside a
  * handler. A reload goes like this:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The master: makes the shared memory, forks the workers, replaces those that end, passes signals on,
  * and reloads. It serves no request itself.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The child says "segment LAYOUT EDITION BYTES" as its last line when all is well; whatever else it says is
  * a reason. Read beside this: execve(2), unix(7) on autobind.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Before a reload, the program that would be started and its configuration are tried out: a child
  * becomes that program, does what a start does, but for taking the sockets, and says how it went.

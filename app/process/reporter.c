@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Equal reports wait together for a minute, and for the end of a back-off. */
 #include "app/process/reporter.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The reporter: a process beside the workers that takes reports of errors out of their ring
  * (lib/error_reports.h), folds equal ones into one and sends them to Sentry. */
 #ifndef AREG_PROCESS_REPORTER_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The life of a worker. Signals come as something to read, between requests: no system call of a
  * request is ever interrupted. Read beside this: accept(2), signalfd(2), fcgiapp.h.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A worker: one process that serves one request at a time until it is told to drain. */
 #ifndef AREG_PROCESS_WORKER_H
 #define AREG_PROCESS_WORKER_H

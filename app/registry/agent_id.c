@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Reads the forms of an agent's id. See CAIP-2 and CAIP-10 for eip155:8453:0x…. */
 #include "app/registry/agent_id.h"
 

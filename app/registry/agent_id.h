@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The ways to name an agent in a path or on a command line (API.md, Conventions). */
 #ifndef AREG_REGISTRY_AGENT_ID_H
 #define AREG_REGISTRY_AGENT_ID_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Making and recognising API keys. */
 #include "app/registry/api_key.h"
 

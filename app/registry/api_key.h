@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * API keys: "areg_live_", 43 characters of 0-9A-Za-z drawn at random (256 bits), and 6 characters
  * of checksum (CRC-32 of all before it, in base 62), so that a mistyped key is known without

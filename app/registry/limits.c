@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The numbers of API.md, "Rate limits", and how areg.conf says others, and quotas. */
 #include "app/registry/limits.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How much a caller may do, by tier: requests a minute of each class of routes, and what is stored. */
 #ifndef AREG_REGISTRY_LIMITS_H
 #define AREG_REGISTRY_LIMITS_H

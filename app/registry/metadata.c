@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Keys are ours to check; a value is any text. */
 #include "app/registry/metadata.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* On-chain metadata of an agent (ERC-8004, MetadataSet), as bodies give it: {key: value}. */
 #ifndef AREG_REGISTRY_METADATA_H
 #define AREG_REGISTRY_METADATA_H

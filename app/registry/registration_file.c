@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One reading of a registration file: the columns that search needs, and every fault. Besides the
  * standard's own spelling it knows those found on chains, reads them where their meaning is plain,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The registration file of an agent (ERC-8004, "Agent URI and Agent Registration File"): what
  * areg reads out of it, and what is off about it. One reading serves all: a registration through

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Shared by regfile.c and registration_file_services.c only: one reading of one registration file. */
 #ifndef AREG_REGISTRY_REGISTRATION_FILE_READING_H
 #define AREG_REGISTRY_REGISTRATION_FILE_READING_H

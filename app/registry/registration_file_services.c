@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The services of a registration file: the words that searches find, and the list that they show. */
 #include "app/registry/registration_file_reading.h"
 

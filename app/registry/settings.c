@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The keys of areg.conf and what each may hold: the tables that lib/conf.c reads by, the checks of
  * single values, and the checks across keys. Read beside this: areg.conf(5), libpq's "Connection

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The configuration of areg: areg.conf and the environment, checked whole before it is used. */
 #ifndef AREG_REGISTRY_SETTINGS_H
 #define AREG_REGISTRY_SETTINGS_H

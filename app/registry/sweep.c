@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Each statement answers with the number of rows that it took away, which is the size of its batch
  * as long as there are more. Read beside this: the PostgreSQL manual, SELECT, SKIP LOCKED. */
 #include "app/registry/sweep.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What has expired in the database, or piles up there, and is taken away in small batches: by the
  * listener once a minute while it runs, and by `aregctl sweep` whether it runs or not. All of them

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # The schema by itself, in a private PostgreSQL: migrations up and down, what the constraints
 # refuse, and that the statistics are exact whatever several clients do at once.
 use strict;

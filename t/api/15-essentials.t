@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # What everybody expects of a registry of agents, one test each: real requests through nginx, and a
 # look into the database.
 use strict;

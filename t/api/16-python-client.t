@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Clients written in Python against the older service go on working, unchanged.
 use strict;
 use warnings;

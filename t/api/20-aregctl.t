@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # aregctl as an administrator meets it: migrations, users, keys, agents and imports, on a private
 # PostgreSQL.
 use strict;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Agents: registering them, reading them back, who may, and what HTTP is owed on the way.
 use strict;
 use warnings;

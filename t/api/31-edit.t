@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Changing an agent: its registration file, its metadata, taking it out of the registry.
 use strict;
 use warnings;

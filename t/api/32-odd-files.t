@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Registration files as they are found on chains: each of these did not do what it should once.
 use strict;
 use warnings;

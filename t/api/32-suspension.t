@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # What an operator has suspended stays suspended, whichever way its owner tries.
 use strict;
 use warnings;

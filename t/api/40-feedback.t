@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Feedback: giving it, the numbers that follow from it, and the list of it.
 use strict;
 use warnings;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # What happens to feedback after it was given: its client revokes it, anybody responds to it.
 use strict;
 use warnings;

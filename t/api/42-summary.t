@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The summary of feedback is that of ERC-8004's getSummary, to the last digit: by hand where a rule
 # can be seen, and for thousands of random sets against a model of the standard's own words.
 use strict;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Feedback that comes at the same time: stored together by a writer, and each answered as if alone.
 use strict;
 use warnings;

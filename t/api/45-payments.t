@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # Payments: reporting them, linking them to agents, and what follows for the agent.
 use strict;
 use warnings;

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # Validations: asking for them, responding to them, and reading them with count and average.
 use strict;
 use warnings;

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # The registry as a whole: chains, totals, leaders, accounts.
 use strict;
 use warnings;

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # Events: every change once and in order, for a reader that comes and goes while many write.
 use strict;
 use warnings;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Search: every filter and order against plain SQL, words and typos, walks by cursor, and what is
 # refused.
 use strict;

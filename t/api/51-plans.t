@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The plans of searches, as PostgreSQL ran them for the server: an index leads to every page, and
 # where it gives the order nothing is sorted.
 # AREG_PLANS_AGENTS=1000000 does it with so many agents, and tells what each search took.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Walks by cursor over 20,000 agents, in every order and both ways, while more agents come in and
 # are given feedback: each agent of before is seen once.
 use strict;

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # Answers are kept and never wrong: what is served from where, and what every kind of write drops.
 use strict;
 use warnings;

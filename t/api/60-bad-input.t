@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Whatever is sent, the answer names what is wrong with it, nothing is stored, and no worker is lost:
 # bodies first, then request lines and headers, then the FastCGI socket itself.
 use strict;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Files and URIs as large as an import may store: lists stay small, nothing of them is lost on the way
 # through a list, and no worker ends over them.
 use strict;

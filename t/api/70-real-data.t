@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The agents found on Ethereum mainnet: imported, counted and given back exactly as they are.
 use strict;
 use warnings;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Searches over the agents found on Ethereum mainnet give what the source file itself says.
 use strict;
 use warnings;

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # Who is let in, who is not, and how soon what changed counts: keys, tiers and wallets.
 use strict;
 use warnings;

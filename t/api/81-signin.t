@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # Signing in with a wallet, against signatures that viem makes: who gets a key, and who does not.
 use strict;
 use warnings;

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # One's own account: /me, making keys, listing them and revoking them, and quotas of what is stored.
 use strict;
 use warnings;

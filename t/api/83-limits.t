@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # Rate limits: exactly so many a minute, whoever asks however many at once, on one host or on two.
 use strict;
 use warnings;

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # The audit log: every call that changes something leaves an entry, nobody can take one back, and
 # whoever tampers with the log as PostgreSQL's superuser is found out by aregctl audit verify.
 use strict;

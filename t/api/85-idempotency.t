@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # A POST sent again with its Idempotency-Key is done once and answered the same, whatever happened to
 # the first try.
 use strict;

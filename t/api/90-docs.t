@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # The documentation is true: every problem code has its page, the examples there are what the
 # registry answers, tables say what the program does, and no link leads nowhere.
 use strict;

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # openapi.json: it is what the web server gives out, it keeps to the standard and to itself, it cannot
 # leave anything out, and the registry answers whatever it lets one ask as it says.
 use strict;

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # The recipes of the documentation work: every program that docs/recipes.md shows runs as it stands
 # there, in each language, and does what the page says.
 use strict;

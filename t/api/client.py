@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """What existing clients of the API do, call by call, with nothing but the standard library.
 
 Environment: AREG_URL, OWNER_KEY, OWNER_WALLET, CLIENT_KEY, CLIENT_WALLET, FACILITATOR_KEY,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Part of scripts/bench: what callers see while somebody abuses the registry. The abuser has an address,
 # a key of a free user, and processor time of the same machine, as everybody here.
 

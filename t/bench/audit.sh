@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Part of scripts/bench: what the audit log costs a writer. Straight in PostgreSQL, where nothing else
 # is in the way.
 

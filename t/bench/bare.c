@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What areg is measured against: the least that a libfcgi program has to do for the same answer. It
  * knows no keys, limits, log, metrics or JSON. Like aregd it is started by spawn-fcgi with the

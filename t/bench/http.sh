@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Part of scripts/bench: areg and bare programs behind one nginx, asked over HTTP by t/bench/load.
 # Every bare program has a server block of its own that is a copy of areg's but for where
 # fastcgi_pass leads, so that parameters, buffers, headers and the log are the same.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Part of scripts/bench: what kept connections between nginx and the workers bring, and the
 # micro-cache of nginx.
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Asks a web server on loopback as many requests as it answers, or a steady number a second, and
  * prints how long they took. One thread, one epoll, HTTP/1.1 with kept connections.

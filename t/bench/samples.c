@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Every sample is kept: a histogram would be smaller, and its tail a guess. */
 #include "t/bench/samples.h"
 

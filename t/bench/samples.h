@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Times of single requests, and what stands at a share of them. */
 #ifndef AREG_BENCH_SAMPLES_H
 #define AREG_BENCH_SAMPLES_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What all fuzz targets share: memory with the limits of a request, and rules that must hold. */
 #ifndef AREG_FUZZ_H
 #define AREG_FUZZ_H

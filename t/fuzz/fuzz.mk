@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Builds the fuzz targets with clang and its sanitizers, in the folder that make runs in. For
 # t/fuzz/run: make -f ROOT/t/fuzz/fuzz.mk ROOT=… CC=clang
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Configuration: a file of any bytes, and an environment. What is accepted is printed, read again
  * and printed the same, but for secrets, which are masked.

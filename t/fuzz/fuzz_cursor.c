@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Cursors of lists, and limit and offset beside them. An input is three lines: cursor, limit,
  * offset. Any cursor is read without harm; one made of the input leads back to what it was made of.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Values of Ethereum. The input as a text goes through every parser, and what one accepts must come
  * back from its canonical form; the input as bytes makes a key and a digest, whose signature must

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Whole requests, as libfcgi takes them off the socket. The web server frames them rightly, so what
  * strangers choose is within the frames. An input is lines NAME=VALUE, an empty line, and the body;

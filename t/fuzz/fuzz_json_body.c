@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Bodies and registration files: any bytes through the scanner under both sets of rules, its tree
  * through canonical text and back, and what is accepted through a table of fields and the reader of

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Request lines: a path and a query as they come off the wire are taken apart, routed, and what
  * handlers make of their parts is made of them. Percent-encoded again and read again, they are the

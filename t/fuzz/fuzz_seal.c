@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What lies in memcached, where anybody may have written it. No bytes have a seal but those that were
  * sealed, under the name that they were sealed under; and of numbers, which have no seal, only digits are

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Sign-in texts (EIP-4361): what is read from any text is within the grammar, and written and read
  * again it is the same.

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- :n agents as a registry has them: some with a file, few owners of many, words of which some are
 -- common, statistics without the records behind them. Triggers are off: it takes seconds.
 SET session_replication_role = replica;

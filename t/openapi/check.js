@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Usage: node check.js openapi.json EXCHANGES. Holds recorded answers to the description: each is a
 // line of JSON {method, path, status, headers, length} and as many bytes of body. Prints what is
 // wrong, once for each operation and fault, then the number of answers; fails when anything is.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // openapi.json as a judge of answers: which operation a request was, and what is wrong with its
 // answer. Schemas are compiled when they are first needed, for a test file needs few of them.
 'use strict';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Usage: node examples.js openapi.json. Holds every example in it to the schema beside it; prints
 // those that do not fit, then the number of examples; fails when any does not.
 'use strict';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Usage: node fuzz.js openapi.json CONFIG. Asks a running registry whatever its description lets one
 // ask, rightly and wrongly, and holds every answer to the description; an answer of 500 or above is
 // a fault, too. CONFIG is JSON: {url, seed, requests, seconds, chains: […], callers: [{name, key,

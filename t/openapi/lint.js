@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Usage: node lint.js openapi.json. Holds it to the OpenAPI standard by the rules that Redocly
 // recommends; prints what breaks them, and fails when anything of it is an error.
 'use strict';

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # From nothing to a registry that answers: scripts/quickstart does what README says of it.
 use strict;
 use warnings;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # nginx in front of areg, with areg away: what it answers itself, and how.
 use strict;
 use warnings;

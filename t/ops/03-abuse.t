@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # One client that wants everything: slow bodies, floods of health checks. Others go on.
 use strict;
 use warnings;

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # What is built is built again when what it depends on changes: a new migration, a new version. And
 # `make check` says what it lacks.
 use strict;

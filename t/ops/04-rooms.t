@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # Who may include whom: scripts/rooms finds the tree in order, and finds what breaks the rules.
 use strict;
 use warnings;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # What callers see while something is stopped or cut off, word for word, and how it recovers by itself.
 # 11-fault-run.t kills the rest, under load.
 use strict;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The fault run: one after another, what the registry consists of and depends on is killed, stopped,
 # filled up or cut off while it is used through nginx. Each time callers see what the failure policy
 # says and nothing else; each write is done once when it was acknowledged, and it is acknowledged in

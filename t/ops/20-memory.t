@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Workers keep their size under a mixed load, and are replaced after max_requests without anybody
 # noticing. 20,000 requests; 100,000 with AREG_TEST_FULL set.
 use strict;

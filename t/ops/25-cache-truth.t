@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # No read that starts after a write was acknowledged shows the state before it, whatever is killed
 # meanwhile; of what another host wrote, none that starts a second later. 30 seconds each with
 # AREG_TEST_FULL=1.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Connections that nginx keeps open to the workers: used again, never in anybody's way, and no request
 # is lost when one is closed. AREG_TEST_FULL=1: five minutes of load with 4, 8 and 16 workers.
 use strict;

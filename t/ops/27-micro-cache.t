@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The optional micro-cache of nginx: what anonymous readers are told, and who is not concerned.
 use strict;
 use warnings;

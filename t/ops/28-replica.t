@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # Reads from replicas (database_read): real hot standbys, which lag, hang, die and are promoted, and a
 # primary that dies. A minute of load with AREG_TEST_FULL=1.
 use strict;

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # A registry on more than one machine: three memcacheds, of which one dies, hangs and comes back with
 # what it had, and two hosts behind one nginx, of which one is killed. No read fails or shows an old
 # state. Four times as long with AREG_TEST_FULL=1.

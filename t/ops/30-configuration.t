@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # What aregd says of its configuration before it serves: aregd -t, -p, and how it is started.
 use strict;
 use warnings;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The settings of PostgreSQL that come with areg are such as it takes, each of them; and
 # scripts/instance gives a private PostgreSQL what it is told.
 use strict;

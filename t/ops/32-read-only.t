@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The database takes no changes for a while: its disk is full and the provider has turned it read-only,
 # an operator has, or a standby stands in the primary's place after a failover that went wrong.
 use strict;

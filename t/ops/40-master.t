@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The master: workers, crashes, log rotation, and metrics that outlive the workers.
 use strict;
 use warnings;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Reloads while the registry is used: new configurations, new programs, and what cannot start.
 # AREG_TEST_FULL=1: 50 reloads and 20 that are refused in five minutes.
 use strict;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The control socket: aregctl status, workers and reload, and clients that mean no good.
 use strict;
 use warnings;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Health checks and metrics while nothing else answers: by a process of their own.
 use strict;
 use warnings;

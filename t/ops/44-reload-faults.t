@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Reloads that go wrong half way: workers that do not come up, a trial without an end, requests
 # that outlast shutdown_timeout, a program that lays the shared memory out in another way, a master
 # that is killed in between.

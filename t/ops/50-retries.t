@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # Clients that send a request again with its Idempotency-Key until they have an answer, while
 # PostgreSQL, its sessions and the workers are killed at random: at the end there is one record for
 # each key, and each answer was the truth.

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # From contracts to a configuration: what a deployment prints is what aregd and verify-contracts take.
 use strict;
 use warnings;

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # areg behind PgBouncer: what works with session pooling, and that transaction pooling is noticed.
 use strict;
 use warnings;

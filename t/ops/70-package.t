@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Installed like a native: what `make install` puts where, the unit of systemd started by hand with
 # what it forbids, and the Debian package from its build to its purge in a clean Debian 12.
 use strict;

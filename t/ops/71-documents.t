@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # The documents, followed to the letter in clean roots of Debian 12 and 13: the commands are taken out
 # of README and of the runbook as they stand there, and run in order: install, first agent, backup, restore
 # into an empty cluster, upgrade, roll back, uninstall. A command is run as root, as the pages say, and is

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # A host without systemd: the init script makes the folders of aregd, says why aregd does not start, and
 # stops what it started.
 use strict;

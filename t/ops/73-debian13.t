@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # What runs on Debian 12 runs on Debian 13, with its PostgreSQL 17, nginx 1.26, json-c 0.18 and gcc 14: in
 # a clean root the packages of scripts/packages are installed, scripts/quickstart starts a registry that
 # answers, the sources build without a warning, and the unit and API tests pass.

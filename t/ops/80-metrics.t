@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Metrics, and what watches them: /metrics says what API.md promises, promtool has nothing to say
 # against it, and alerts and dashboard ask only for what is there.
 use strict;

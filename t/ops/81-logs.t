@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The log: one line per request that says where its time went, slow ones and faults under the id
 # that the client saw, and the same id in the audit trail and in PostgreSQL.
 use strict;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Reports of errors: well-formed envelopes at a stand-in for Sentry, nothing secret in them, equal
 # ones folded, and requests that never wait for it, whatever it does.
 use strict;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # scripts/bench: what it prints is right by its own measurements, it measures every subject, and it
 # leaves nothing behind. How fast anything is, no test can say on a shared machine.
 use strict;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # scripts/gen-sample --into: what it loads with triggers off is what `aregctl import` makes of the
 # same records with them on, row by row, in every table that is derived from others.
 use strict;

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # scripts/verify-deployment, an operator's acceptance test: it passes an installation that is as it
 # should be, and whatever of it is broken fails its own check, with what to do, and no other.
 use strict;

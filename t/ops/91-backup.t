@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # A backup taken while many write, restored into an empty cluster: by the commands of the page
 # "Backup and restore" as they stand there. Every write that was acknowledged before it began is in
 # it, the audit log verifies, a recount confirms the statistics, and events go on.

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # The runbook goes with what it is about: each alert that can ring has its page, commands that pages
 # show are there, and migrations say what the page on upgrades promises of them. Its sections "Upgrade"
 # and "Roll back" are run by 70-package.t and 71-documents.t.

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # areg-backup makes a backup that is whole, or says why not: it never leaves a broken one behind, and
 # never deletes the last good one.
 use strict;

@@ -1,4 +1,5 @@
 #!/usr/bin/perl
+# SPDX-License-Identifier: Apache-2.0
 # Apache httpd before areg, with the site that docs/other-web-servers.md shows: what is asked is
 # answered as behind nginx, and what is closed there is closed.
 use strict;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The streams of libfcgi call back for bytes, so any source and sink will do: fcgiapp.h, FCGX_Stream. */
 #include "t/unit/memory_fcgi.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A FastCGI request without a web server: its parameters are given, its body is read out of memory, and
  * what is answered goes to memory. Bodies come and go in pieces of a chosen size, and either stream can

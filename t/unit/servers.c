@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Starting and stopping of private servers, see servers.h. */
 #include "t/unit/servers.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Private PostgreSQL and memcached servers for tests: real ones, on Unix sockets in a temporary
  * folder, gone when the test program is. A server that cannot be started ends the program.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The three forms in which an agent is named. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Answers in shared memory: a hit is whole and in date, whoever was killed and whatever was late. */
 #include <setjmp.h>
 #include <signal.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* API keys: what is made is recognised, and what is mistyped is not. */
 #include <setjmp.h>
 #include <stdarg.h>

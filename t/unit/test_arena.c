@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Arenas and the byte strings in them: growth, alignment, limits, clean-up. */
 #include <setjmp.h>
 #include <stdarg.h>

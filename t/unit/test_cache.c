@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lib/cache against real memcached servers that are killed, stopped and restarted. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Hot keys: a hit is a whole record whoever was killed writing it, and what was dropped stays so. */
 #include <pthread.h>
 #include <setjmp.h>

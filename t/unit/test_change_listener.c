@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a host hears of changes made elsewhere, and what it does now and then, on a real PostgreSQL. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What somebody who writes a configuration is told about it, by a small table of keys. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Workers that share a listening socket and a relay, two of them in one process; nginx is played by
  * sockets that connect. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lib/db against a real PostgreSQL that is killed, stopped, filled and restarted. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Keccak-256 against published digests, and which texts are addresses, hashes and integers. */
 #include <setjmp.h>
 #include <stdarg.h>

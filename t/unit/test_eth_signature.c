@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Which texts are signatures, what is signed, and whose signature it is. Signatures are made here by
  * libsecp256k1 itself; the key and the digests in the first tests are published ones. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* app/process/feedback_writer with a real PostgreSQL that has areg's schema: a writer process of its own, and workers' links
  * to it from here. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lib/http: requests as strangers may send them, and answers byte by byte. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Which texts are JSON, what is said of those that are not, and bodies read by a table. */
 #include <setjmp.h>
 #include <stdarg.h>

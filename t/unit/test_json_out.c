@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* JSON as clients receive it. */
 #include <setjmp.h>
 #include <stdarg.h>

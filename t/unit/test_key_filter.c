@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The key ring: no key that exists is ever missing in it, and hardly one that does not is in it. */
 #include <setjmp.h>
 #include <stdarg.h>

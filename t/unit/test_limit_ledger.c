@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Limits over two hosts, which are two limiters in shared memory, each with its folder and a process
  * that asks as a worker does, and one real memcached between them.

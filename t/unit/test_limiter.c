@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Rate limits: exactly so many pass, also when eight processes count at once and are killed. */
 #include <setjmp.h>
 #include <signal.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The limits of API.md are the defaults, and areg.conf can say others. */
 #include <setjmp.h>
 #include <stdarg.h>

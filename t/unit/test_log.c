@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a reader of the log finds in it: whole lines that parse, whatever was logged. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* app/cache/memcached_answers against a real memcached: answers count under the present tokens only. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Whole requests through serve(), while memory runs out: for each representative request, the first
  * allocation fails, then the second, and so on until the request succeeds. Every one is answered, the

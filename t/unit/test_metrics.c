@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Counters over processes: slots add up, survive those who wrote them, and print as Prometheus
  * reads them. */
 #include <setjmp.h>

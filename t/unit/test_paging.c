@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* app/http/paging: the part of a list that a caller asks for, and the cursor that goes on behind it. */
 #include <setjmp.h>
 #include <stdarg.h>

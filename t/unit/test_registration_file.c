@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Registration files, right ones and those found on chains: what is read, and what is said. */
 #include <setjmp.h>
 #include <stdarg.h>

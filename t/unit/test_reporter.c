@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The ring of reports: nothing waits, nothing is lost unseen, and who is killed leaves it usable. */
 #include <setjmp.h>
 #include <signal.h>

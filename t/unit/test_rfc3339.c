@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Times as text: what PostgreSQL would refuse is refused before it. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* From paths to routes: templates, literals before parameters, HEAD, OPTIONS, 404 and 405. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Who may call what: access, tier, scope and limits of a route against a caller; and that the table
  * itself makes sense. */
 #include <setjmp.h>

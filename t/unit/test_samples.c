@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Percentiles of the benchmark, by numbers that can be counted on paper. */
 #include <setjmp.h>
 #include <stdarg.h>

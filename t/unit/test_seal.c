@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lib/seal: what is not as it was sealed has no seal. */
 #include <setjmp.h>
 #include <stdarg.h>

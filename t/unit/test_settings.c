@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What areg.conf and the environment make of areg, and how a wrong one is refused. */
 #include <setjmp.h>
 #include <stdarg.h>

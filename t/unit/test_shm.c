@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* lib/shm: memory that outlives an exec, and mutexes whose holder is really killed. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Which texts are sign-in messages of EIP-4361, and what is said of those that are not. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* URIs that run code, and characters that hide: what is told apart from what agents use. */
 #include <setjmp.h>
 #include <stdarg.h>

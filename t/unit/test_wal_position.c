@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* app/cache/wal_position: what replicas must have replayed, on which cluster and timeline, and which of them are
  * left alone; against a real PostgreSQL. */
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 package Areg::CleanRoot;
 # A clean Debian in a folder, with namespaces of its own, where tests install and run what a host would:
 #

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A private registry whose program and configuration a test replaces, as an upgrade would.
 #
 #	my $areg = Areg::Reload->start(workers => 3);

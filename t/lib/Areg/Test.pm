@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A private registry for a test: real PostgreSQL, memcached, aregd and nginx, started by
 # scripts/instance, and everything that API and process tests ask of it. Perl's core modules only.
 #

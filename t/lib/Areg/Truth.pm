@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Writers and readers at once, and whether a reader was ever shown less than what had been acknowledged.
 #
 #	my $truth = Areg::Truth->new($areg, agents => 50, writers => 8);

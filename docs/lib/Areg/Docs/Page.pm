@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Markdown becomes HTML (by cmark-gfm), and HTML becomes a page: template, navigation, anchors.
 package Areg::Docs::Page;
 

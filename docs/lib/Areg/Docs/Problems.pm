@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The list of problem codes: reading it, the table of all, the page of each.
 package Areg::Docs::Problems;
 

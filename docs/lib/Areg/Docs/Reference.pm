@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The reference: every call that openapi.json (OpenAPI 3.1) describes, as one page.
 package Areg::Docs::Reference;
 
