@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The front door: the one table of all routes. Whoever reads routes.c knows the API. */
+/* The front door: the one table of all routes. To know the API, read routes.c. */
 #ifndef AREG_ROUTES_H
 #define AREG_ROUTES_H
 

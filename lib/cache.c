@@ -300,7 +300,8 @@ void cache_abandon(struct cache *cache)
 		disconnect(&cache->nodes[i]);
 }
 
-/* What has come back may have been cut off: our connections to it may be dead and not know it. */
+/* A server that has come back may have been cut off: our connections to it may be dead without our
+ * knowing. */
 static void connect_anew(struct cache *cache)
 {
 	for (uint32_t i = 0; i < cache->node_count; i++) {
@@ -362,7 +363,7 @@ void cache_claim(struct cache *cache)
 
 	if (list == cache->list)
 		return;
-	/* Whoever meets the new list is to meet a view that is not settled. */
+	/* A process that sees the new list must see a view that is not settled. */
 	while (list != 0 && !change_state(cache, &state, next_state(state, 0)))
 		;
 	for (size_t i = 0; i < CACHE_SERVERS_MAX; i++)
@@ -602,7 +603,8 @@ static bool reached(struct cache *cache, uint32_t at, memcached_return_t result)
 	struct node *node = &cache->nodes[at];
 	uint64_t now_us;
 
-	/* What ended one connection ended the other. Who is merely slow would be waited for again. */
+	/* What ended one connection ended the other. A server that is merely slow would be waited
+	 * for again. */
 	if (!is_answer(result) && result != MEMCACHED_TIMEOUT)
 		disconnect(node);
 	if (is_answer(result)) {
@@ -835,7 +837,7 @@ enum cache_status cache_set_everywhere(struct cache *cache, const char *name,
 	char bytes[CACHE_DRAWN_MAX];
 	bool is_done;
 
-	/* What fails leaves the view: then the others are told once more. */
+	/* A server that fails leaves the view: then the others are told once more. */
 	do {
 		begin(cache);
 		*view = cache->state;
@@ -961,7 +963,7 @@ bool cache_count_parse(const char *bytes, size_t len, uint64_t *number)
 		if (__builtin_mul_overflow(*number, 10, number) ||
 			__builtin_add_overflow(*number, (uint64_t)(bytes[digits] - '0'), number))
 			return false;
-	/* What has become shorter by taking off is filled up with blanks. */
+	/* memcached fills a number that became shorter by subtraction up with blanks. */
 	for (size_t i = digits; i < len; i++)
 		if (bytes[i] != ' ')
 			return false;

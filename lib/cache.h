@@ -4,12 +4,12 @@
  * that finds it away or slow says so quickly and the caller goes to the database. One handle per
  * process. Read beside this: libmemcached's manual pages, memcached's doc/protocol.txt.
  *
- * Keys are spread over the servers by rendezvous hashing: with one server less, only its own keys go
- * elsewhere. Where there are several, the processes of a host have a view in common, of which of them
- * are in. Who finds one failing takes it out for all; one process probes those that are out and puts
- * them in again. A server that is merely late once or twice stays in: only who asked goes without the
- * answer. CACHE_LATE_MOST time-outs in a row, of any processes of the host, are a failure.
- * One view may not know what was told to another: see cache_is_settled().
+ * Keys are spread over the servers by rendezvous hashing: with one server less, only its own keys
+ * go elsewhere. Where there are several, the processes of a host have a view in common, of which of
+ * them are in. A process that finds a server failing takes it out for all; one process probes those
+ * that are out and puts them in again. A server that is merely late once or twice stays in: only
+ * who asked goes without the answer. CACHE_LATE_MOST time-outs in a row, of any processes of the
+ * host, are a failure. One view may not know what was told to another: see cache_is_settled().
  */
 #ifndef AREG_CACHE_H
 #define AREG_CACHE_H
@@ -177,8 +177,9 @@ MUST_CHECK enum cache_status cache_delete(struct cache *cache, const char *key);
 uint64_t cache_view(const struct cache *cache);
 
 /*
- * Whether the view is the one that was settled last. Who takes it for that looks before an exchange
- * and again afterwards: a server that comes in with old values must not be met unawares.
+ * Whether the view is the one that was settled last. A caller that relies on the view looks at it
+ * before an exchange and again afterwards: a server that comes in with old values must not be met
+ * unawares.
  */
 bool cache_is_settled(const struct cache *cache);
 void cache_settle(struct cache *cache, uint64_t view);
@@ -190,8 +191,8 @@ uint64_t cache_members(const struct cache *cache, uint64_t view);
 size_t cache_server_of(const struct cache *cache, uint64_t view, const char *key);
 
 /* For one process of a host, the one that settles its view. Makes the view one of the servers of
- * this cache, all in: a program before a reload may have had others. Who has others still finds them
- * away from now on. */
+ * this cache, all in: a program before a reload may have had others. A process that still has other
+ * servers finds them away from now on. */
 void cache_claim(struct cache *cache);
 /* Asks those servers that are out and due, and puts in which answer. */
 void cache_probe(struct cache *cache);

@@ -442,7 +442,7 @@ static bool still_connected(struct db *db)
 }
 
 /* The server tells along with its answers when it turns read-only (since version 14), so that asking
- * costs nothing. What a transaction has begun it may end. */
+ * costs nothing. A transaction that has begun may end. */
 static bool turned_read_only(const struct db *db)
 {
 	static const char *const settings[] = { "default_transaction_read_only", "in_hot_standby" };
@@ -1007,7 +1007,7 @@ enum db_status db_wait_notify(struct db *db, int timeout_ms, char *payload, size
 			disconnect(db);
 			return DB_UNAVAILABLE;
 		}
-		/* What still_connected() has just read from the socket poll() cannot see. */
+		/* poll() cannot see bytes that still_connected() has just read from the socket. */
 		if ((notify = PQnotifies(db->conn)))
 			break;
 		if (!wait_until(db, POLLIN, deadline_us))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reports of errors. Whoever meets one puts it into a ring in shared memory, without ever waiting
- * and without anything that a caller sent; one process takes them out.
+ * Reports of errors. A process that meets an error puts a report into a ring in shared memory,
+ * without ever waiting and without anything that a caller sent; one process takes them out.
  */
 #ifndef AREG_ERROR_REPORTS_H
 #define AREG_ERROR_REPORTS_H
@@ -38,8 +38,8 @@ void reports_put(struct reports *reports, const struct report *report);
  * ("worker 3" is one of the workers), and what waitpid(2) said of it. */
 void reports_put_crash(struct reports *reports, const char *name, int wait_status);
 
-/* The rest is for the one process that takes them. Takes one out, false when there is none; and how many found the
- * ring full since the last call. */
+/* The rest is for the one process that takes them. Takes one out, false when there is none; and how
+ * many found the ring full since the last call. */
 MUST_CHECK bool reports_take(struct reports *reports, struct report *report);
 uint64_t reports_take_dropped(struct reports *reports);
 

@@ -6,8 +6,8 @@
  * killed at any instruction leaves it right; finding room for a new subject takes a robust lock.
  *
  * With several hosts, a host lets through only what it has reserved for itself in a ledger that all
- * share (memcached; see app/process/ledger_keeper.h), so that together they never exceed the limit. Alone, or with
- * the ledger away, it counts by itself.
+ * share (memcached; see app/process/ledger_keeper.h), so that together they never exceed the limit.
+ * Alone, or with the ledger away, it counts by itself.
  */
 #ifndef AREG_LIMITER_H
 #define AREG_LIMITER_H
@@ -80,9 +80,9 @@ MUST_CHECK enum limit_verdict limiter_take_owing(struct limiter *limiter, uint64
 	uint32_t limit, uint64_t now_ms, struct limit_answer *answer);
 
 /*
- * Takes over what was counted in another limiter, of the same layout and any size: for a limiter that
- * nobody counts in yet. What was let through there is taken as reserved here, so that the ledger is
- * not told of it twice.
+ * Takes over what was counted in another limiter, of the same layout and any size: for a limiter
+ * that nobody counts in yet. Requests let through there count as reserved here, so that the ledger
+ * is not told of them twice.
  */
 void limiter_carry(struct limiter *limiter, const struct limiter *from, uint64_t now_ms);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What these refuse is listed; everything else is allowed. */
+/* The tables list what is refused; everything else is allowed. */
 #include "lib/unsafe.h"
 
 #include <string.h>

@@ -161,7 +161,8 @@ CREATE INDEX erc8004_agents_chain_by_time ON erc8004_agents (chain, status, crea
 CREATE INDEX erc8004_agents_by_name ON erc8004_agents (status, name_sort, agent_uuid);
 CREATE INDEX erc8004_agents_search ON erc8004_agents USING gin (search);
 CREATE INDEX erc8004_agents_name_trigrams ON erc8004_agents USING gin (lower(name) gin_trgm_ops);
--- Whoever plans a search compares it with as many names, twice: 100 took longer than most searches do.
+-- The planner compares each search with as many names, twice: 100 took longer than most searches
+-- do.
 ALTER INDEX erc8004_agents_name_trigrams ALTER COLUMN 1 SET STATISTICS 10;
 
 CREATE TABLE erc8004_agent_addresses (

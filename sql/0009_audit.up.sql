@@ -64,8 +64,8 @@ BEGIN
 END $$;
 
 -- Only this session appends to its lane, so that no writer waits for another: two processes of one
--- server with the same id do not live at the same time. What the INSERT says of these columns
--- counts for nothing. The transaction gets its id before the entry gets its number:
+-- server with the same id do not live at the same time. Values that the INSERT gives for these
+-- columns are ignored. The transaction gets its id before the entry gets its number:
 -- areg_seal_audit() relies on that.
 --
 -- Every write pays for this, so the head of the lane is kept in a setting of the session, which
@@ -143,11 +143,11 @@ COMMENT ON COLUMN audit_sealing.sealed_position IS
 	'How many seals were made, and so the position of the last: it stays when seals are removed';
 INSERT INTO audit_sealing DEFAULT VALUES;
 
--- With its owner's rights: the role that aregd runs as appends to audit_log and can do nothing else to it,
--- nor to the seals, so it calls this. What such a function names is looked up where only the owner can
--- make anything, and temporary tables, which anybody can make, come last.
--- By indexes from the newest entries on, also where the planner knows nothing of the table yet. What is
--- not enabled has a cost for which the plan would be compiled, each time anew.
+-- With its owner's rights: the role that aregd runs as appends to audit_log and can do nothing else
+-- to it, nor to the seals, so it calls this. Names in such a function are looked up where only the
+-- owner can make anything; temporary tables, which anybody can make, come last. By indexes from the
+-- newest entries on, also where the planner knows nothing of the table yet. What is not enabled has
+-- a cost for which the plan would be compiled, each time anew.
 CREATE FUNCTION areg_seal_audit() RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -175,8 +175,8 @@ BEGIN
 		RETURN 0;
 	END IF;
 
-	-- Whoever has a number up to last_id has had a transaction id before ours. An id greater than
-	-- ours is of the server that this database was restored from.
+	-- A transaction that has a number up to last_id got its transaction id before ours. An id
+	-- greater than ours is of the server that this database was restored from.
 	settles := state.pending_xact > pg_current_xact_id()
 		OR state.pending_xact <= pg_snapshot_xmin(pg_current_snapshot());
 	run_at := clock_timestamp();

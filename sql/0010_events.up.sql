@@ -62,8 +62,8 @@ LANGUAGE sql STABLE AS $$
 $$;
 COMMENT ON FUNCTION areg_event_place() IS 'Where an event of this transaction stands';
 
--- Who has written an event and not yet committed would come in behind the new horizon: so all of
--- them are waited for. With its owner's rights: see areg_seal_audit().
+-- An event that is written and not yet committed would come in behind the new horizon: so all such
+-- transactions are waited for. With its owner's rights: see areg_seal_audit().
 CREATE FUNCTION areg_resume_events() RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN

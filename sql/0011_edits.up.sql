@@ -40,10 +40,10 @@ RETURN jsonb_build_object('agent_uuid', v.agent_uuid, 'validator_address', v.val
 COMMENT ON FUNCTION areg_audited_response(erc8004_validations) IS
 	'What the audit log says of a response to a validation';
 
--- What an edit stores is charged to the editor. What it replaces or removes is refunded to who was charged
--- for it, so who was given an agent pays nothing for what is in it, and its former owner nothing for what
--- has gone. Rows of user_storage are locked in the order of their ids, and before counters of agents, as
--- in a registration.
+-- The editor is charged for what an edit stores. The user who was charged for what it replaces or
+-- removes gets that back: so a new owner pays nothing for what was in an agent, and the former
+-- owner nothing for what has gone. Rows of user_storage are locked in the order of their ids, and
+-- before counters of agents, as in a registration.
 CREATE FUNCTION areg_charge_edit(of_agent uuid, new_file text, metadata_keys text[], metadata_values text[],
 	editor uuid, quota bigint) RETURNS boolean
 LANGUAGE plpgsql AS $$
@@ -212,8 +212,8 @@ COMMENT ON FUNCTION areg_edit_agent(uuid, text, text, text, text, text, text, te
 	text[], text[], text[], text[], text[], text[], uuid, bigint) IS
 	'Changes an agent by its owner; a null status or file stays, a metadata value that is null goes. outcome: edited or unchanged (and the agent), agent_not_found, forbidden, agent_suspended, owner_suspended, agent_not_active, agent_already_exists or suspended_twin (and twin), metadata_too_large, quota_exceeded. before and after: what changed';
 
--- All that an owner registered goes out of service, whoever owns it now. What was only transferred to
--- them stays: agents are also given to people who did not ask for them.
+-- All that an owner registered goes out of service, whoever owns it now. Agents that were only
+-- transferred to them stay: agents are also given to people who did not ask for them.
 CREATE FUNCTION areg_suspend_owner(of_owner text, why text, by_actor text, OUT agents bigint,
 	OUT outcome text)
 LANGUAGE plpgsql AS $$

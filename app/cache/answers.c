@@ -457,7 +457,7 @@ struct answer_claim *answers_claim(struct answers *answers, struct answer_key ke
 	struct answer_claim *claim = &answers->claims[key.words[0] % CLAIMS];
 
 	*waited = false;
-	/* Who has just taken it is about to say for what. */
+	/* A process that has just taken the claim has not written its key yet. */
 	for (int looks = 0; looks < PATIENCE; looks++) {
 		if (shm_mutex_try(&claim->mutex))
 			return claimed(claim, key);
@@ -470,8 +470,8 @@ struct answer_claim *answers_claim(struct answers *answers, struct answer_key ke
 	*waited = true;
 	if (!wait_in_turns(&claim->mutex, wait_ms, let_go, arg))
 		return NULL;
-	/* A holder that lets go clears the key. If the key is still there, the holder died, and this process
-	 * asks for the others. */
+	/* A holder that lets go clears the key. If the key is still there, the holder died, and
+	 * this process asks for the others. */
 	if (has_key(claim, key))
 		return claim;
 	shm_mutex_unlock(&claim->mutex);

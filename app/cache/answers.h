@@ -3,12 +3,13 @@
  * Answers kept in shared memory as the bytes that were sent, so that a hot read costs no round trip
  * and no JSON is built again. What makes them true:
  *
- * Each agent has a version here (agents share them: a change of one may drop answers about another),
- * and so has the registry as a whole, which every change moves. Whoever wants to store an answer
- * takes its label, the version it depends on, before asking the database; an entry is served only
- * while its label is the present one. Who changes something moves the versions after the commit and
- * before acknowledging it. So a read that starts after an acknowledgement meets nothing older, and a
- * slow reader can only store what nobody is served.
+ * Each agent has a version here (agents share them: a change of one may drop answers about
+ * another), and so has the registry as a whole, which every change moves. A process that wants to
+ * store an answer takes its label (the version that the answer depends on) before it asks the
+ * database; an entry is served only while its label is the present one. A process that changes
+ * something moves the versions after the commit and before it acknowledges the change. So a read
+ * that starts after an acknowledgement meets nothing older, and a slow reader can only store what
+ * nobody is served.
  */
 #ifndef AREG_CACHE_ANSWERS_H
 #define AREG_CACHE_ANSWERS_H
@@ -103,7 +104,7 @@ void answers_let_go(struct answer_claim *claim);
 void answers_distrust(struct answers *answers);
 uint64_t answers_distrusts(const struct answers *answers);
 
-/* What memcached holds is void since the first `distrusts` failures. */
+/* Everything that memcached held before the first `distrusts` failures is void by now. */
 void answers_trust(struct answers *answers, uint64_t distrusts);
 bool answers_is_trusted(const struct answers *answers);
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ledger is never wrong in the direction that would pass a limit. A host adds what it wants to a
- * subject's number first, looks at the sum that memcached answers, and gives back what is too much;
- * only what it keeps counts as reserved. Additions of several hosts come one after the other, so
- * each sees those before it, and what is kept never exceeds what the window allows. Whatever goes
- * wrong in between (a killed process, a give-back that is lost) leaves the number too high, for two
- * minutes at most.
+ * The ledger is never wrong in the direction that would pass a limit. A host adds what it wants to
+ * a subject's number first, looks at the sum that memcached answers, and gives back what is too
+ * much; only what it keeps counts as reserved. Additions of several hosts come one after the other,
+ * so each sees those before it, and what is kept never exceeds what the window allows. A failure in
+ * between (a killed process, a give-back that is lost) leaves the number too high, for two minutes
+ * at most.
  *
  * Read beside this: memcached's doc/protocol.txt, "Increment/Decrement".
  */

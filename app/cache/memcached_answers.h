@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memcached, the second level of the cache of answers, shared by all hosts of a registry. Nothing in
- * it is believed for its age: for each agent, for the registry and for everything there is a key that
- * holds a random token, and an answer carries the two that it was asked under. It counts only while
- * they are the present ones. Who changes something sets new tokens after the commit and before
- * acknowledging it.
+ * memcached, the second level of the cache of answers, shared by all hosts of a registry. Nothing
+ * in it is believed for its age: for each agent, for the registry and for everything there is a key
+ * that holds a random token, and an answer carries the two that it was asked under. It counts only
+ * while they are the present ones. A process that changes something sets new tokens after the
+ * commit and before it acknowledges the change.
  *
  * A token also says what replicas must have replayed for what its maker knew to be true
- * (app/cache/wal_position.h): another host that has not heard of the change yet cannot fill the cache from a
- * replica that has not, either. Should memcached lose a token just then, the host that makes it anew
- * knows less, until its listener hears of the change and sets another.
+ * (app/cache/wal_position.h): another host that has not heard of the change yet cannot fill the
+ * cache from a replica that has not, either. Should memcached lose a token just then, the host that
+ * makes it anew knows less, until its listener hears of the change and sets another.
  *
- * Whoever cannot set a token, because memcached is away or slow, distrusts it for the whole host:
- * from then on nobody there reads or writes answers in it, until the listener has set a new token of
- * everything after the last such failure. So a memcached that slept through a change and woke up
- * again serves nothing that it missed.
+ * A process that cannot set a token, because memcached is away or slow, distrusts memcached for the
+ * whole host: from then on nobody there reads or writes answers in it, until the listener has set a
+ * new token of everything after the last such failure. So a memcached that slept through a change
+ * and woke up again serves nothing that it missed.
  *
- * Everybody who reaches memcached can write there. So each item is sealed under its name (lib/cache.h), and
- * an item without the right seal is not there. A token and an answer of before could be put back together:
- * such an answer is believed for as long as its seal holds, which is ANSWER_TTL_S.
+ * Everybody who reaches memcached can write there. So each item is sealed under its name
+ * (lib/cache.h), and an item without the right seal is not there. A token and an answer of before
+ * could be put back together: such an answer is believed for as long as its seal holds, which is
+ * ANSWER_TTL_S.
  *
  *	areg:SPACE:all            token of everything, one on each server
  *	areg:SPACE:registry       token of what any change may touch
@@ -40,21 +41,24 @@
  *     everything on each server in it.
  *
  * Views of one host. A change that was told to the view before is committed before the view moved,
- * so before 4, and what is believed in the new view was asked after 4: it has the change. Therefore a
- * writer whose view moves meanwhile need not tell the next one, however much of what it sent got
- * lost; and a reader takes what it read only if the view is still the one that it saw settled before,
- * since what it read in between may be from a server that has just come in with its old contents.
+ * so before 4, and what is believed in the new view was asked after 4: it has the change. Therefore
+ * a writer whose view moves meanwhile need not tell the next one, however much of what it sent got
+ * lost; and a reader takes what it read only if the view is still the one that it saw settled
+ * before, since what it read in between may be from a server that has just come in with its old
+ * contents.
  *
- * Views of several hosts. Let a host serve an answer that was asked before some change, over a second
- * after it. By 2 and 1 both its tokens were stored on this server, and on no other, before the change.
- * The host's listener has heard of the change by then (3), and set a new token: on this server, so
- * that the answer does not count, or else on another one, where its view had the agent then. But then
- * its view has moved since, and the server has a token of everything that is newer than the change
- * (4). It does not matter where other hosts, whose views differ, look for that agent, and what they
- * leave there. Hosts that do not see the same servers only find less of each other's answers.
+ * Views of several hosts. Let a host serve an answer that was asked before some change, over a
+ * second after it. By 2 and 1 both its tokens were stored on this server, and on no other, before
+ * the change. The host's listener has heard of the change by then (3), and set a new token: on this
+ * server, so that the answer does not count, or else on another one, where its view had the agent
+ * then. But then its view has moved since, and the server has a token of everything that is newer
+ * than the change (4). It does not matter where other hosts, whose views differ, look for that
+ * agent, and what they leave there. Hosts that do not see the same servers only find less of each
+ * other's answers.
  *
- * "heard" is believed for exactly those servers that it names: of others nobody says what they missed.
- * It stays true for those, whenever it is read: changes before that place void nothing any more.
+ * "heard" is believed for exactly those servers that it names: of others nobody says what they
+ * missed. It stays true for those, whenever it is read: changes before that place void nothing any
+ * more.
  */
 #ifndef AREG_CACHE_MEMCACHED_ANSWERS_H
 #define AREG_CACHE_MEMCACHED_ANSWERS_H
@@ -76,8 +80,8 @@ struct memcached_answers {
 		[MEMCACHED_ANSWERS_SPACE]; /* of the program and its settings: others answer otherwise */
 };
 
-/* Hex digits that stand for the program and its settings, as far as answers depend on them. `arena` is for
- * this call only. */
+/* Hex digits that stand for the program and its settings, as far as answers depend on them. `arena`
+ * is for this call only. */
 void memcached_answers_edition(struct arena *arena, const struct settings *settings,
 	char edition[MEMCACHED_ANSWERS_SPACE]);
 

@@ -24,9 +24,9 @@ static_assert(
 	sizeof(struct wal_position) <= WAL_POSITION_BYTES, "it fits the place that it is given");
 
 /*
- * What was committed in this session is in the log as far as it is flushed, unless commits do not wait
- * for that. What others committed may not be: $1. More than needed is never asked for without need:
- * should the primary be lost now, what was not flushed never reaches a replica.
+ * The log holds the commits of this session as far as it is flushed, unless commits do not wait for
+ * that. The commits of others may lie behind that: $1. More than needed is never asked for without
+ * need: should the primary be lost now, what was not flushed never reaches a replica.
  */
 static const struct db_statement find_primary = {
 	.name = "progress_find_primary",
@@ -94,8 +94,8 @@ bool wal_position_allows(const struct wal_position *wal, struct wal_place place,
 	/* In that order: wal_position_settle() sets the system last. */
 	const uint64_t system = get(&wal->system), required = get(&wal->required);
 
-	/* On a higher timeline than the primary's it follows another. What was lost with an old timeline
-	 * the primary has not, either. */
+	/* On a higher timeline than the primary's it follows another. Changes that were lost with
+	 * an old timeline are not on the primary, either. */
 	return place.system != 0 && place.system == system &&
 	       place.position >> TIMELINE_SHIFT == required >> TIMELINE_SHIFT &&
 	       place.position >= required && place.position >= at_least;

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How far a replica of PostgreSQL must be for its answers to be true on this host: one position in the
- * primary's log of writes (WAL), in shared memory, which only grows. Who commits a change raises it
- * before acknowledging it; the listener raises it for what others changed, before it drops answers
- * from the caches: so a replica that lags never fills them with what was just dropped.
+ * How far a replica of PostgreSQL must be for its answers to be true on this host: one position in
+ * the primary's log of writes (WAL), in shared memory, which only grows. A process that commits a
+ * change raises it before it acknowledges the change; the listener raises it for the changes of
+ * others, before it drops answers from the caches: so a replica that lags never fills them with
+ * what was just dropped.
  *
  * Positions count on one timeline of one cluster only. The timeline stands above the place in the
- * same number (a promotion begins a higher one); of which cluster that is, the system identifier says.
- * Read beside this: the PostgreSQL manual, "Timelines", pg_control_system().
+ * same number (a promotion begins a higher one); of which cluster that is, the system identifier
+ * says. Read beside this: the PostgreSQL manual, "Timelines", pg_control_system().
  */
 #ifndef AREG_CACHE_WAL_POSITION_H
 #define AREG_CACHE_WAL_POSITION_H
@@ -62,10 +63,10 @@ MUST_CHECK enum db_status wal_position_settle(
 	struct wal_position *wal, struct db *db, struct arena *arena);
 
 /*
- * A replica that fails is left alone by all processes of the host, for a second at first, doubling, at
- * most 8 s. Then one of them tries it: wal_position_may_try() is true for that one only, for as long as it
- * may take (in ms), until it reports what became of it. The other two say whether that was news;
- * asked_ms (of clock_ms()) is when what failed began: several may fail by one cause.
+ * A replica that fails is left alone by all processes of the host, for a second at first, doubling,
+ * at most 8 s. Then one of them tries it: wal_position_may_try() is true for that one only, for as
+ * long as it may take (in ms), until it reports what became of it. The other two say whether that
+ * was news; asked_ms (of clock_ms()) is when what failed began: several may fail by one cause.
  */
 bool wal_position_may_try(struct wal_position *wal, size_t replica, uint64_t takes_ms);
 bool wal_position_failed(struct wal_position *wal, size_t replica, uint64_t asked_ms);

@@ -16,7 +16,7 @@
 #include "lib/json_in.h"
 #include "lib/utf8.h"
 
-/* Who runs a command waits longer for a busy server than a request may. */
+/* An administrator can wait longer for a busy server than a request can. */
 enum { CONNECT_MS = 10000 };
 
 void ctl_error(const char *format, ...)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Columns for people: cells padded to the widest of their column. What came from strangers is
- * made safe for a terminal: control characters are printed as "?".
+ * Columns for people: cells padded to the widest of their column. Text from strangers is made safe
+ * for a terminal: control characters are printed as "?".
  */
 #ifndef AREG_CTL_TEXT_TABLE_H
 #define AREG_CTL_TEXT_TABLE_H

@@ -310,7 +310,7 @@ static void answer_once(struct question *question)
 	call->context->claim = claim;
 	if (waited)
 		count(call, METER_CACHE_WAITS, 0);
-	/* Whoever held it before may have stored what is asked. */
+	/* The holder before may have stored the answer meanwhile. */
 	if (!answer_from_memory(question, METER_CACHE_MEMORY))
 		answer_from_below(question);
 	call->context->claim = NULL;
@@ -333,8 +333,9 @@ static bool wants_truth(const struct call *call)
 	return call->caller != NULL && control != NULL && strstr(control, "no-cache") != NULL;
 }
 
-/* Whoever wants the truth is told it by the primary; so is everybody first, while this host may not
- * have heard of all that changed. What is a caller's own is never asked of a replica. */
+/* The primary answers requests that ask for the newest state (Cache-Control: no-cache), and all
+ * requests while this host may have missed changes. What is a caller's own is never asked of a
+ * replica. */
 static enum call_readers readers(const struct call *call, bool is_fresh)
 {
 	if (call->route->caching < REVALIDATE || wants_truth(call))
@@ -459,7 +460,8 @@ enum warmth cached_answers_warm(struct context *context, const char *target)
 	http_response_init(&response, arena);
 	if (!put_target(&call, &routed, &question))
 		return WARM_NOTHING;
-	/* Where a server fails, the first look finds out; where a token is missing, the next makes it. */
+	/* Where a server fails, the first look finds out; where a token is missing, the next makes
+	 * it. */
 	for (int looks = 0; looks < 3 && !question.ticket.is_valid; looks++)
 		if (memcached_answers_find(&context->memcached, question.agent_uuid,
 			    question.text.data, question.text.len, arena, &answer,

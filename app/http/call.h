@@ -95,8 +95,8 @@ void call_problem(struct call *call, int status, const char *code, const char *d
 
 /*
  * Runs a statement of effect DB_READS where the call may read: on the primary, as db_run(), or on a
- * replica that has all that is required of it. What fails on a replica the primary is asked, so that
- * db_last_error() of the worker's connection says what is to be said of a failure.
+ * replica that has all that is required of it. If a replica fails, the primary is asked instead, so
+ * db_last_error() of the worker's own connection describes the failure.
  */
 MUST_CHECK enum db_status call_read(const struct call *call, const struct db_statement *statement,
 	const char *const *params, size_t count, struct db_rows *rows);
@@ -114,8 +114,8 @@ void call_key_gone(struct call *call);
 /* A writer for the body of the answer; sets the status. */
 struct json_out call_answer(struct call *call, int status);
 
-/* Writes a key and its JSON, and remembers that the request says the same: see route_input.echo. At most
- * CALL_ECHOES_MAX in an answer, whose body `out` writes. */
+/* Writes a key and its JSON, and remembers that the request says the same: see route_input.echo. At
+ * most CALL_ECHOES_MAX in an answer, whose body `out` writes. */
 void call_echo(struct call *call, struct json_out *out, const char *key, const char *json);
 
 /* Whether the caller's wallet is this canonical address. */

@@ -38,7 +38,8 @@ int connections_open(struct connections *connections, int listen_fd, struct rela
 		.signal_fd = signal_fd,
 		.current = -1,
 		.epoll_fd = epoll_create1(EPOLL_CLOEXEC) };
-	/* Who was called for a connection that a colleague took must not stand and wait for another. */
+	/* A worker woken for a connection that another worker has already accepted must not block
+	 * in accept(). */
 	if (connections->epoll_fd < 0 ||
 		fcntl(listen_fd, F_SETFL, fcntl(listen_fd, F_GETFL) | O_NONBLOCK) != 0)
 		return -1;

@@ -3,11 +3,12 @@
  * How requests come to a worker: over new connections, and over those that nginx keeps open between
  * requests (fastcgi_keep_conn). A worker holds several of these and serves one request at a time.
  *
- * What it holds and cannot serve at once it gives to its colleagues: through the relay, a pair of
- * sockets that all workers on the listening socket share, those of other generations too. Who waits
- * for a request waits for a given connection as well. So no request waits behind a slow one, and a
- * worker that ends takes no connection with it. Where a connection is closed nevertheless, nginx
- * sends its request again over another: conf/nginx keeps connections for GET only.
+ * A worker gives connections that it holds and cannot serve at once to other workers: through the
+ * relay, a pair of sockets that all workers on the listening socket share, those of other
+ * generations too. An idle worker waits for such a connection as well as for requests. So no
+ * request waits behind a slow one, and a worker that ends takes no connection with it. Where a
+ * connection is closed nevertheless, nginx sends its request again over another: conf/nginx keeps
+ * connections for GET only.
  */
 #ifndef AREG_HTTP_CONNECTIONS_H
 #define AREG_HTTP_CONNECTIONS_H
@@ -63,9 +64,9 @@ MUST_CHECK enum connections_event connections_next(
 void connections_answered(struct connections *connections, int connection, bool is_kept);
 
 /*
- * From now on nothing is kept or taken: what has no request waiting is given away. Whoever stands in
- * the queue of a socket that is about to close would get 502: they are still served, for `most_ms` at
- * most, since under load the queue of a socket that nginx goes on using is never empty.
+ * From now on nothing is kept or taken: what has no request waiting is given away. Requests in the
+ * queue of a socket that is about to close would get 502, so they are still served: for `most_ms`
+ * at most, since under load the queue of a socket that nginx goes on using is never empty.
  */
 void connections_drain(struct connections *connections, int most_ms);
 
@@ -73,8 +74,8 @@ void connections_drain(struct connections *connections, int most_ms);
  * NULL is allowed: there are none. */
 void connections_let_go(struct connections *connections);
 
-/* A db_wait: poll() for *fd, and once that takes long connections_let_go() whenever there is something to.
- * `arg` is the struct connections. */
+/* A db_wait: poll() for *fd, and once that takes long connections_let_go() whenever there is
+ * something to. `arg` is the struct connections. */
 int connections_wait(void *arg, struct pollfd *fd, int timeout_ms);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Each has a connection of its own, opened when it is first asked. Whatever fails here is nobody's
- * failure: the next replica is asked, or the primary. */
+/* Each has a connection of its own, opened when it is first asked. A failure here fails no request:
+ * the next replica is asked, or the primary. */
 #include "app/http/replicas.h"
 
 #include <stdio.h>

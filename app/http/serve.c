@@ -209,8 +209,8 @@ struct spent {
 	uint64_t all, database, cache;
 };
 
-/* All that a process has spent so far; of a request, the difference of two. Who answers health checks
- * only may have neither. */
+/* All that a process has spent so far; of a request, the difference of two. The process that
+ * answers health checks may have neither. */
 static struct spent spent_by(const struct context *context)
 {
 	return (struct spent){ clock_us(), context_db_meter(context).waited_us,
@@ -296,8 +296,8 @@ static void tag(struct context *context, const char *text)
 
 enum { EXIT_EXHAUSTED = 70 }; /* EX_SOFTWARE */
 
-/* A request and all that is said of it afterwards. Nothing that has to survive memory_recover() is in the
- * arena. */
+/* A request and all that is said of it afterwards. Nothing that has to survive memory_recover() is
+ * in the arena. */
 struct served {
 	struct context *context;
 	FCGX_Request *fcgi;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What cannot be asked is said to be away. */
+/* A backend that cannot be asked is reported as away. */
 #include "app/process/backend_health.h"
 
 #include "lib/buf.h"

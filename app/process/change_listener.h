@@ -13,9 +13,9 @@
 #include "app/process/reporter.h"
 #include "app/registry/settings.h"
 
-/* Until SIGTERM or until the master is gone. What it cannot do for a fault of ours it puts into
- * `reports` (NULL: nobody wants any). Writes a byte to ready_fd and closes it once it listens for the
- * first time; -1: nobody wants to know. Returns the process's exit code. */
+/* Until SIGTERM or until the master is gone. It puts failures that are our own fault into `reports`
+ * (NULL: none are wanted). Writes a byte to ready_fd and closes it once it listens for the first
+ * time; -1: nobody wants to know. Returns the process's exit code. */
 int change_listener_run(const struct settings *settings, struct host_memory *host,
 	struct reports *reports, int ready_fd);
 

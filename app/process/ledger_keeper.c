@@ -230,7 +230,7 @@ static void top_up(struct ledger_keeper *keeper)
 	if (count == 0 || cache_get_counts(keeper->cache, keys, 2 * count, keeper->arena, counts) ==
 				  CACHE_AWAY)
 		return;
-	/* What has moved is entered again first, in the next round. */
+	/* Reservations whose server has changed are entered again first, in the next round. */
 	if (cache_view(keeper->cache) != keeper->view)
 		return;
 	for (size_t i = 0; i < count; i++) {
