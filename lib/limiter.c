@@ -3,7 +3,7 @@
  * The rule: at `elapsed` milliseconds into a minute in which `used` requests passed, after a minute
  * in which `before` passed, one more passes if
  *
- * 	used + ceil(before * (60000 - elapsed) / 60000) + 1 <= limit
+ *	used + ceil(before * (60000 - elapsed) / 60000) + 1 <= limit
  *
  * That takes the requests of the minute before as spread evenly over it, and rounds against the
  * caller, so that no window of 60 s holds more than `limit` by this reckoning. As time goes by the
@@ -14,9 +14,9 @@
  * until the year 2480) and two counts (18 bits), so that one compare-and-swap changes all of a word
  * and a word of an old minute tells so itself:
  *
- * 	count:  minute | let through in the minute before | let through
- * 	share:  minute | limit last asked with | reserved by this host
- * 	ledger: minute | reserved by all hosts in the minute before | reserved by all
+ *	count:  minute | let through in the minute before | let through
+ *	share:  minute | limit last asked with | reserved by this host
+ *	ledger: minute | reserved by all hosts in the minute before | reserved by all
  *
  * A subject moves in under the lock of its bucket: tag 0, words cleared, new tag, in this order. A
  * process that is killed on the way leaves a free place. A process that was counting on that place
