@@ -43,10 +43,11 @@ CREATE INDEX erc8004_reputation_client ON erc8004_reputation (client_address, id
 CREATE INDEX erc8004_reputation_tag
 	ON erc8004_reputation (agent_uuid, tag_key, normalized) WHERE NOT is_revoked;
 
--- The exponent is written as text because division of numerics rounds and this does not.
+-- The exponent is written as text because division of numerics rounds and this does not. Made text by a
+-- cast: text || integer is only STABLE, and the planner would not put this function in its caller's place.
 CREATE FUNCTION areg_normalized(value numeric, decimals integer) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE decimals WHEN 0 THEN value ELSE value * ('1e-' || decimals)::numeric END;
+RETURN CASE decimals WHEN 0 THEN value ELSE value * ('1e-' || decimals::text)::numeric END;
 COMMENT ON FUNCTION areg_normalized(numeric, integer) IS 'value * 10^-decimals, exactly';
 
 CREATE FUNCTION areg_feedback_score(normalized numeric, is_explicit boolean, tag1 text) RETURNS numeric
@@ -65,10 +66,11 @@ BEGIN
 	NEW.score := areg_feedback_score(NEW.normalized, NEW.has_explicit_score, NEW.tag1);
 	NEW.tag_key := areg_tag_key(NEW.tag1);
 	NEW.is_automatic := NEW.client_address = areg_system_address();
-	IF NEW.has_explicit_score AND NEW.score IS NULL THEN
-		RAISE EXCEPTION 'a score is of 0 to 100, not %', NEW.normalized
-			USING ERRCODE = 'check_violation', CONSTRAINT = 'erc8004_reputation_score_range';
-	ELSIF NEW.is_revoked <> (NEW.revoked_at IS NOT NULL) THEN
+	IF NEW.has_explicit_score AND NEW.score IS NULL OR NEW.is_revoked <> (NEW.revoked_at IS NOT NULL) THEN
+		IF NEW.has_explicit_score AND NEW.score IS NULL THEN
+			RAISE EXCEPTION 'a score is of 0 to 100, not %', NEW.normalized
+				USING ERRCODE = 'check_violation', CONSTRAINT = 'erc8004_reputation_score_range';
+		END IF;
 		RAISE EXCEPTION 'feedback that is revoked, and no other, has a time of that'
 			USING ERRCODE = 'check_violation', CONSTRAINT = 'erc8004_reputation_revoked_has_time';
 	END IF;

@@ -47,9 +47,11 @@ CREATE TABLE erc8004_agent_clients (
 	given_on date,
 	given_today integer NOT NULL DEFAULT 0,
 	is_self boolean NOT NULL DEFAULT false,
+	tag1 text COLLATE "C" NOT NULL,
+	tag_feedback bigint NOT NULL,
+	tag_sum numeric NOT NULL,
 	PRIMARY KEY (agent_uuid, client_address)
 );
-CREATE INDEX erc8004_agent_clients_self ON erc8004_agent_clients (agent_uuid) WHERE is_self;
 COMMENT ON TABLE erc8004_agent_clients IS 'Who gave an agent feedback; stays when all of it is revoked';
 COMMENT ON COLUMN erc8004_agent_clients.last_index IS 'The greatest feedback_index there ever was';
 COMMENT ON COLUMN erc8004_agent_clients.active_feedback IS 'Number of unrevoked feedback';
@@ -59,6 +61,10 @@ COMMENT ON COLUMN erc8004_agent_clients.given_on IS
 COMMENT ON COLUMN erc8004_agent_clients.is_self IS
 	'The client is, or at any time was, the agent''s owner, wallet or operator: erc8004_agent_addresses; a trigger there keeps it';
 COMMENT ON COLUMN erc8004_agent_clients.given_today IS 'How often on that day, revoked or not';
+COMMENT ON COLUMN erc8004_agent_clients.tag1 IS
+	'areg_tag_key() of the client''s first feedback; of several that came at once, the least. History like last_index';
+COMMENT ON COLUMN erc8004_agent_clients.tag_feedback IS
+	'Of active_feedback those with that tag1; tag_sum: the sum of their normalized';
 
 CREATE TABLE erc8004_agent_tags (
 	agent_uuid uuid NOT NULL,
@@ -76,7 +82,7 @@ COMMENT ON COLUMN erc8004_agent_tags.value_sum IS 'Sum of normalized';
 COMMENT ON COLUMN erc8004_agent_tags.opinions IS
 	'Clients with such feedback; the sum is that of their areg_opinion()';
 
--- Most clients give an agent feedback once, and then the record says all that this table could.
+-- Most clients give an agent feedback with one tag only, and erc8004_agent_clients counts that.
 CREATE TABLE erc8004_agent_client_tags (
 	agent_uuid uuid NOT NULL,
 	client_address eth_address NOT NULL,
@@ -86,13 +92,16 @@ CREATE TABLE erc8004_agent_client_tags (
 	PRIMARY KEY (agent_uuid, client_address, tag1)
 );
 COMMENT ON TABLE erc8004_agent_client_tags IS
-	'Unrevoked feedback by client and tag1, of clients whose last_index is above 1 only; rows may say 0';
+	'Unrevoked feedback by client and tag1, without the tag1 that erc8004_agent_clients counts; rows may say 0';
 COMMENT ON COLUMN erc8004_agent_client_tags.tag1 IS 'Its areg_tag_key()';
 
+-- By the agent's few addresses: an index of clients that are is_self would cost every feedback more.
 CREATE FUNCTION areg_own_opinions(of_agent uuid) RETURNS numeric[]
 LANGUAGE sql STABLE
-RETURN ARRAY(SELECT areg_opinion(score_sum, scored_feedback) FROM erc8004_agent_clients
-	WHERE agent_uuid = of_agent AND is_self AND scored_feedback > 0 ORDER BY 1 LIMIT 100);
+RETURN ARRAY(SELECT areg_opinion(c.score_sum, c.scored_feedback)
+	FROM (SELECT DISTINCT address FROM erc8004_agent_addresses WHERE agent_uuid = of_agent) AS x
+		JOIN erc8004_agent_clients c ON c.agent_uuid = of_agent AND c.client_address = x.address
+	WHERE c.is_self AND c.scored_feedback > 0 ORDER BY 1 LIMIT 100);
 COMMENT ON FUNCTION areg_own_opinions(uuid) IS 'The hundred lowest of clients that are is_self, ascending';
 
 -- An owner cannot raise the average by praise of the agent's own addresses, nor by making a critic one of
@@ -210,9 +219,8 @@ CREATE FUNCTION areg_derive_stats() RETURNS trigger
 LANGUAGE plpgsql AS $$
 DECLARE
 	direct numeric := areg_average(NEW.opinion_sum, NEW.opinions);
-	score numeric := direct;
+	score numeric;
 	success numeric;
-	has_own boolean := NEW.own_opinions <> '{}';
 BEGIN
 	IF least(NEW.positive_feedback, NEW.negative_feedback, NEW.revoked_feedback,
 			NEW.scored_feedback - NEW.positive_feedback - NEW.negative_feedback,
@@ -221,18 +229,33 @@ BEGIN
 			NEW.unique_clients, NEW.total_feedback - NEW.unique_clients, NEW.opinions,
 			NEW.scored_feedback - NEW.automatic_scored - NEW.opinions, NEW.successful_payments, NEW.failed_payments,
 			NEW.total_payments - NEW.successful_payments - NEW.failed_payments,
-			NEW.counted_payers, NEW.payer_rate_sum, NEW.counted_payers - NEW.payer_rate_sum) < 0
+			NEW.counted_payers) < 0
+		OR NEW.payer_rate_sum < 0 OR NEW.payer_rate_sum > NEW.counted_payers
 		OR NEW.total_amount_usdc < 0
 		OR (NEW.last_feedback_at IS NULL) <> (NEW.total_feedback = 0)
 		OR (NEW.last_payment_at IS NULL) <> (NEW.total_payments = 0) THEN
 		RAISE EXCEPTION 'statistics that cannot be: %', NEW
 			USING ERRCODE = 'check_violation', CONSTRAINT = 'erc8004_agent_stats_range';
 	END IF;
+	NEW.last_activity_at := greatest(NEW.registered_at, NEW.last_feedback_at, NEW.last_payment_at);
+	-- Most agents have neither payers that count nor opinions of their own, and each expression costs.
+	IF NEW.counted_payers = 0 AND cardinality(NEW.own_opinions) = 0 THEN
+		NEW.direct_score := trim_scale(direct);
+		NEW.reputation_score := NEW.direct_score;
+		NEW.direct_sort := coalesce(direct, -1);
+		NEW.reputation_sort := NEW.direct_sort;
+		NEW.payment_success_rate := NULL;
+		NEW.trust_level := areg_trust_level(direct, NULL, 0, NEW.total_feedback - NEW.automatic_scored);
+		NEW.trust_score := NULL;
+		RETURN NEW;
+	END IF;
+
+	score := direct;
 	IF NEW.automatic_scored > 0 AND NEW.counted_payers > 0 THEN
 		score := areg_average(NEW.opinion_sum
 			+ areg_payments_opinion(NEW.counted_payers, NEW.payer_rate_sum), NEW.opinions + 1);
 	END IF;
-	IF has_own THEN
+	IF cardinality(NEW.own_opinions) > 0 THEN
 		direct := areg_average_with_own(NEW.opinion_sum, NEW.opinions, NEW.own_opinions);
 		score := direct;
 		IF NEW.automatic_scored > 0 AND NEW.counted_payers > 0 THEN
@@ -252,7 +275,6 @@ BEGIN
 	NEW.trust_level := areg_trust_level(score, success, NEW.counted_payers,
 		NEW.total_feedback - NEW.automatic_scored);
 	NEW.trust_score := areg_trust_score(score, success);
-	NEW.last_activity_at := greatest(NEW.registered_at, NEW.last_feedback_at, NEW.last_payment_at);
 	RETURN NEW;
 END $$;
 CREATE TRIGGER erc8004_agent_stats_derived BEFORE INSERT OR UPDATE ON erc8004_agent_stats
@@ -331,29 +353,49 @@ BEGIN
 
 	WITH changes AS (
 		SELECT o.agent_uuid, o.client_address, o.tag_key, o.normalized, o.score, o.is_automatic,
+			o.tag_key = c.tag1 AS is_first_tag,
 			(r.id IS NOT NULL AND NOT r.is_revoked)::integer - (NOT o.is_revoked)::integer AS active,
 			(r.id IS NOT NULL AND r.is_revoked)::integer - o.is_revoked::integer AS revoked
 		FROM old_rows o LEFT JOIN erc8004_reputation r ON r.id = o.id
+			JOIN erc8004_agent_clients c
+				ON c.agent_uuid = o.agent_uuid AND c.client_address = o.client_address
 		WHERE r.id IS NULL OR r.is_revoked <> o.is_revoked
-	), repeated AS (
+	), other_tags AS (
 		UPDATE erc8004_agent_client_tags t SET
 			feedback_count = t.feedback_count + d.active, value_sum = t.value_sum + d.value_sum
 		FROM (SELECT agent_uuid, client_address, tag_key, sum(active) AS active,
 				sum(active * normalized) AS value_sum
-			FROM changes GROUP BY agent_uuid, client_address, tag_key) AS d
+			FROM changes WHERE NOT is_first_tag GROUP BY agent_uuid, client_address, tag_key) AS d
 		WHERE t.agent_uuid = d.agent_uuid AND t.client_address = d.client_address
 			AND t.tag1 = d.tag_key
 		RETURNING t.agent_uuid, t.tag1,
 			(t.feedback_count > 0)::integer - (t.feedback_count - d.active > 0)::integer AS opinions,
 			areg_opinion(t.value_sum, t.feedback_count) - areg_opinion(t.value_sum - d.value_sum,
 				(t.feedback_count - d.active)::bigint) AS opinion_sum
+	), clients AS (
+		UPDATE erc8004_agent_clients c SET active_feedback = c.active_feedback + d.active,
+			scored_feedback = c.scored_feedback + d.scored, score_sum = c.score_sum + d.score_sum,
+			tag_feedback = c.tag_feedback + d.tag_active, tag_sum = c.tag_sum + d.tag_sum
+		FROM (SELECT agent_uuid, client_address, sum(active) AS active,
+				coalesce(sum(active) FILTER (WHERE score IS NOT NULL), 0) AS scored,
+				coalesce(sum(active * score), 0) AS score_sum,
+				coalesce(sum(active) FILTER (WHERE is_first_tag), 0) AS tag_active,
+				coalesce(sum(active * normalized) FILTER (WHERE is_first_tag), 0) AS tag_sum
+			FROM changes GROUP BY agent_uuid, client_address) AS d
+		WHERE c.agent_uuid = d.agent_uuid AND c.client_address = d.client_address
+		RETURNING c.agent_uuid, c.client_address, c.is_self, c.tag1,
+			(c.active_feedback > 0)::integer - (c.active_feedback - d.active > 0)::integer AS present,
+			(c.scored_feedback > 0)::integer - (c.scored_feedback - d.scored > 0)::integer
+				AS opinions,
+			areg_opinion(c.score_sum, c.scored_feedback) - areg_opinion(c.score_sum - d.score_sum,
+				c.scored_feedback - d.scored) AS opinion_sum,
+			(c.tag_feedback > 0)::integer - (c.tag_feedback - d.tag_active > 0)::integer AS tag_opinions,
+			areg_opinion(c.tag_sum, c.tag_feedback) - areg_opinion(c.tag_sum - d.tag_sum,
+				c.tag_feedback - d.tag_active) AS tag_opinion_sum
 	), tag_opinions AS (
-		SELECT agent_uuid, tag1, opinions, opinion_sum FROM repeated
+		SELECT agent_uuid, tag1, opinions, opinion_sum FROM other_tags
 		UNION ALL
-		SELECT c.agent_uuid, c.tag_key, c.active, c.active * areg_opinion(c.normalized, 1)
-		FROM changes c JOIN erc8004_agent_clients only_once
-			ON only_once.agent_uuid = c.agent_uuid AND only_once.client_address = c.client_address
-		WHERE only_once.last_index = 1
+		SELECT agent_uuid, tag1, tag_opinions, tag_opinion_sum FROM clients
 	), tags AS (
 		UPDATE erc8004_agent_tags t SET
 			feedback_count = t.feedback_count + d.active, value_sum = t.value_sum + d.value_sum,
@@ -364,20 +406,6 @@ BEGIN
 			FROM tag_opinions GROUP BY agent_uuid, tag1) AS o
 		WHERE t.agent_uuid = d.agent_uuid AND t.tag1 = d.tag_key
 			AND o.agent_uuid = d.agent_uuid AND o.tag1 = d.tag_key
-	), clients AS (
-		UPDATE erc8004_agent_clients c SET active_feedback = c.active_feedback + d.active,
-			scored_feedback = c.scored_feedback + d.scored, score_sum = c.score_sum + d.score_sum
-		FROM (SELECT agent_uuid, client_address, sum(active) AS active,
-				coalesce(sum(active) FILTER (WHERE score IS NOT NULL), 0) AS scored,
-				coalesce(sum(active * score), 0) AS score_sum
-			FROM changes GROUP BY agent_uuid, client_address) AS d
-		WHERE c.agent_uuid = d.agent_uuid AND c.client_address = d.client_address
-		RETURNING c.agent_uuid, c.client_address, c.is_self,
-			(c.active_feedback > 0)::integer - (c.active_feedback - d.active > 0)::integer AS present,
-			(c.scored_feedback > 0)::integer - (c.scored_feedback - d.scored > 0)::integer
-				AS opinions,
-			areg_opinion(c.score_sum, c.scored_feedback) - areg_opinion(c.score_sum - d.score_sum,
-				c.scored_feedback - d.scored) AS opinion_sum
 	)
 	UPDATE erc8004_agent_stats s SET
 		total_feedback = s.total_feedback + d.active,
@@ -647,17 +675,28 @@ BEGIN
 	DELETE FROM erc8004_agent_clients c
 	WHERE NOT EXISTS (SELECT FROM erc8004_agents a WHERE a.agent_uuid = c.agent_uuid);
 	UPDATE erc8004_agent_clients SET active_feedback = 0, scored_feedback = 0, score_sum = 0,
-		is_self = false;
+		is_self = false, tag_feedback = 0, tag_sum = 0;
 	INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index, active_feedback,
-		scored_feedback, score_sum)
-	SELECT agent_uuid, client_address, max(feedback_index), count(*) FILTER (WHERE NOT is_revoked),
-		count(score) FILTER (WHERE NOT is_revoked),
-		coalesce(sum(score) FILTER (WHERE NOT is_revoked), 0)
-	FROM erc8004_reputation GROUP BY agent_uuid, client_address
+		scored_feedback, score_sum, tag1, tag_feedback, tag_sum)
+	SELECT agent_uuid, client_address, max(last_index), sum(active), sum(scored), sum(score_sum), first_tag,
+		coalesce(sum(active) FILTER (WHERE tag_key = first_tag), 0),
+		coalesce(sum(value_sum) FILTER (WHERE tag_key = first_tag), 0)
+	FROM (SELECT t.*, coalesce(c.tag1,
+				min(t.tag_key) OVER (PARTITION BY t.agent_uuid, t.client_address)) AS first_tag
+		FROM (SELECT agent_uuid, client_address, tag_key, max(feedback_index) AS last_index,
+				count(*) FILTER (WHERE NOT is_revoked) AS active,
+				count(score) FILTER (WHERE NOT is_revoked) AS scored,
+				coalesce(sum(score) FILTER (WHERE NOT is_revoked), 0) AS score_sum,
+				coalesce(sum(normalized) FILTER (WHERE NOT is_revoked), 0) AS value_sum
+			FROM erc8004_reputation GROUP BY agent_uuid, client_address, tag_key) AS t
+			LEFT JOIN erc8004_agent_clients c
+				ON c.agent_uuid = t.agent_uuid AND c.client_address = t.client_address) AS of_tag
+	GROUP BY agent_uuid, client_address, first_tag
 	ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
 		last_index = greatest(c.last_index, EXCLUDED.last_index),
 		active_feedback = EXCLUDED.active_feedback, scored_feedback = EXCLUDED.scored_feedback,
-		score_sum = EXCLUDED.score_sum;
+		score_sum = EXCLUDED.score_sum, tag_feedback = EXCLUDED.tag_feedback,
+		tag_sum = EXCLUDED.tag_sum;
 	UPDATE erc8004_agent_clients c SET is_self = true
 	WHERE c.client_address <> areg_system_address()
 		AND (c.agent_uuid, c.client_address) IN (SELECT agent_uuid, address FROM erc8004_agent_addresses);
@@ -668,7 +707,7 @@ BEGIN
 		coalesce(sum(r.normalized) FILTER (WHERE NOT r.is_revoked), 0)
 	FROM erc8004_reputation r JOIN erc8004_agent_clients c
 		ON c.agent_uuid = r.agent_uuid AND c.client_address = r.client_address
-	WHERE c.last_index > 1 GROUP BY r.agent_uuid, r.client_address, r.tag_key;
+	WHERE r.tag_key <> c.tag1 GROUP BY r.agent_uuid, r.client_address, r.tag_key;
 
 	DELETE FROM erc8004_agent_tags;
 	INSERT INTO erc8004_agent_tags (agent_uuid, tag1, feedback_count, value_sum, opinions, opinion_sum)
@@ -697,7 +736,7 @@ BEGIN
 	SELECT a.agent_uuid, a.chain, a.status, a.created_at, coalesce(f.total, 0), coalesce(f.scored, 0),
 		coalesce(f.score_sum, 0), coalesce(f.automatic_scored, 0),
 		coalesce(f.automatic_score_sum, 0), coalesce(c.opinions, 0), coalesce(c.opinion_sum, 0),
-		areg_own_opinions(a.agent_uuid), coalesce(f.positive, 0), coalesce(f.negative, 0), coalesce(f.revoked, 0),
+		CASE WHEN c.has_own THEN areg_own_opinions(a.agent_uuid) ELSE '{}' END, coalesce(f.positive, 0), coalesce(f.negative, 0), coalesce(f.revoked, 0),
 		coalesce(c.clients, 0), f.last_at,
 		coalesce(p.total, 0), coalesce(p.successful, 0), coalesce(p.failed, 0),
 		coalesce(p.amount, 0), p.last_at, coalesce(paid.payers, 0), coalesce(paid.rates, 0)
@@ -715,7 +754,8 @@ BEGIN
 		FROM erc8004_reputation GROUP BY agent_uuid) AS f USING (agent_uuid)
 	LEFT JOIN (SELECT agent_uuid, count(*) FILTER (WHERE active_feedback > 0) AS clients,
 			count(*) FILTER (WHERE scored_feedback > 0 AND NOT is_self) AS opinions,
-			sum(areg_opinion(score_sum, scored_feedback)) FILTER (WHERE NOT is_self) AS opinion_sum
+			sum(areg_opinion(score_sum, scored_feedback)) FILTER (WHERE NOT is_self) AS opinion_sum,
+			bool_or(is_self) AS has_own
 		FROM erc8004_agent_clients WHERE client_address <> areg_system_address()
 		GROUP BY agent_uuid) AS c USING (agent_uuid)
 	LEFT JOIN (SELECT agent_uuid, count(*) AS total,

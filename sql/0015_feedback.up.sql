@@ -7,7 +7,8 @@
 -- stores by itself, and tells erc8004_reputation_inserted by a setting, which that trigger takes back.
 -- The setting is assigned, because PERFORM costs a statement, and SET beside the function takes a
 -- superuser. From one statement to the next by variables: a row that another part of a statement
--- returns costs more.
+-- returns costs more. Each operator has its price, also where its branch is not taken; and a subquery within
+-- an expression, but not one in FROM, has the whole statement searched for tables at every use.
 -- Locks in the order that 0005_statistics says. The one on the statistics is what hands out
 -- feedback_index: nobody else gives this agent feedback until this transaction ends.
 CREATE FUNCTION areg_give_feedback(to_agent uuid, from_client text, given_score text,
@@ -21,20 +22,25 @@ LANGUAGE plpgsql AS $$
 DECLARE
 	client eth_address := from_client;
 	points numeric;
-	number numeric;
-	tag text := areg_tag_key(coalesce(given_tag1, ''));
+	number numeric := coalesce(given_score::numeric,
+		areg_normalized(given_value::numeric, coalesce(given_decimals, 0)));
+	tag text;
 	given_at timestamptz;
+	active bigint;
 	is_new integer;
 	times bigint;
 	sum numeric;
-	new_opinion integer := 0;
-	opinion numeric := 0;
+	new_opinion integer;
+	opinion numeric;
 	own numeric[];
-	new_tag_opinion integer := 1;
+	first_tag text;
+	tag_times bigint;
+	tag_sum numeric;
+	new_tag_opinion integer;
 	tag_opinion numeric;
 	is_counted text;
 BEGIN
-	IF num_nonnulls(given_score, given_value) <> 1 THEN
+	IF (given_score IS NULL) = (given_value IS NULL) THEN
 		RAISE EXCEPTION 'either a score or a value' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 
@@ -43,83 +49,82 @@ BEGIN
 		WHEN a.status = 'suspended' THEN 'agent_suspended'
 		WHEN a.status <> 'active' THEN 'agent_not_active'
 		WHEN a.owner_address = from_client THEN 'own_agent'
-		ELSE 'created' END
-	INTO outcome
+		ELSE 'created' END,
+		areg_feedback_score(number, given_score IS NOT NULL, coalesce(given_tag1, '')),
+		areg_tag_key(coalesce(given_tag1, ''))
+	INTO outcome, points, tag
 	FROM erc8004_agents a JOIN erc8004_agent_stats s ON s.agent_uuid = a.agent_uuid
 	WHERE a.agent_uuid = to_agent FOR KEY SHARE OF a FOR UPDATE OF s;
 
 	IF outcome = 'created' THEN
-		value := coalesce(given_value::numeric, trim_scale(
-			given_score::numeric * 10::numeric ^ scale(given_score::numeric)));
-		value_decimals := coalesce(scale(given_score::numeric), given_decimals, 0);
-		number := areg_normalized(value, value_decimals);
-		points := areg_feedback_score(number, given_score IS NOT NULL, coalesce(given_tag1, ''));
 		INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index,
-			active_feedback, scored_feedback, score_sum, given_on, given_today, is_self)
-		VALUES (to_agent, client, 1, 1, num_nonnulls(points), coalesce(points, 0), areg_today(), 1,
-			NOT automatic AND EXISTS (SELECT FROM erc8004_agent_addresses x
-				WHERE x.agent_uuid = to_agent AND x.address = client))
+			active_feedback, scored_feedback, score_sum, given_on, given_today, is_self, tag1,
+			tag_feedback, tag_sum)
+		SELECT to_agent, client, 1, 1, CASE WHEN points IS NULL THEN 0 ELSE 1 END, coalesce(points, 0),
+			areg_today(), 1, own_address.times > 0 AND NOT automatic, tag, 1, number
+		FROM (SELECT count(*) AS times FROM erc8004_agent_addresses x
+			WHERE x.agent_uuid = to_agent AND x.address = client) AS own_address
 		ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
 			last_index = c.last_index + 1, active_feedback = c.active_feedback + 1,
 			scored_feedback = c.scored_feedback + EXCLUDED.scored_feedback,
 			score_sum = c.score_sum + EXCLUDED.score_sum,
 			given_on = greatest(c.given_on, EXCLUDED.given_on),
-			given_today = CASE WHEN c.given_on >= EXCLUDED.given_on THEN c.given_today ELSE 0 END + 1
+			given_today = CASE WHEN c.given_on >= EXCLUDED.given_on THEN c.given_today ELSE 0 END + 1,
+			tag_feedback = CASE WHEN c.tag1 = EXCLUDED.tag1 THEN c.tag_feedback + 1 ELSE c.tag_feedback END,
+			tag_sum = CASE WHEN c.tag1 = EXCLUDED.tag1 THEN c.tag_sum + EXCLUDED.tag_sum ELSE c.tag_sum END
 			WHERE most_a_day = 0 OR c.given_today < most_a_day
 				OR c.given_on IS NULL OR c.given_on < EXCLUDED.given_on
-		RETURNING c.last_index, (c.active_feedback = 1)::integer, c.scored_feedback, c.score_sum,
-			c.is_self
-		INTO feedback_index, is_new, times, sum, is_self;
-		IF feedback_index IS NULL THEN
-			outcome := 'enough_today';
-			value := NULL;
-			value_decimals := NULL;
-			RETURN NEXT;
-			RETURN;
-		ELSIF automatic THEN
-			is_new := 0;
-		ELSIF is_self THEN
-			own := areg_own_opinions(to_agent);
-		ELSIF points IS NOT NULL THEN
-			new_opinion := (times = 1)::integer;
-			opinion := areg_opinion(sum, times) - areg_opinion(sum - points, times - 1);
+		RETURNING c.last_index, c.is_self, c.active_feedback, c.scored_feedback, c.score_sum, c.tag1,
+			c.tag_feedback, c.tag_sum, set_config('areg.feedback_is_counted', 'on', true)
+		INTO feedback_index, is_self, active, times, sum, first_tag, tag_times, tag_sum, is_counted;
+
+		-- What is left null here is that of the first feedback of somebody else, as nearly all are.
+		IF feedback_index IS DISTINCT FROM 1 OR is_self OR automatic THEN
+			IF feedback_index IS NULL THEN
+				outcome := 'enough_today';
+				RETURN NEXT;
+				RETURN;
+			END IF;
+			is_new := (active = 1 AND NOT automatic)::integer;
+			IF is_self OR automatic OR points IS NULL THEN
+				new_opinion := 0;
+				opinion := 0;
+				IF is_self THEN
+					own := areg_own_opinions(to_agent);
+				END IF;
+			ELSE
+				new_opinion := (times = 1)::integer;
+				opinion := areg_opinion(sum, times) - areg_opinion(sum - points, times - 1);
+			END IF;
+			IF tag <> first_tag THEN
+				INSERT INTO erc8004_agent_client_tags AS t (agent_uuid, client_address, tag1,
+					feedback_count, value_sum)
+				VALUES (to_agent, client, tag, 1, number)
+				ON CONFLICT (agent_uuid, client_address, tag1) DO UPDATE SET
+					feedback_count = t.feedback_count + 1, value_sum = t.value_sum + EXCLUDED.value_sum
+				RETURNING t.feedback_count, t.value_sum INTO tag_times, tag_sum;
+			END IF;
+			new_tag_opinion := (tag_times = 1)::integer;
+			tag_opinion := areg_opinion(tag_sum, tag_times)
+				- areg_opinion(tag_sum - number, tag_times - 1);
 		END IF;
 
-		is_counted := set_config('areg.feedback_is_counted', 'on', true);
 		INSERT INTO erc8004_reputation AS f (agent_uuid, client_address, feedback_index,
 			has_explicit_score, value, value_decimals, tag1, tag2, endpoint, file_uri, file_hash,
 			is_automatic)
 		VALUES (to_agent, client, areg_give_feedback.feedback_index, given_score IS NOT NULL,
-			areg_give_feedback.value, areg_give_feedback.value_decimals, coalesce(given_tag1, ''),
+			coalesce(given_value::numeric, trim_scale(number * 10::numeric ^ scale(number))),
+			coalesce(scale(given_score::numeric), given_decimals, 0), coalesce(given_tag1, ''),
 			coalesce(given_tag2, ''), given_endpoint, given_file_uri, given_file_hash, automatic)
-		RETURNING f.id, areg_shown_score(f.score), rfc3339(f.created_at), f.created_at
-		INTO id, score, created_at, given_at;
-
-		tag_opinion := areg_opinion(number, 1);
-		IF feedback_index > 1 THEN
-			-- From the second on: the first is on record only.
-			IF feedback_index = 2 THEN
-				INSERT INTO erc8004_agent_client_tags (agent_uuid, client_address, tag1,
-					feedback_count, value_sum)
-				SELECT to_agent, client, f.tag_key, (NOT f.is_revoked)::integer,
-					CASE WHEN f.is_revoked THEN 0 ELSE f.normalized END
-				FROM erc8004_reputation f WHERE f.agent_uuid = to_agent
-					AND f.client_address = client AND f.feedback_index = 1;
-			END IF;
-			INSERT INTO erc8004_agent_client_tags AS t (agent_uuid, client_address, tag1,
-				feedback_count, value_sum)
-			VALUES (to_agent, client, tag, 1, number)
-			ON CONFLICT (agent_uuid, client_address, tag1) DO UPDATE SET
-				feedback_count = t.feedback_count + 1, value_sum = t.value_sum + EXCLUDED.value_sum
-			RETURNING t.feedback_count, t.value_sum INTO times, sum;
-			new_tag_opinion := (times = 1)::integer;
-			tag_opinion := areg_opinion(sum, times) - areg_opinion(sum - number, times - 1);
-		END IF;
+		RETURNING f.id, areg_shown_score(f.score), f.value, f.value_decimals, rfc3339(f.created_at),
+			f.created_at
+		INTO id, score, value, value_decimals, created_at, given_at;
 
 		WITH counted_tag AS (
 			INSERT INTO erc8004_agent_tags AS t (agent_uuid, tag1, feedback_count, value_sum,
 				opinions, opinion_sum)
-			VALUES (to_agent, tag, 1, number, new_tag_opinion, tag_opinion)
+			VALUES (to_agent, tag, 1, number, coalesce(new_tag_opinion, 1),
+				coalesce(tag_opinion, areg_opinion(number, 1)))
 			ON CONFLICT (agent_uuid, tag1) DO UPDATE SET
 				feedback_count = t.feedback_count + 1, value_sum = t.value_sum + EXCLUDED.value_sum,
 				opinions = t.opinions + EXCLUDED.opinions,
@@ -132,17 +137,18 @@ BEGIN
 		)
 		UPDATE erc8004_agent_stats s SET
 			total_feedback = s.total_feedback + 1,
-			scored_feedback = s.scored_feedback + (points IS NOT NULL)::integer,
+			scored_feedback = s.scored_feedback + CASE WHEN points IS NULL THEN 0 ELSE 1 END,
 			score_sum = s.score_sum + coalesce(points, 0),
-			automatic_scored = s.automatic_scored + (automatic AND points IS NOT NULL)::integer,
-			automatic_score_sum = s.automatic_score_sum
-				+ CASE WHEN automatic THEN coalesce(points, 0) ELSE 0 END,
-			opinions = s.opinions + new_opinion,
-			opinion_sum = s.opinion_sum + opinion,
+			automatic_scored = CASE WHEN automatic AND points IS NOT NULL THEN s.automatic_scored + 1
+				ELSE s.automatic_scored END,
+			automatic_score_sum = CASE WHEN automatic THEN s.automatic_score_sum + coalesce(points, 0)
+				ELSE s.automatic_score_sum END,
+			opinions = s.opinions + coalesce(new_opinion, CASE WHEN points IS NULL THEN 0 ELSE 1 END),
+			opinion_sum = s.opinion_sum + coalesce(opinion, areg_opinion(points, 1), 0),
 			own_opinions = coalesce(own, s.own_opinions),
-			positive_feedback = s.positive_feedback + coalesce(points >= 80, false)::integer,
-			negative_feedback = s.negative_feedback + coalesce(points < 50, false)::integer,
-			unique_clients = s.unique_clients + is_new,
+			positive_feedback = s.positive_feedback + CASE WHEN points >= 80 THEN 1 ELSE 0 END,
+			negative_feedback = s.negative_feedback + CASE WHEN points < 50 THEN 1 ELSE 0 END,
+			unique_clients = s.unique_clients + coalesce(is_new, 1),
 			last_feedback_at = greatest(s.last_feedback_at, given_at)
 		WHERE s.agent_uuid = to_agent;
 	ELSE
@@ -159,43 +165,37 @@ COMMENT ON FUNCTION areg_give_feedback(uuid, text, text, text, integer, text, te
 -- read and planned anew for every statement.
 CREATE FUNCTION areg_feedback_inserted() RETURNS trigger
 LANGUAGE plpgsql AS $$
-DECLARE
-	is_counted text;
 BEGIN
-	IF current_setting('areg.feedback_is_counted', true) = 'on' THEN
-		is_counted := set_config('areg.feedback_is_counted', 'off', true);
+	IF (CASE WHEN current_setting('areg.feedback_is_counted', true) = 'on'
+		THEN set_config('areg.feedback_is_counted', 'off', true) END) = 'off' THEN
 		RETURN NULL;
 	END IF;
 	PERFORM FROM erc8004_agent_stats WHERE agent_uuid IN (SELECT agent_uuid FROM new_rows)
 	ORDER BY agent_uuid FOR UPDATE;
-
-	-- A client's first feedback, on record only until there is a second.
-	INSERT INTO erc8004_agent_client_tags (agent_uuid, client_address, tag1, feedback_count, value_sum)
-	SELECT f.agent_uuid, f.client_address, f.tag_key, (NOT f.is_revoked)::integer,
-		CASE WHEN f.is_revoked THEN 0 ELSE f.normalized END
-	FROM (SELECT agent_uuid, client_address FROM new_rows
-			GROUP BY agent_uuid, client_address HAVING min(feedback_index) > 1) AS n
-		JOIN erc8004_agent_clients c
-			ON c.agent_uuid = n.agent_uuid AND c.client_address = n.client_address
-		JOIN erc8004_reputation f
-			ON f.agent_uuid = n.agent_uuid AND f.client_address = n.client_address
-	WHERE c.last_index = 1 AND f.feedback_index = 1;
 
 	WITH of_client AS MATERIALIZED (
 		SELECT agent_uuid, client_address, max(feedback_index) AS last_index,
 			count(*) FILTER (WHERE NOT is_revoked) AS active,
 			count(score) FILTER (WHERE NOT is_revoked) AS scored,
 			coalesce(sum(score) FILTER (WHERE NOT is_revoked), 0) AS score_sum,
-			count(*) FILTER (WHERE source = 'api') AS given
-		FROM new_rows GROUP BY agent_uuid, client_address
+			count(*) FILTER (WHERE source = 'api') AS given, first_tag,
+			count(*) FILTER (WHERE NOT is_revoked AND tag_key = first_tag) AS tag_active,
+			coalesce(sum(normalized) FILTER (WHERE NOT is_revoked AND tag_key = first_tag), 0) AS tag_sum
+		FROM (SELECT n.*, coalesce(c.tag1,
+					min(n.tag_key) OVER (PARTITION BY n.agent_uuid, n.client_address)) AS first_tag
+			FROM new_rows n LEFT JOIN erc8004_agent_clients c
+				ON c.agent_uuid = n.agent_uuid AND c.client_address = n.client_address) AS n
+		GROUP BY agent_uuid, client_address, first_tag
 	), counted AS (
 		INSERT INTO erc8004_agent_clients AS c (agent_uuid, client_address, last_index,
-			active_feedback, scored_feedback, score_sum, given_on, given_today, is_self)
+			active_feedback, scored_feedback, score_sum, given_on, given_today, is_self, tag1,
+			tag_feedback, tag_sum)
 		SELECT agent_uuid, client_address, last_index, active, scored, score_sum,
 			CASE WHEN given > 0 THEN areg_today() END, given,
 			client_address <> areg_system_address() AND EXISTS (
 				SELECT FROM erc8004_agent_addresses x
-				WHERE x.agent_uuid = of_client.agent_uuid AND x.address = client_address)
+				WHERE x.agent_uuid = of_client.agent_uuid AND x.address = client_address),
+			first_tag, tag_active, tag_sum
 		FROM of_client
 		ON CONFLICT (agent_uuid, client_address) DO UPDATE SET
 			last_index = greatest(c.last_index, EXCLUDED.last_index),
@@ -204,7 +204,9 @@ BEGIN
 			score_sum = c.score_sum + EXCLUDED.score_sum,
 			given_on = greatest(c.given_on, EXCLUDED.given_on),
 			given_today = CASE WHEN c.given_on < EXCLUDED.given_on THEN 0 ELSE c.given_today END
-				+ EXCLUDED.given_today
+				+ EXCLUDED.given_today,
+			tag_feedback = c.tag_feedback + EXCLUDED.tag_feedback,
+			tag_sum = c.tag_sum + EXCLUDED.tag_sum
 		RETURNING c.*
 	), opinion AS (
 		SELECT o.agent_uuid,
@@ -251,25 +253,25 @@ BEGIN
 		ON c.agent_uuid = n.agent_uuid AND c.client_address = n.client_address WHERE c.is_self);
 
 	WITH of_client AS MATERIALIZED (
-		SELECT n.agent_uuid, n.client_address, n.tag_key, bool_or(c.last_index > 1) AS repeats,
-			count(*) FILTER (WHERE NOT n.is_revoked) AS times,
+		SELECT c.agent_uuid, c.client_address, n.tag_key, n.tag_key <> c.tag1 AS is_other, c.tag_feedback,
+			c.tag_sum, count(*) FILTER (WHERE NOT n.is_revoked) AS times,
 			coalesce(sum(n.normalized) FILTER (WHERE NOT n.is_revoked), 0) AS value_sum
 		FROM new_rows n JOIN erc8004_agent_clients c
 			ON c.agent_uuid = n.agent_uuid AND c.client_address = n.client_address
-		GROUP BY n.agent_uuid, n.client_address, n.tag_key
-	), repeated AS (
+		GROUP BY c.agent_uuid, c.client_address, n.tag_key
+	), other AS (
 		INSERT INTO erc8004_agent_client_tags AS t (agent_uuid, client_address, tag1,
 			feedback_count, value_sum)
-		SELECT agent_uuid, client_address, tag_key, times, value_sum FROM of_client WHERE repeats
+		SELECT agent_uuid, client_address, tag_key, times, value_sum FROM of_client WHERE is_other
 		ON CONFLICT (agent_uuid, client_address, tag1) DO UPDATE SET
 			feedback_count = t.feedback_count + EXCLUDED.feedback_count,
 			value_sum = t.value_sum + EXCLUDED.value_sum
 		RETURNING t.*
 	), counted AS (
-		SELECT o.*, coalesce(r.feedback_count, o.times) AS all_times,
-			coalesce(r.value_sum, o.value_sum) AS all_sum
-		FROM of_client o LEFT JOIN repeated r ON r.agent_uuid = o.agent_uuid
-			AND r.client_address = o.client_address AND r.tag1 = o.tag_key
+		SELECT o.*, coalesce(t.feedback_count, o.tag_feedback) AS all_times,
+			coalesce(t.value_sum, o.tag_sum) AS all_sum
+		FROM of_client o LEFT JOIN other t ON t.agent_uuid = o.agent_uuid
+			AND t.client_address = o.client_address AND t.tag1 = o.tag_key
 	)
 	INSERT INTO erc8004_agent_tags AS t (agent_uuid, tag1, feedback_count, value_sum, opinions,
 		opinion_sum)
