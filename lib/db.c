@@ -20,6 +20,7 @@
 #include <libpq-fe.h>
 
 #include "lib/log.h"
+#include "lib/sql_names.h"
 
 enum {
 	TRIES = 3,
@@ -466,13 +467,41 @@ static bool is_prepared(const struct db *db, const struct db_statement *statemen
 	return false;
 }
 
+static bool send_preparation(struct db *db, const struct trip *trip, const char *sql)
+{
+	return PQsendPrepare(db->conn, trip->statement->name, sql, trip->param_count, NULL);
+}
+
+static bool send_unprepared(struct db *db, const struct trip *trip, const char *sql)
+{
+	return PQsendQueryParams(
+		db->conn, sql, trip->param_count, NULL, trip->params, NULL, NULL, 0);
+}
+
+/* Sends the text of the statement by one of the two functions above, with numbers for names. Fails as
+ * those do where there is no memory. */
+static bool send_text(struct db *db, const struct trip *trip,
+	bool (*send)(struct db *db, const struct trip *trip, const char *sql))
+{
+	const struct db_statement *statement = trip->statement;
+	char *numbered;
+	bool sent;
+
+	if (!statement->names)
+		return send(db, trip, statement->sql);
+	numbered = sql_with_numbers(
+		statement->name, statement->sql, statement->names, (size_t)trip->param_count);
+	sent = numbered && send(db, trip, numbered);
+	free(numbered);
+	return sent;
+}
+
 static bool send_execution(struct db *db, const struct trip *trip, bool named)
 {
 	if (named)
 		return PQsendQueryPrepared(db->conn, trip->statement->name, trip->param_count,
 			trip->params, NULL, NULL, 0);
-	return PQsendQueryParams(db->conn, trip->statement->sql, trip->param_count, NULL,
-		trip->params, NULL, NULL, 0);
+	return send_text(db, trip, send_unprepared);
 }
 
 static bool send_tag(struct db *db, const struct trip *trip)
@@ -505,9 +534,7 @@ static bool send_trip(struct db *db, struct trip *trip)
 	return PQenterPipelineMode(db->conn) &&
 	       (!trip->begins ||
 		       PQsendQueryParams(db->conn, "BEGIN", 0, NULL, NULL, NULL, NULL, 0)) &&
-	       send_tag(db, trip) &&
-	       (!trip->prepares || PQsendPrepare(db->conn, trip->statement->name,
-					   trip->statement->sql, trip->param_count, NULL)) &&
+	       send_tag(db, trip) && (!trip->prepares || send_text(db, trip, send_preparation)) &&
 	       send_execution(db, trip, named) && PQpipelineSync(db->conn);
 }
 

@@ -63,6 +63,9 @@ struct db_statement {
 			     was composed for this request, which is parsed anew each time */
 	const char *sql;
 	enum db_effect effect;
+	/* Names of the parameters, in the order of their values, ended by NULL: the text then says
+	 * :owner_address where it would say $5, see lib/sql_names.h. NULL: the text has numbers. */
+	const char *const *names;
 };
 
 /* The answer to a statement: rows of text, owned by the arena they were asked for with. */

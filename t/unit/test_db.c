@@ -73,7 +73,7 @@ static enum db_status run(const struct db_statement *statement)
 /* Any SQL, once, unprepared. */
 static enum db_status run_text(const char *sql, enum db_effect effect)
 {
-	const struct db_statement statement = { "", sql, effect };
+	const struct db_statement statement = { "", sql, effect, NULL };
 
 	return run(&statement);
 }
@@ -135,7 +135,8 @@ static int tear_down(void **state)
 static void rows_come_back_as_text_with_null_as_NULL(void **state)
 {
 	static const struct db_statement echo = { "echo",
-		"SELECT $1::text, $2::text, $3::bigint, $3::bigint > 0, NULL::bigint", DB_READS };
+		"SELECT $1::text, $2::text, $3::bigint, $3::bigint > 0, NULL::bigint", DB_READS,
+		NULL };
 	const char *params[] = { "h\xc3\xa9", NULL, "-9223372036854775808" };
 
 	(void)state;
@@ -152,7 +153,7 @@ static void rows_come_back_as_text_with_null_as_NULL(void **state)
 
 static void even_the_first_use_of_a_statement_is_one_trip(void **state)
 {
-	static const struct db_statement one = { "one", "SELECT 1", DB_READS };
+	static const struct db_statement one = { "one", "SELECT 1", DB_READS, NULL };
 
 	(void)state;
 	assert_int_equal(run(&one), DB_OK);
@@ -179,7 +180,7 @@ static enum db_status look_and_fail(struct db *tagged, void *arg)
 
 static void a_tag_travels_with_the_next_statement_and_costs_no_trip(void **state)
 {
-	static const struct db_statement one = { "one", "SELECT 1", DB_READS };
+	static const struct db_statement one = { "one", "SELECT 1", DB_READS, NULL };
 
 	(void)state;
 	db_tag(db, "areg work-1");
@@ -304,7 +305,7 @@ struct calls {
 static enum db_status insert_body(struct db *in, void *arg)
 {
 	struct calls *calls = arg;
-	const struct db_statement statement = { "", calls->sql, DB_CHANGES };
+	const struct db_statement statement = { "", calls->sql, DB_CHANGES, NULL };
 	enum db_status status = db_run(in, &statement, NULL, 0, arena, &rows);
 
 	if (calls->count++ == 0 && calls->first_time_elsewhere) {
@@ -330,8 +331,8 @@ static void killed_while_committing_the_outcome_is_unknown_and_not_tried_again(v
 
 static void killed_while_a_lone_change_commits_the_outcome_is_unknown(void **state)
 {
-	static const struct db_statement slow = { "slow", "INSERT INTO slow VALUES (1)",
-		DB_CHANGES };
+	static const struct db_statement slow = { "slow", "INSERT INTO slow VALUES (1)", DB_CHANGES,
+		NULL };
 	pid_t killer;
 
 	(void)state;
@@ -346,11 +347,12 @@ static enum db_status two_inserts(struct db *in, void *arg)
 	struct calls *calls = arg;
 	enum db_status status = insert_body(in, arg);
 
-	return status == DB_OK ? db_run(in,
-					 &(struct db_statement){ "",
-						 "INSERT INTO child (id) VALUES (2)", DB_CHANGES },
-					 NULL, 0, arena, &rows)
-			       : (calls->count += 100, status);
+	return status == DB_OK
+		       ? db_run(in,
+				 &(struct db_statement){ "", "INSERT INTO child (id) VALUES (2)",
+					 DB_CHANGES, NULL },
+				 NULL, 0, arena, &rows)
+		       : (calls->count += 100, status);
 }
 
 static void killed_inside_a_transaction_it_is_done_again_from_its_beginning(void **state)
@@ -683,7 +685,8 @@ static void a_copy_whose_server_is_killed_says_so(void **state)
 
 static void text_arrays_arrive_as_they_were(void **state)
 {
-	static const struct db_statement parts = { "parts", "SELECT unnest($1::text[])", DB_READS };
+	static const struct db_statement parts = { "parts", "SELECT unnest($1::text[])", DB_READS,
+		NULL };
 	static const char *const elements[] = { "plain", "", "NULL", "a\"b", "back\\slash\\",
 		"{x, y}", "h\xc3\xa9 \xf0\x9f\xa4\x96", "line\nbreak\t", " blanks ", NULL };
 	const size_t count = sizeof(elements) / sizeof(elements[0]);
@@ -700,8 +703,88 @@ static void text_arrays_arrive_as_they_were(void **state)
 	assert_int_equal(rows.count, 0);
 }
 
+static void parameters_have_names_and_stand_as_often_as_the_text_says(void **state)
+{
+	static const char *const names[] = { "number", "a", "a_1", NULL };
+	static const char *const values[] = { "7", "x", NULL };
+	const struct db_statement statements[] = {
+		{ "named",
+			"SELECT :a::text || ':number ' || E'it\\'s :a', :number::int + :number::int,"
+			" (ARRAY[1, 2, 3])[2 : 3], :a_1::text -- :nobody\n AS \"it's :a\" /* :x */",
+			DB_READS, names },
+		{ "",
+			"SELECT :a::text || ':number ' || E'it\\'s :a', 2 * :number::int,"
+			" '{2,3}', :a_1::text",
+			DB_READS, names },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++) { /* each prepared and not, and once more */
+		assert_int_equal(db_run(db, &statements[i % 2], values, 3, arena, &rows), DB_OK);
+		assert_string_equal(db_text(&rows, 0, 0), "x:number it's :a");
+		assert_int_equal(db_int(&rows, 0, 1), 14);
+		assert_string_equal(db_text(&rows, 0, 2), "{2,3}");
+		assert_null(db_text(&rows, 0, 3));
+	}
+}
+
+/* What a run of this SQL with two values logs before it aborts. */
+static const char *last_words(const char *sql, const char *const *names)
+{
+	static char said[1000];
+	static const char *const values[] = { "1", "2" };
+	const struct db_statement statement = { "named_wrong", sql, DB_READS, names };
+	int ends[2], how;
+	ssize_t len;
+	pid_t pid;
+
+	assert_int_equal(pipe(ends), 0);
+	pid = fork();
+	if (pid == 0) {
+		struct db *own = db_new(&options);
+		const char *why;
+
+		dup2(ends[1], 2);
+		signal(SIGABRT, SIG_DFL);
+		if (log_open("stderr", LOG_FORMAT_TEXT, LOG_LEVEL_ERROR, &why))
+			(void)!db_run(own, &statement, values, 2, arena, &rows);
+		_exit(0);
+	}
+	close(ends[1]);
+	len = read(ends[0], said, sizeof(said) - 1);
+	close(ends[0]);
+	said[len > 0 ? len : 0] = '\0';
+	waitpid(pid, &how, 0);
+	assert_true(WIFSIGNALED(how) && WTERMSIG(how) == SIGABRT);
+	return said;
+}
+
+static void names_that_do_not_fit_the_text_abort_and_say_why(void **state)
+{
+	static const char *const two[] = { "a", "b", NULL }, *const three[] = { "a", "b", "c",
+		NULL };
+	const struct {
+		const char *sql;
+		const char *const *names;
+		const char *why;
+	} faults[] = {
+		{ "SELECT :a::int, :b::int, :bb", two, ":bb is not in the list of names" },
+		{ "SELECT :a::int, ':b'", two, ":b of the list is not in the text" },
+		{ "SELECT :a::int, :b::int, $2", two, "has $ beside names: $2" },
+		{ "SELECT :a, :b, :c", three, "the list has 3 names, but there are 2 values" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
+		const char *said = last_words(faults[i].sql, faults[i].names);
+
+		if (!strstr(said, faults[i].why) || !strstr(said, "named_wrong"))
+			fail_msg("\"%s\" is not in: %s", faults[i].why, said);
+	}
+}
+
 static const struct db_statement all_of_parent = { "all_of_parent", "SELECT * FROM parent",
-	DB_READS };
+	DB_READS, NULL };
 
 static enum db_status read_all(struct db *in, void *arg)
 {
@@ -789,7 +872,7 @@ static void is_well_within_3_s(enum db_effect effect, const char *sql)
 static enum db_status insert_one(struct db *of, void *arg)
 {
 	static const struct db_statement insert = { "insert_one",
-		"INSERT INTO child (id) VALUES (1)", DB_CHANGES };
+		"INSERT INTO child (id) VALUES (1)", DB_CHANGES, NULL };
 
 	(void)arg;
 	return db_run(of, &insert, NULL, 0, arena, &rows);
@@ -863,7 +946,8 @@ static void of_several_servers_the_one_that_takes_changes_is_used(void **state)
 
 static void what_an_operator_puts_right_counts_without_a_restart(void **state)
 {
-	const struct db_statement count = { "count_child", "SELECT count(*) FROM child", DB_READS };
+	const struct db_statement count = { "count_child", "SELECT count(*) FROM child", DB_READS,
+		NULL };
 
 	(void)state;
 	elsewhere("ALTER DATABASE postgres SET search_path = nowhere");
@@ -915,6 +999,8 @@ int main(void)
 		TEST(a_copy_that_is_abandoned_or_refused_stores_nothing),
 		TEST(a_copy_whose_server_is_killed_says_so),
 		TEST(text_arrays_arrive_as_they_were),
+		TEST(parameters_have_names_and_stand_as_often_as_the_text_says),
+		TEST(names_that_do_not_fit_the_text_abort_and_say_why),
 		TEST(a_prepared_statement_that_the_server_lost_or_outgrew_is_prepared_again),
 		TEST(nothing_of_postgresql_goes_to_stderr),
 		TEST(a_url_that_cannot_be_read_is_unavailable_and_says_why),

@@ -56,7 +56,7 @@ static int tear_down(void **state)
 
 static int64_t number(const char *sql)
 {
-	const struct db_statement statement = { "", sql, DB_READS };
+	const struct db_statement statement = { "", sql, DB_READS, NULL };
 	struct db_rows rows;
 
 	assert_int_equal(db_run(db, &statement, NULL, 0, arena, &rows), DB_OK);
