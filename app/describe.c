@@ -2,6 +2,8 @@
 /* The tables of routes and fields, member by member: nothing here is said a second time. */
 #include "app/describe.h"
 
+#include "app/api/agent_columns.h"
+#include "app/api/agents_stats.h"
 #include "app/http/paging.h"
 #include "app/registry/registration_file.h"
 #include "app/routes.h"
@@ -102,6 +104,25 @@ static void write_rates(struct json_out *out)
 	json_close_object(out);
 }
 
+/* The members of a schema of the API, as the program writes them. */
+static void write_columns(
+	struct json_out *out, const char *schema, const struct column *columns, size_t count)
+{
+	static const char *const kinds[] = {
+		[COLUMN_TEXT] = "text", [COLUMN_JSON] = "json", [COLUMN_FLAG] = "flag"
+	};
+
+	json_key(out, schema);
+	json_open_array(out);
+	for (size_t i = 0; i < count; i++) {
+		json_open_object(out);
+		json_string(out, "name", columns[i].key);
+		json_string(out, "kind", kinds[columns[i].kind]);
+		json_close_object(out);
+	}
+	json_close_array(out);
+}
+
 void describe(struct buf *text)
 {
 	struct json_out out;
@@ -116,6 +137,11 @@ void describe(struct buf *text)
 	json_integer(&out, "shown_services_max", REGISTRATION_FILE_SHOWN_SERVICES);
 	json_integer(&out, "shown_services_bytes_max", REGISTRATION_FILE_SHOWN_BYTES);
 	write_rates(&out);
+	json_key(&out, "columns");
+	json_open_object(&out);
+	write_columns(&out, "Agent", agent_columns, AGENT_MEMBER_COUNT);
+	write_columns(&out, "AgentStats", stats_columns, STATS_COLUMN_COUNT);
+	json_close_object(&out);
 	json_key(&out, "routes");
 	json_open_array(&out);
 	for (size_t i = 0; i < route_count; i++)

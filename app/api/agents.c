@@ -12,24 +12,18 @@
 #include "lib/clock.h"
 #include "lib/row_json.h"
 
-static const struct column agent_columns[] = { { "agent_uuid", COLUMN_TEXT },
-	{ "agent_id", COLUMN_JSON }, { "chain", COLUMN_TEXT }, { "chain_id", COLUMN_JSON },
-	{ "registry_address", COLUMN_TEXT }, { "agent_registry", COLUMN_TEXT },
-	{ "owner_address", COLUMN_TEXT }, { "agent_wallet", COLUMN_TEXT },
-	{ "token_uri", COLUMN_TEXT }, { "status", COLUMN_TEXT }, { "created_at", COLUMN_TEXT },
-	{ "updated_at", COLUMN_TEXT } };
-/* Behind those columns. */
-enum {
-	AGENT_FILE = sizeof agent_columns / sizeof agent_columns[0],
-	AGENT_CONFORMANCE,
-	AGENT_METADATA,
-	AGENT_COLUMN_COUNT
-};
+#define AS_COLUMN(column, shown, kind, ...) AS_COLUMN_IF_##shown(#column, COLUMN_##kind)
+#define AS_COLUMN_IF_SHOWN(key, kind) { key, kind },
+#define AS_COLUMN_IF_HIDDEN(key, kind)
+/* clang-format off */
+const struct column agent_columns[AGENT_MEMBER_COUNT] = { AGENT_COLUMNS(AS_COLUMN)
+	{ "metadata", COLUMN_JSON }, { "authority", COLUMN_TEXT } };
+/* clang-format on */
 
 static const struct db_statement get_agent = {
 	.name = "get_agent",
 	.effect = DB_READS,
-	.sql = "SELECT " AGENT_COLUMNS ","
+	.sql = "SELECT " AGENT_SHOWN
 	       "       coalesce((SELECT json_object_agg(m.key, convert_from(m.value, 'UTF8')"
 	       "                                        ORDER BY m.key)"
 	       "                   FROM erc8004_agent_metadata m"
@@ -63,7 +57,30 @@ static const struct db_statement show_metadata = {
 	.sql = "SELECT " GIVEN_METADATA("$1", "$2"),
 };
 
-#define REGISTERED_METADATA GIVEN_METADATA("$19", "$20")
+/* Parameters of register_agent beside what is read out of the file, and their values in store(). */
+/* clang-format off */
+#define REGISTER_PARAMS(X) \
+	X(agent_uuid, uuid) \
+	X(chain, chain->name) \
+	X(chain_id, arena_printf(arena, "%llu", (unsigned long long)chain->chain_id)) \
+	X(registry_address, chain->identity_registry) \
+	X(owner_address, registration->owner_address) \
+	X(token_uri, arena_printf(arena, "%s/api/v1/agents/%s/registration", \
+		call->context->settings->public_url, uuid)) \
+	X(registration_file, file->text) \
+	X(registration_digest, file->digest) \
+	X(metadata_keys, db_array(arena, metadata->keys, metadata->count)) \
+	X(metadata_values, db_array(arena, metadata->values, metadata->count)) \
+	X(user_id, call->caller->user_id) \
+	X(key_prefix, call->caller->key_prefix) \
+	X(request_id, call->request->id) \
+	X(client_address, call->request->client_address) \
+	X(bytes, arena_printf(arena, "%zu", file->len + metadata->size)) \
+	X(quota_agents, quota_param(call, QUOTA_AGENTS)) \
+	X(quota_bytes, quota_param(call, QUOTA_BYTES))
+#define NAME_OF(name, value) #name,
+#define VALUE_OF(name, value) value,
+/* clang-format on */
 
 /*
  * All or nothing, in one statement. The user's row in user_storage is charged first, and no row comes
@@ -78,56 +95,51 @@ static const struct db_statement register_agent = {
 	.effect = DB_CHANGES,
 	.sql = "WITH duplicate AS ("
 	       "    SELECT agent_uuid, status FROM erc8004_agents"
-	       "     WHERE owner_address = $5 AND registration_digest = decode($7, 'hex')"
-	       "       AND status IN ('active', 'suspended') AND (chain = $2 OR status = 'suspended')"
+	       "     WHERE owner_address = :owner_address AND registration_digest = decode(:registration_digest, 'hex')"
+	       "       AND status IN ('active', 'suspended') AND (chain = :chain OR status = 'suspended')"
 	       "     ORDER BY status DESC LIMIT 1"
 	       "), suspended AS ("
-	       "    SELECT true AS is FROM erc8004_suspended_owners WHERE owner_address = $5"
+	       "    SELECT true AS is FROM erc8004_suspended_owners WHERE owner_address = :owner_address"
 	       "), charged AS ("
 	       "    INSERT INTO user_storage AS s (user_id, agents, bytes)"
-	       "    SELECT $21::uuid, 1, $25::bigint"
-	       "     WHERE $25::bigint <= $27::bigint AND NOT EXISTS (SELECT FROM duplicate)"
+	       "    SELECT :user_id::uuid, 1, :bytes::bigint"
+	       "     WHERE :bytes::bigint <= :quota_bytes::bigint AND NOT EXISTS (SELECT FROM duplicate)"
 	       "       AND NOT EXISTS (SELECT FROM suspended)"
 	       "    ON CONFLICT (user_id) DO UPDATE"
 	       "       SET agents = s.agents + 1, bytes = s.bytes + EXCLUDED.bytes"
-	       "     WHERE s.agents < $26::bigint AND s.bytes + EXCLUDED.bytes <= $27::bigint"
+	       "     WHERE s.agents < :quota_agents::bigint AND s.bytes + EXCLUDED.bytes <= :quota_bytes::bigint"
 	       "    RETURNING s.user_id"
 	       "), number AS ("
-	       "    SELECT user_id, areg_take_agent_id($2, $4) AS agent_id FROM charged"
+	       "    SELECT user_id, areg_take_agent_id(:chain, :registry_address) AS agent_id FROM charged"
 	       "), a AS ("
-	       "    INSERT INTO erc8004_agents (agent_uuid, agent_id, chain, chain_id,"
-	       "        registry_address, owner_address, agent_wallet, token_uri, status, source,"
-	       "        registration_file, registration_digest, name, description, image,"
-	       "        shown_services, x402_support, file_active, services, skills, domains,"
-	       "        supported_trust, charged_to, file_charged_to)"
-	       "    SELECT $1::uuid, number.agent_id, $2, $3::bigint, $4, $5, $5, $8, 'active',"
-	       "        'api', $6::json, decode($7, 'hex'), $9, $10, $11, $12::json, $13::boolean,"
-	       "        $14::boolean, $15::text[], $16::text[], $17::text[], $18::text[],"
-	       "        number.user_id, number.user_id"
+	       "    INSERT INTO erc8004_agents (" AGENT_STORED "charged_to, file_charged_to)"
+	       "    SELECT " AGENT_STORED_VALUES "number.user_id, number.user_id"
 	       "      FROM number"
 	       "    RETURNING *"
 	       "), metadata AS ("
 	       "    INSERT INTO erc8004_agent_metadata (agent_uuid, key, value, charged_to)"
 	       "    SELECT a.agent_uuid, m.key, convert_to(m.value, 'UTF8'), a.charged_to"
-	       "      FROM a, unnest($19::text[], $20::text[]) AS m (key, value)"
+	       "      FROM a, unnest(:metadata_keys::text[], :metadata_values::text[]) AS m (key, value)"
 	       "), audited AS ("
 	       "    INSERT INTO audit_log (actor_user, actor, request_id, client_address, action,"
 	       "        subject_type, subject_id, after)"
-	       "    SELECT $21::uuid, $22, $23, areg_client_address($24), 'agent.register', 'agent', a.agent_uuid,"
+	       "    SELECT :user_id::uuid, :key_prefix, :request_id, areg_client_address(:client_address), 'agent.register', 'agent', a.agent_uuid,"
 	       "        jsonb_build_object('chain', a.chain, 'agent_id', a.agent_id,"
 	       "            'owner_address', a.owner_address, 'name', a.name,"
-	       "            'registration_digest', $7, 'metadata_keys', areg_audited(to_jsonb($19::text[])))"
+	       "            'registration_digest', :registration_digest, 'metadata_keys', areg_audited(to_jsonb(:metadata_keys::text[])))"
 	       "      FROM a"
 	       ")"
-	       "SELECT duplicate.agent_uuid, " AGENT_COLUMNS ","
-	       "       " REGISTERED_METADATA ", duplicate.status, suspended.is"
-	       "  FROM (SELECT) AS one LEFT JOIN duplicate ON true LEFT JOIN a ON true"
-	       "       LEFT JOIN suspended ON true",
+	       "SELECT duplicate.agent_uuid, " AGENT_SHOWN
+	       "       " GIVEN_METADATA(":metadata_keys",
+		       ":metadata_values") ", duplicate.status, suspended.is"
+					   "  FROM (SELECT) AS one LEFT JOIN duplicate ON true LEFT JOIN a ON true"
+					   "       LEFT JOIN suspended ON true",
+	.names = (const char *const[]){ REGISTER_PARAMS(NAME_OF) AGENT_READ_NAMES NULL },
 };
 enum {
 	ROW_DUPLICATE,
 	ROW_AGENT,
-	ROW_DUPLICATE_STATUS = ROW_AGENT + AGENT_COLUMN_COUNT,
+	ROW_DUPLICATE_STATUS = ROW_AGENT + AGENT_SHOWN_COUNT,
 	ROW_SUSPENDED
 };
 
@@ -246,10 +258,11 @@ void agent_write(struct call *call, int status, const struct db_rows *rows, int 
 	struct json_out out = call_answer(call, status);
 
 	json_open_object(&out);
-	row_json_write(&out, agent_columns, AGENT_FILE, rows, 0, first);
-	call_echo(call, &out, "registration_file", db_text(rows, 0, first + AGENT_FILE));
-	json_raw(&out, "conformance", db_text(rows, 0, first + AGENT_CONFORMANCE));
-	call_echo(call, &out, "metadata", db_text(rows, 0, first + AGENT_METADATA));
+	row_json_write(&out, agent_columns, SHOWN_registration_file, rows, 0, first);
+	call_echo(
+		call, &out, "registration_file", db_text(rows, 0, first + SHOWN_registration_file));
+	json_raw(&out, "conformance", db_text(rows, 0, first + SHOWN_conformance));
+	call_echo(call, &out, "metadata", db_text(rows, 0, first + SHOWN_metadata));
 	json_string(&out, "authority", "registry"); /* until chains are read */
 	json_close_object(&out);
 }
@@ -340,36 +353,7 @@ static enum db_status store(struct call *call, const struct registration *regist
 {
 	struct arena *arena = call->arena;
 	const char *uuid = new_uuid(arena);
-	const char *params[] = {
-		uuid,
-		chain->name,
-		arena_printf(arena, "%llu", (unsigned long long)chain->chain_id),
-		chain->identity_registry,
-		registration->owner_address,
-		file->text,
-		file->digest,
-		arena_printf(arena, "%s/api/v1/agents/%s/registration",
-			call->context->settings->public_url, uuid),
-		file->name,
-		file->description,
-		file->image,
-		file->shown_services,
-		file->x402_support,
-		file->active,
-		db_array(arena, file->services, file->service_count),
-		db_array(arena, file->skills, file->skill_count),
-		db_array(arena, file->domains, file->domain_count),
-		db_array(arena, file->supported_trust, file->trust_count),
-		db_array(arena, metadata->keys, metadata->count),
-		db_array(arena, metadata->values, metadata->count),
-		call->caller->user_id,
-		call->caller->key_prefix,
-		call->request->id,
-		call->request->client_address,
-		arena_printf(arena, "%zu", file->len + metadata->size),
-		quota_param(call, QUOTA_AGENTS),
-		quota_param(call, QUOTA_BYTES),
-	};
+	const char *params[] = { REGISTER_PARAMS(VALUE_OF) AGENT_READ_VALUES };
 
 	return db_run(call->context->db, &register_agent, params, sizeof params / sizeof params[0],
 		arena, rows);

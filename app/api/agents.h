@@ -3,6 +3,7 @@
 #ifndef AREG_API_AGENTS_H
 #define AREG_API_AGENTS_H
 
+#include "app/api/agent_columns.h"
 #include "app/http/call.h"
 #include "app/http/query.h"
 #include "app/registry/agent_id.h"
@@ -28,15 +29,8 @@ MUST_CHECK bool agent_query(struct call *call, struct query *query);
 
 void agent_not_found(struct call *call);
 
-/*
- * The Agent object of the API: its columns as SQL over erc8004_agents as `a`, all but the last, which
- * is its metadata as JSON. agent_write() answers with the row that has these from column `first` on.
- */
-#define AGENT_COLUMNS \
-	"a.agent_uuid, a.agent_id, a.chain, a.chain_id, a.registry_address," \
-	" 'eip155:' || a.chain_id || ':' || a.registry_address, a.owner_address, a.agent_wallet," \
-	" a.token_uri, a.status, rfc3339(a.created_at), rfc3339(a.updated_at)," \
-	" a.registration_file, a.conformance"
+/* Answers with the Agent object of the row that has AGENT_SHOWN (agent_columns.h) and behind it the
+ * agent's metadata as JSON, from column `first` on. */
 void agent_write(struct call *call, int status, const struct db_rows *rows, int first);
 
 /* Whether a statement failed because an active agent of the same owner, chain and registration file

@@ -8,22 +8,49 @@
 #include "app/registry/metadata.h"
 #include "app/registry/registration_file.h"
 
+/* Parameters of edit_agent beside what is read out of the file, and their values in store(). */
+/* clang-format off */
+#define EDIT_PARAMS(X) \
+	X(agent_uuid, agent_uuid) \
+	X(editor, call->caller->wallet) \
+	X(status, edit->status) \
+	X(registration_file, file->text) \
+	X(registration_digest, file->text == NULL ? NULL : file->digest) \
+	X(metadata_keys, db_array(arena, metadata->keys, metadata->count)) \
+	X(metadata_values, db_array(arena, metadata->values, metadata->count)) \
+	X(user_id, call->caller->user_id) \
+	X(key_prefix, call->caller->key_prefix) \
+	X(request_id, call->request->id) \
+	X(client_address, call->request->client_address) \
+	X(quota_bytes, quota_param(call, QUOTA_BYTES))
+#define NAME_OF(name, value) #name,
+#define VALUE_OF(name, value) value,
+/* An argument of areg_edit_agent() for each column that is read out of the file. */
+#define READ_ARGUMENTS AGENT_COLUMNS(READ_ARGUMENT)
+#define READ_ARGUMENT(column, shown, kind, sql, registered, value, imported, type, ...) \
+	AGENT_IF_READ_##imported("new_" #column " => :" #column ", ")
+/* clang-format on */
+
 static const struct db_statement edit_agent = {
 	.name = "edit_agent",
 	.effect = DB_CHANGES,
 	.sql = "WITH edited AS ("
-	       "    SELECT * FROM areg_edit_agent($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
-	       "        $13, $14, $15, $16, $17, $18::uuid, $22)"
+	       "    SELECT * FROM areg_edit_agent(of_agent => :agent_uuid, editor => :editor,"
+	       "        new_status => :status, new_file => :registration_file,"
+	       "        new_digest => :registration_digest, " READ_ARGUMENTS
+	       "        metadata_keys => :metadata_keys, metadata_values => :metadata_values,"
+	       "        by_user => :user_id::uuid, quota_bytes => :quota_bytes)"
 	       "), audited AS ("
 	       "    INSERT INTO audit_log (actor_user, actor, request_id, client_address, action,"
 	       "        subject_type, subject_id, before, after)"
-	       "    SELECT $18::uuid, $19, $20, areg_client_address($21),"
+	       "    SELECT :user_id::uuid, :key_prefix, :request_id, areg_client_address(:client_address),"
 	       "        CASE WHEN after ? 'status' THEN 'agent.revoke' ELSE 'agent.update' END,"
 	       "        'agent', (agent).agent_uuid, before, after"
 	       "      FROM edited WHERE outcome = 'edited'"
 	       ")"
-	       "SELECT edited.outcome, edited.twin, " AGENT_COLUMNS ", edited.metadata"
+	       "SELECT edited.outcome, edited.twin, " AGENT_SHOWN "edited.metadata"
 	       "  FROM edited CROSS JOIN LATERAL (SELECT (edited.agent).*) AS a",
+	.names = (const char *const[]){ EDIT_PARAMS(NAME_OF) AGENT_READ_NAMES NULL },
 };
 
 struct edit {
@@ -58,30 +85,7 @@ static enum db_status store(struct call *call, const char *agent_uuid, const str
 	const struct registration_file *file, const struct metadata *metadata, struct db_rows *rows)
 {
 	struct arena *arena = call->arena;
-	const char *params[] = {
-		agent_uuid,
-		call->caller->wallet,
-		edit->status,
-		file->text,
-		file->text == NULL ? NULL : file->digest,
-		file->name,
-		file->description,
-		file->image,
-		file->shown_services,
-		file->x402_support,
-		file->active,
-		db_array(arena, file->services, file->service_count),
-		db_array(arena, file->skills, file->skill_count),
-		db_array(arena, file->domains, file->domain_count),
-		db_array(arena, file->supported_trust, file->trust_count),
-		db_array(arena, metadata->keys, metadata->count),
-		db_array(arena, metadata->values, metadata->count),
-		call->caller->user_id,
-		call->caller->key_prefix,
-		call->request->id,
-		call->request->client_address,
-		quota_param(call, QUOTA_BYTES),
-	};
+	const char *params[] = { EDIT_PARAMS(VALUE_OF) AGENT_READ_VALUES };
 
 	return db_run(call->context->db, &edit_agent, params, sizeof params / sizeof params[0],
 		arena, rows);

@@ -51,9 +51,8 @@ MUST_CHECK bool import_stage(struct import_batch *batch, const struct settings *
 
 /*
  * Adds to a row in COPY's text format the columns that come out of a registration file, each with a
- * tab before it: registration_file, registration_digest, conformance, name, description, image,
- * shown_services, x402_support, file_active, services, skills, domains, supported_trust. Where
- * text->object is NULL, all are empty: null, or a list of nothing.
+ * tab before it: registration_file, registration_digest, conformance, and those of AGENT_READ
+ * (app/api/agent_columns.h). Where text->object is NULL, all are empty: null, or a list of nothing.
  */
 void import_put_file(struct buf *row, struct arena *arena, const struct json_text *text);
 

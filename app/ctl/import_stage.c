@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "app/api/agent_columns.h"
 #include "app/api/payments.h"
 #include "app/registry/registration_file.h"
 #include "lib/json_in.h"
@@ -136,10 +137,21 @@ static void check_time(struct reading *reading, const char *pointer, const char 
 
 /* ---- Agents ---- */
 
+/* For each column of AGENT_COLUMNS that is GIVEN: a member of the struct, a field, a column of the row. */
+/* clang-format off */
+#define MEMBER(column, shown, kind, sql, registered, value, imported, type, ...) \
+	IF_GIVEN_##imported(const char *column;)
+#define GIVEN_FIELD(column, shown, kind, sql, registered, value, imported, type, ...) \
+	IF_GIVEN_##imported({ .name = #column, .offset = offsetof(struct agent, column), __VA_ARGS__ }, )
+#define PUT_GIVEN(column, shown, kind, sql, registered, value, imported, type, ...) \
+	IF_GIVEN_##imported(put_column(row, agent.column);)
+#define IF_GIVEN_GIVEN(...) __VA_ARGS__
+#define IF_GIVEN_READ(...)
+#define IF_GIVEN_BY_HAND(...)
+
 struct agent {
-	const char *agent_id, *chain, *registry_address, *owner_address, *registered_block,
-		*tx_hash;
-	const char *token_uri, *agent_wallet, *registered_at, *status;
+	const char *agent_id, *chain, *registry_address, *owner_address, *registered_at, *status;
+	AGENT_COLUMNS(MEMBER)
 	struct json_text registration_file, metadata;
 };
 
@@ -150,15 +162,13 @@ static const struct json_field agent_fields[] = {
 	FIELD(agent, chain, JSON_STRING, true, 0, 0, NULL),
 	FIELD(agent, registry_address, JSON_ADDRESS, true, 0, 0, NULL),
 	FIELD(agent, owner_address, JSON_ADDRESS, true, 0, 0, NULL),
-	FIELD(agent, registered_block, JSON_INTEGER, false, 0, INT64_MAX, NULL),
-	FIELD(agent, tx_hash, JSON_HASH, false, 0, 0, NULL),
 	FIELD(agent, registration_file, JSON_OBJECT, false, 0, 0, NULL),
-	FIELD(agent, token_uri, JSON_STRING, false, 0, 0, NULL),
-	FIELD(agent, agent_wallet, JSON_ADDRESS, false, 0, 0, NULL),
 	FIELD(agent, metadata, JSON_OBJECT, false, 0, 0, NULL),
 	FIELD(agent, registered_at, JSON_STRING, false, 0, 0, NULL),
 	FIELD(agent, status, JSON_STRING, false, 0, 0, agent_statuses),
+	AGENT_COLUMNS(GIVEN_FIELD)
 };
+/* clang-format on */
 
 /* Keys are any string, as in the contract; agentWallet has a column of its own. */
 static void check_metadata(struct reading *reading, struct json_object *metadata)
@@ -176,6 +186,17 @@ static void check_metadata(struct reading *reading, struct json_object *metadata
 	}
 }
 
+static void put_file(struct buf *row, struct arena *arena, const struct registration_file *file,
+	const struct faults *off)
+{
+	const char *const columns[] = { file->text,
+		file->text != NULL ? arena_printf(arena, "\\x%s", file->digest) : NULL,
+		registration_file_conformance(arena, off), AGENT_READ_VALUES };
+
+	for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++)
+		put_column(row, columns[i]);
+}
+
 void import_put_file(struct buf *row, struct arena *arena, const struct json_text *text)
 {
 	struct registration_file file = { .shown_services = "[]" };
@@ -184,19 +205,7 @@ void import_put_file(struct buf *row, struct arena *arena, const struct json_tex
 	faults_init(&off, arena);
 	if (text->object != NULL)
 		registration_file_read(arena, text, "", &file, &off);
-	put_column(row, file.text);
-	put_column(row, file.text != NULL ? arena_printf(arena, "\\x%s", file.digest) : NULL);
-	put_column(row, registration_file_conformance(arena, &off));
-	put_column(row, file.name);
-	put_column(row, file.description);
-	put_column(row, file.image);
-	put_column(row, file.shown_services);
-	put_column(row, file.x402_support);
-	put_column(row, file.active);
-	put_column(row, db_array(arena, file.services, file.service_count));
-	put_column(row, db_array(arena, file.skills, file.skill_count));
-	put_column(row, db_array(arena, file.domains, file.domain_count));
-	put_column(row, db_array(arena, file.supported_trust, file.trust_count));
+	put_file(row, arena, &file, &off);
 }
 
 static bool stage_agent(struct reading *reading)
@@ -225,12 +234,9 @@ static bool stage_agent(struct reading *reading)
 	put_column(row, agent.registry_address);
 	put_column(row, agent.agent_id);
 	put_column(row, agent.owner_address);
-	put_column(row, agent.agent_wallet);
-	put_column(row, agent.token_uri);
 	put_column(row, agent.status);
 	import_put_file(row, reading->faults->arena, &agent.registration_file);
-	put_column(row, agent.tx_hash);
-	put_column(row, agent.registered_block);
+	AGENT_COLUMNS(PUT_GIVEN)
 	put_column(row, agent.registered_at);
 	/* canonical: without the escapes of lone surrogates, which json_each_text() refuses */
 	put_column(row, agent.metadata.object == NULL ? NULL

@@ -6,6 +6,31 @@
  */
 #include "app/ctl/import_batch.h"
 
+#include "app/api/agent_columns.h"
+
+/* Lists as in agent_columns.h. Of the columns that a row of an import has from that table: their names
+ * and SQL types, and their names. Of those that are GIVEN: their names, and DIFFERS_IF_GIVEN(). */
+#define STAGED_COLUMNS AGENT_COLUMNS(STAGED_COLUMN)
+#define STAGED_NAMES AGENT_COLUMNS(STAGED_NAME)
+#define GIVEN_NAMES AGENT_COLUMNS(GIVEN_NAME)
+#define GIVEN_THAT_DIFFER AGENT_COLUMNS(GIVEN_DIFFERS)
+
+#define STAGED_COLUMN(column, shown, kind, sql, registered, value, imported, type, ...) \
+	STAGED_IF_##imported(#column " " type ", ")
+#define STAGED_NAME(column, shown, kind, sql, registered, value, imported, ...) \
+	STAGED_IF_##imported(#column ", ")
+#define STAGED_IF_READ(sql) sql
+#define STAGED_IF_GIVEN(sql) sql
+#define STAGED_IF_BY_HAND(sql)
+
+#define GIVEN_NAME(column, shown, kind, sql, registered, value, imported, ...) \
+	GIVEN_IF_##imported(#column ", ")
+#define GIVEN_DIFFERS(column, shown, kind, sql, registered, value, imported, ...) \
+	GIVEN_IF_##imported(DIFFERS_IF_GIVEN(#column) ", ")
+#define GIVEN_IF_READ(sql)
+#define GIVEN_IF_GIVEN(sql) sql
+#define GIVEN_IF_BY_HAND(sql)
+
 /*
  * Nested loops, because each batch looks up a few thousand keys in tables of any size, and the
  * planner, which knows nothing of temporary tables, would now and then read a whole one instead.
@@ -16,12 +41,9 @@ static const char make_staging[] =
 	"CREATE TEMP TABLE IF NOT EXISTS import_agents ("
 	" line bigint NOT NULL, agent_uuid uuid NOT NULL DEFAULT gen_random_uuid(),"
 	" chain text COLLATE \"C\", chain_id bigint, registry_address text COLLATE \"C\","
-	" agent_id numeric, owner_address text, agent_wallet text, token_uri text, status text,"
-	" registration_file json, registration_digest bytea, conformance json, name text,"
-	" description text, image text, shown_services json, x402_support boolean,"
-	" file_active boolean, services text[], skills text[], domains text[],"
-	" supported_trust text[], tx_hash text, registered_block bigint, created_at timestamptz,"
-	" metadata json"
+	" agent_id numeric, owner_address text, status text, registration_file json,"
+	" registration_digest bytea, conformance json, " STAGED_COLUMNS
+	" created_at timestamptz, metadata json"
 	") ON COMMIT DELETE ROWS;"
 	"CREATE TEMP TABLE IF NOT EXISTS import_feedback ("
 	" line bigint NOT NULL, chain text COLLATE \"C\", registry_address text COLLATE \"C\","
@@ -51,10 +73,9 @@ static const char make_staging[] =
 /* ---- Agents ---- */
 
 static const char copy_agents[] =
-	"COPY import_agents (line, chain, chain_id, registry_address, agent_id, owner_address,"
-	" agent_wallet, token_uri, status, registration_file, registration_digest, conformance,"
-	" name, description, image, shown_services, x402_support, file_active, services, skills,"
-	" domains, supported_trust, tx_hash, registered_block, created_at, metadata) FROM STDIN";
+	"COPY import_agents (line, chain, chain_id, registry_address, agent_id, owner_address, status,"
+	" registration_file, registration_digest, conformance, " AGENT_READ GIVEN_NAMES
+	" created_at, metadata) FROM STDIN";
 
 /* A registration through the API takes the counter first and inserts then; in the other order the
  * two could wait for each other. */
@@ -76,20 +97,16 @@ static const struct db_statement take_counters = {
 static const struct db_statement insert_agents = {
 	.name = "import_agents",
 	.sql = "INSERT INTO erc8004_agents (agent_uuid, chain, chain_id, registry_address, agent_id,"
-	       " owner_address, agent_wallet, token_uri, status, source, registration_file,"
-	       " registration_digest, conformance, name, description, image, shown_services,"
-	       " x402_support, file_active, services, skills, domains, supported_trust, tx_hash,"
-	       " registered_block, created_at, suspended_with_owner) "
+	       " owner_address, registration_file, registration_digest, conformance, " STAGED_NAMES
+	       " status, source, created_at, suspended_with_owner) "
 	       "SELECT agent_uuid, chain, chain_id, registry_address, agent_id, owner_address,"
-	       " agent_wallet, token_uri, CASE WHEN coalesce(status, 'active') = 'active'"
+	       " registration_file, registration_digest, conformance, " STAGED_NAMES
+	       " CASE WHEN coalesce(status, 'active') = 'active'"
 	       "  AND (of_suspended.is OR EXISTS (SELECT FROM erc8004_agents twin"
 	       "   WHERE twin.owner_address = s.owner_address"
 	       "    AND twin.registration_digest = s.registration_digest"
 	       "    AND twin.status = 'suspended')) THEN 'suspended'"
-	       "  ELSE coalesce(status, 'active') END, 'import',"
-	       " registration_file, registration_digest, conformance, name, description, image,"
-	       " shown_services, x402_support, file_active, services, skills, domains,"
-	       " supported_trust, tx_hash, registered_block, coalesce(created_at, now()),"
+	       "  ELSE coalesce(status, 'active') END, 'import', coalesce(created_at, now()),"
 	       " of_suspended.is AND coalesce(status, 'active') = 'active' "
 	       "FROM import_agents s CROSS JOIN LATERAL (SELECT EXISTS (SELECT"
 	       " FROM erc8004_suspended_owners o WHERE o.owner_address = s.owner_address) AS is)"
@@ -114,9 +131,7 @@ static const struct db_statement examine_agents = {
 	.sql = "SELECT line, false, differing FROM ("
 	       " SELECT s.line, concat_ws(', ', " DIFFERS("owner_address") ", "
 	       "  CASE WHEN s.registration_digest IS DISTINCT FROM t.registration_digest"
-	       "   THEN 'registration_file' END, " DIFFERS_IF_GIVEN("agent_wallet") ", "
-	       DIFFERS_IF_GIVEN("token_uri") ", " DIFFERS_IF_GIVEN("tx_hash") ", "
-	       DIFFERS_IF_GIVEN("registered_block") ", " DIFFERS_IF_GIVEN("status") ", "
+	       "   THEN 'registration_file' END, " GIVEN_THAT_DIFFER DIFFERS_IF_GIVEN("status") ", "
 	       "  CASE WHEN s.created_at <> t.created_at THEN 'registered_at' END,"
 	       "  CASE WHEN EXISTS (SELECT FROM json_each_text(s.metadata) m"
 	       "   WHERE NOT EXISTS (SELECT FROM erc8004_agent_metadata d"

@@ -29,7 +29,7 @@ enum { CONSTANT_BYTES = 600, WORKERS_MAX = 1024, BODY_BYTES_MAX = 4096 };
 
 /* get_agent of app/api/agents.c, for an agent that is named by its uuid. */
 static const char row_sql[] =
-	"SELECT " AGENT_COLUMNS ","
+	"SELECT " AGENT_SHOWN
 	"       coalesce((SELECT json_object_agg(m.key, convert_from(m.value, 'UTF8')"
 	"                                        ORDER BY m.key)"
 	"                   FROM erc8004_agent_metadata m"
