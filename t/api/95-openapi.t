@@ -81,6 +81,11 @@ subtest 'nothing can be left out, and nothing be made up' => sub {
 		'one without a parameter' =>
 			[sub { $_->{params} = [] for grep { $_->{template} =~ /agents$/ } @{ $_[0] } },
 			'GET /api/v1/agents: parameter q is described and not there'],
+		'a column without one' =>
+			[sub { push @{ $_[2]{Agent} }, { name => 'new', kind => 'text' } },
+			'schema Agent: column new has no description'],
+		'a description without a column' => [sub { pop @{ $_[2]{AgentStats} } },
+			'schema AgentStats: trust_score is described and is no column'],
 	);
 
 	is((generated_from(from_json($known)))[0], $text, 'the same program gives the same, to the byte');
@@ -89,7 +94,7 @@ subtest 'nothing can be left out, and nothing be made up' => sub {
 		my $program = from_json($known);
 		my ($register) = grep { $_->{template} =~ /register$/ } @{ $program->{routes} };
 
-		$change->($program->{routes}, $register);
+		$change->($program->{routes}, $register, $program->{columns});
 		my ($said, $is_made) = generated_from($program);
 		ok(!$is_made, "$what stops the build");
 		like($said, qr/\Q$told\E/, 'and is named');
