@@ -121,7 +121,8 @@ is(join(' ', sort map { $_->[0] =~ /^(\w+\.\w+)$/ } table_of('events')),
 
 # ---- Pages ----
 
-my @pages = map { s{^\Q$docs\E/}{}r } glob("$docs/*.html $docs/errors/*.html $docs/alerts/*.html");
+my @pages = map { s{^\Q$docs\E/}{}r } grep { !/\/template\.html$/ }
+	glob("$docs/*.html $docs/errors/*.html $docs/alerts/*.html $docs/manual/*.html");
 is(join(' ', grep { !-e "$docs/errors/$_.html" } sort keys %told), '', 'each code\'s page is built');
 is(fetch('')->{body}, fetch('index.html')->{body}, '/docs/ is the overview');
 
@@ -159,18 +160,147 @@ for my $name (sort keys %page) {
 	is(scalar @ids, scalar uniq(@ids), 'and no two places in it have one name');
 }
 
+# ---- The navigation, the search, the keywords ----
+
+# The page itself, or the one that lists it ("Errors" for errors/not_found.html), is in the navigation,
+# and marked there as where the reader is.
+is(join(' ', grep {
+	my ($entry) = m{^([\w-]+)};
+	my ($navigation) = $page{$_} =~ m{<nav class="site"[^>]*>(.*?)</nav>}s;
+	$navigation !~ m{<a href="(?:\.\./)?\Q$entry\E\.html" aria-current="(?:page|true)">};
+} sort keys %page), '', 'every page is in the navigation');
+is(join(' ', grep { $page{$_} !~ m{<nav class="site"[^>]*>\s*<details><summary>} } sort keys %page), '',
+	'which is closed at first where there is little room');
+is(join(' ', grep { $page{$_} !~ m{<form id="site-search"[^>]* hidden>}
+		|| $page{$_} !~ m{<a id="site-keywords" href="(?:\.\./)?keywords\.html">} } sort keys %page), '',
+	'without scripts no page shows the search field, and each leads to the keywords');
+
+for my $script (qw(search.js search-index.js)) {
+	my $served = fetch($script);
+	is("$served->{status} $served->{headers}{'content-type'}", '200 text/javascript', "$script is served");
+	unlike(text_of("$docs/$script"), qr/[^\x00-\x7f]/, 'and needs no charset to be read');
+}
+
+# One list of the index, which is JSON.
+sub list_of_index
+{
+	my ($list) = text_of("$docs/search-index.js") =~ /^$_[0]: (\[.*?^\]),?$/ms;
+	return @{ from_json($list) };
+}
+
+my @indexed_pages = list_of_index('pages');
+my %indexed = map { $_->[0] => 1 } @indexed_pages;
+is(join(' ', grep { !$indexed{$_} } sort keys %page), '', 'every page is in the index');
+is(join(' ', grep { !$page{$_} } sort keys %indexed), '', 'and no other is');
+my @entries = list_of_index('entries');
+cmp_ok(scalar @entries, '>', 500, 'headings and entries of tables are in the index');
+is(join(' ', map { "$indexed_pages[$_->[0]][0]#$_->[1]" } grep {
+	$_->[1] ne '' && !anchors($page{ $indexed_pages[$_->[0]][0] })->{ $_->[1] } } @entries), '',
+	'and stand where it says');
+my %has_entry = map { ("$indexed_pages[$_->[0]][0]#$_->[1]" => 1) } @entries;
+my @lost;
+for my $name (grep { $_ ne 'keywords.html' } sort keys %page) {
+	my ($content) = $page{$name} =~ m{<main[^>]*>(.*)</main>}s;
+	push @lost, grep { !$has_entry{$_} } map { "$name#$_" } $content =~ /<h[23] id="([^"]+)"/g;
+}
+is("@lost", '', 'every heading is in the index');
+
+# The script as a browser has it: queries go in as a JSON list, and lists of results come out.
+my $asks = <<'END';
+const fs = require('fs'), vm = require('vm'), browser = vm.createContext({});
+for (const name of ['search-index.js', 'search.js'])
+	vm.runInContext(fs.readFileSync(process.argv[1] + '/' + name, 'utf8'), browser, name);
+console.log(JSON.stringify(JSON.parse(process.argv[2]).map(query => {
+	browser.query = query;
+	return vm.runInContext('aregSearch.find(aregSearchIndex, query)', browser);
+})));
+END
+# The addresses that each of the queries finds, the best first.
+sub found
+{
+	open my $node, '-|', 'node', '-e', $asks, $docs, json_text([@_]) or die "node: $!\n";
+	my $text = do { local $/; <$node> };
+	close $node or die "node: the search script failed\n";
+	return map { [map { $_->{url} } @$_] } @{ from_json($text) };
+}
+
+my $metrics_text = $areg->get('/metrics')->{body};
+my @metrics = $metrics_text =~ /^# HELP (\w+) /mg;
+my @keys = uniq map { /^\.It Ic (\w+)/mg } text_of("$root/man/areg.conf.5.in");
+my @in_sample = uniq map { /^#?\s?(\w+) = /mg } text_of("$root/conf/areg.conf.in");
+my %is_key = map { $_ => 1 } @keys;
+cmp_ok(scalar @in_sample, '>', 20, 'the sample of the configuration names keys');
+is(join(' ', grep { !$is_key{$_} } @in_sample), '', 'all of which the manual page explains');
+
+my @commands = map { my $page = $_; my ($name) = $page =~ /aregctl-(\w+)/;
+	map { "aregctl $name $_" } uniq text_of($page) =~ /^\.Nm aregctl \w+ ([\w-]+)/mg } glob "$root/man/aregctl-*.8.in";
+cmp_ok(scalar @commands, '>', 15, 'and manual pages have commands');
+my %place_of = ((map { $_ => "errors/$_.html" } keys %told), (map { $_ => "metrics.html#$_" } @metrics),
+	(map { $_ => "manual/areg.conf.5.html#$_" } @keys),
+	(map { my ($name, $verb) = /^aregctl (\w+) (\S+)/; $_ => "manual/aregctl-$name.8.html#$verb" } @commands),
+	'rate limit' => 'limits.html', 'RATE LIMIT' => 'limits.html', 'rat lim' => 'limits.html',
+	'aregctl reload' => 'manual/aregctl.8.html#reload', 'agent.registered' => 'events.html#agent-registered',
+	'X-RateLimit-Remaining' => 'limits.html#x-ratelimit-remaining', 'areg.conf' => 'manual/areg.conf.5.html');
+my @queries = sort keys %place_of;
+my @found = found(@queries);
+# Some names are of two things: request_timeout is a code and a key.
+is(join("\n", map { "$queries[$_]: @{ $found[$_] }" } grep {
+	my ($at, @first) = ($_, @{ $found[$_] });
+	$#first = 2 if @first > 3;
+	!grep { $_ eq $place_of{ $queries[$at] } } @first } 0 .. $#queries), '',
+	'the search finds codes, metrics, keys, commands and pages by their names, among the first three');
+my %first = map { $queries[$_] => $found[$_][0] } 0 .. $#queries;
+is_deeply([@first{'rate limit', 'rate_limit_exceeded', 'database_url', 'aregctl key create'}],
+	['limits.html', 'errors/rate_limit_exceeded.html', 'manual/areg.conf.5.html#database_url',
+		'manual/aregctl-key.8.html#create'],
+	'and what only one thing is called first of all');
+my ($both, $one, $none, $empty, $markup, $end) = found('deadlock xylophone', 'deadl', 'xylophone', ' ', '<script>alert(1)</script>', 'imit');
+is_deeply([scalar @$both, scalar @$none, scalar @$empty], [0, 0, 0], 'all words must be there, and one at least');
+is(scalar(grep { /imits?\b/ } @$end), 0, 'and each is the beginning of a word, not its end');
+is(join(' ', grep { !/^[\w.\/-]+(?:#[\w.-]+)?$/ } map { @$_ } @found, $markup), '', 'addresses are plain');
+unlike(text_of("$root/docs/search.js"), qr/innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|fetch\(|XMLHttpRequest/,
+	'the script puts nothing into a page as HTML, and asks no server');
+
+my %linked = map { $_ => 1 } $page{'keywords.html'} =~ m{<a href="([^"]+)">}g;
+is(join(' ', grep { !$linked{$_} } map { $place_of{$_} } sort keys %told, @keys, @metrics, @commands), '',
+	'the page of keywords leads to every code, key, metric and command');
+my %listed_term = map { s/<[^>]*>//gr =~ s/: .*//r => 1 } $page{'keywords.html'} =~ m{<li>(.*?)</li>}g;
+is(join(' ', grep { !$listed_term{$_} } sort keys %told, @keys, @metrics, @commands), '', 'by its name');
+
+# ---- Metrics ----
+
+my %described = map { $_->[0] => $_ } grep { @$_ == 4 && $_->[0] =~ /^(?:areg|erc8004)_/ } table_of('metrics');
+my %help = $metrics_text =~ /^# HELP (\w+) (.*)$/mg;
+my %type = $metrics_text =~ /^# TYPE (\w+) (.*)$/mg;
+is(join(' ', grep { "$described{$_}[1]: $described{$_}[3]" ne "$type{$_}: $help{$_}" } grep { $described{$_} } sort keys %help),
+	'', 'the page "Metrics" says what /metrics says');
+# Those of replicas are there only where there are some.
+is(join(' ', grep { !$described{$_} } sort keys %help), '', 'of all of them');
+is(join(' ', grep { !$help{$_} } sort keys %described), 'areg_replica_lag_seconds areg_replica_up',
+	'and of none that is not there');
+my %labels;
+while ($metrics_text =~ /^(\w+?)(?:_bucket|_sum|_count)?\{(.*)\} /mg) {
+	my ($name, $texts) = ($1, $2);
+	$labels{$name} = join ', ', grep { $_ ne 'le' } $texts =~ /(\w+)="/g;
+}
+is(join(' ', grep { $labels{$_} ne '' && $described{$_}[2] =~ tr/`//dr ne $labels{$_} } grep { $described{$_} } sort keys %labels),
+	'', 'with their labels');
+
 # tidy of Debian 12 does not know every attribute that there is by now.
 my @faults = grep { !/proprietary attribute "aria-current"/ }
 	map { my $name = $_; map { "$name: $_" } `tidy -q -e --gnu-emacs yes '$docs/$name' 2>&1` } @pages;
 is(join('', @faults), '', 'every page is right by the rules of HTML');
 
 my $answer = fetch('index.html');
-like($answer->{headers}{'content-security-policy'}, qr/default-src 'none'; style-src 'self'/,
-	'a page may load its style and nothing else');
-is(join(' ', grep { $page{$_} =~ /<script|<style|\bstyle="|\bon\w+="/ } sort keys %page), '',
-	'and none has a script or a style of its own');
-is(join(' ', grep { $page{$_} =~ /localhost:8080/ } sort keys %page), '',
-	'and none names an address where the registry may not be');
+like($answer->{headers}{'content-security-policy'},
+	qr/^default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'$/,
+	'a page may load its own style, icon and script, and nothing else');
+is(join(' ', grep { s{<script src="(?:\.\./)?search\.js" defer></script>}{}r =~ /<script|<style|\bstyle="|\bon\w+="/ }
+	map { $page{$_} } sort keys %page), '', 'and none has a script or a style within it');
+is(join(' ', grep { $page{$_} !~ m{<script src="(?:\.\./)?search\.js" defer></script>} } sort keys %page), '',
+	'each loads the script of the search');
+is(join(' ', grep { !m{^manual/} && $page{$_} =~ /localhost:8080/ } sort keys %page), '',
+	'and none but manual pages, of defaults, names an address where the registry may not be');
 
 # What lists leave out is said in numbers, and those are the program's.
 my $program = from_json(scalar `@{[ build_dir() ]}/aregd -j`);

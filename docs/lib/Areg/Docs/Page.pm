@@ -59,6 +59,11 @@ sub markdown
 		die "make-docs: two headings are \"$title\"\n" if $seen{$id}++;
 		"<h$level id=\"$id\">$title</h$level>"
 	}ges;
+	# A row about one name can be linked to, where the page has nothing else of that name.
+	$html =~ s{<tr>(\s*<td[^>]*><code>([^<]+)</code></td>)}{
+		my ($cell, $id) = ($1, slug($2));
+		$id eq '' || $seen{$id}++ ? "<tr>$cell" : "<tr id=\"$id\">$cell"
+	}ge;
 	# The keyboard must reach what scrolls.
 	$html =~ s{<pre>}{<pre tabindex="0">}g;
 	$html =~ s{(<table>.*?</table>)}{<div class="scroll" role="region" aria-label="Table" tabindex="0">$1</div>}gs;
@@ -134,6 +139,7 @@ sub page
 		base => $base,
 		title => $name eq 'index' ? 'areg: the registry of AI agents' : _plain($title) . ' · areg',
 		purpose => _plain($purpose),
+		here => $self->_place($name),
 		navigation => $self->_navigation($name, $base),
 		content => $html,
 		version => escape($self->{version}),
@@ -165,6 +171,26 @@ sub _contents
 	return "\n<nav class=\"contents\" aria-label=\"On this page\">\n<ul>\n$list</ul>\n</nav>\n";
 }
 
+# Which entry of the navigation a page belongs to: itself, or the page that lists it.
+sub _entry
+{
+	my ($name) = @_;
+	return $name =~ s{/.*}{}r;
+}
+
+# Where a reader is, for the closed navigation of a narrow screen.
+sub _place
+{
+	my ($self, $name) = @_;
+
+	for my $chapter (@{ $self->{chapters} }) {
+		my ($title, @pages) = @$chapter;
+		my ($page) = grep { $_->[0] eq _entry($name) } @pages or next;
+		return "<span>$title:</span> $page->[1]";
+	}
+	die "make-docs: $name is not in the navigation\n";
+}
+
 sub _navigation
 {
 	my ($self, $name, $base) = @_;
@@ -175,7 +201,7 @@ sub _navigation
 		$html .= "<li><span>$title</span>\n<ul>\n";
 		for my $page (@pages) {
 			my $current = $page->[0] eq $name ? ' aria-current="page"'
-				: $name =~ m{^\Q$page->[0]\E/} ? ' aria-current="true"' : '';
+				: $page->[0] eq _entry($name) ? ' aria-current="true"' : '';
 			$html .= "<li><a href=\"$base$page->[0].html\"$current>$page->[1]</a></li>\n";
 		}
 		$html .= "</ul></li>\n";
