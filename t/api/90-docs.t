@@ -267,7 +267,7 @@ is(join(' ', grep { !$linked{$_} } map { $place_of{$_} } sort keys %told, @keys,
 my %listed_term = map { s/<[^>]*>//gr =~ s/: .*//r => 1 } $page{'keywords.html'} =~ m{<li>(.*?)</li>}g;
 is(join(' ', grep { !$listed_term{$_} } sort keys %told, @keys, @metrics, @commands), '', 'by its name');
 
-# ---- Metrics ----
+# ---- Metrics, Internals ----
 
 my %described = map { $_->[0] => $_ } grep { @$_ == 4 && $_->[0] =~ /^(?:areg|erc8004)_/ } table_of('metrics');
 my %help = $metrics_text =~ /^# HELP (\w+) (.*)$/mg;
@@ -285,6 +285,20 @@ while ($metrics_text =~ /^(\w+?)(?:_bucket|_sum|_count)?\{(.*)\} /mg) {
 }
 is(join(' ', grep { $labels{$_} ne '' && $described{$_}[2] =~ tr/`//dr ne $labels{$_} } grep { $described{$_} } sort keys %labels),
 	'', 'with their labels');
+
+my @internals = table_of('internals');
+for my $room (map { s{.*/app/(\w+)/README}{$1}r } glob "$root/app/*/README") {
+	my ($row) = grep { @$_ == 3 && $_->[0] eq $room } @internals;
+	my ($may) = text_of("$root/app/$room/README") =~ /^May include: ([\w, ]+)\./m;
+	is($row && $row->[2], $may, "\"Internals\" says what $room may include, as its README does");
+}
+my $headers = join '', map { text_of($_) } glob("$root/app/*/*.h"), glob("$root/lib/*.h");
+my ($words) = text_of("$root/docs/internals.md") =~ /^## Words of our own\n(.*)/ms;
+is(join(' ', grep { $headers !~ /(?<![a-z])\Q$_\E/i } $words =~ /^\| ([a-z]+) \|/mg), '',
+	'and explains no word that no header knows');
+is(join(' ', grep { my ($file) = glob "$root/$_"; !defined $file || !-e $file }
+	uniq text_of("$root/docs/internals.md") =~ m{`((?:app|lib|conf|scripts|sql|t|docs|man)/[\w./*-]*)`}g), '',
+	'nor leads to a file that is not there');
 
 # tidy of Debian 12 does not know every attribute that there is by now.
 my @faults = grep { !/proprietary attribute "aria-current"/ }
