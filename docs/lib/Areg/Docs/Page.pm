@@ -15,6 +15,8 @@ our @EXPORT_OK = qw(escape slug);
 my %language = (sh => 'curl', python => 'Python', js => 'JavaScript', php => 'PHP');
 # Fewer headings than this need no list of them.
 my $CONTENTS_FROM = 5;
+# A name of so many letters takes half of a phone's width, or more.
+my $NAME_LONG = 22;
 
 # new(template => text, version => text, chapters => [[title, [name, label], …], …],
 # codes => {code => 1}): problem codes link to their pages wherever they stand as code.
@@ -66,10 +68,20 @@ sub markdown
 	}ge;
 	# The keyboard must reach what scrolls.
 	$html =~ s{<pre>}{<pre tabindex="0">}g;
-	$html =~ s{(<table>.*?</table>)}{<div class="scroll" role="region" aria-label="Table" tabindex="0">$1</div>}gs;
+	$html =~ s{(<table>.*?</table>)}{
+		my ($table, $class) = ($1, 'scroll' . (_is_wide($1) ? ' wide' : ''));
+		"<div class=\"$class\" role=\"region\" aria-label=\"Table\" tabindex=\"0\">$table</div>"
+	}ges;
 	$html =~ s{<th(?=[ >])}{<th scope="col"}g;
 	$html =~ s{((?:<pre tabindex="0"><code class="language-\w+">.*?</pre>\s*)+)}{_languages($1)}ges;
 	return $html;
+}
+
+# Whether a table has three columns or more, and in one of them names too long for a phone beside them.
+sub _is_wide
+{
+	my ($table) = @_;
+	return (() = $table =~ /<th[ >]/g) >= 3 && $table =~ m{<code>[^<]{$NAME_LONG,}</code>};
 }
 
 # The HTML of many short texts at once: a text that is one paragraph comes back without <p>.
