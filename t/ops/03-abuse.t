@@ -93,13 +93,16 @@ subtest 'slow bodies of one client do not keep others out' => sub {
 
 subtest 'a slow body is waited for for seconds only' => sub {
 	my $client = slow('127.0.0.9');
+	my $next = time + 7;
 
-	# nginx resets the connection, or says 408 and ends it. By itself it would wait for 60 s.
-	my $is_over = wait_until(30, sub {
+	# One byte every 7 s keeps a time-out of 15 s from ever running out.
+	my $is_over = wait_until(40, sub {
+		go_on($client), $next += 7 if time >= $next;
+		# nginx resets the connection, or says 408 and ends it.
 		my $got = sysread $client->{socket}, $client->{said}, 65536, length $client->{said};
 		return defined $got ? $got == 0 : !$!{EAGAIN};
 	});
-	ok($is_over, 'no byte for some seconds, and it is over');
+	ok($is_over, 'one byte every 7 s, and it is over');
 };
 
 subtest 'clients of one /64 are one client' => sub {
@@ -210,15 +213,13 @@ subtest 'a flood of health checks is limited, by client' => sub {
 	my $socket = from('127.0.0.5');
 	my %count;
 
+	my $began = time;
 	for (1 .. 400) {
 		$count{ $areg->raw("GET /health/ HTTP/1.1\r\nHost: a\r\n\r\n", socket => $socket)->{status} }++;
 	}
 	cmp_ok($count{200}, '>=', 100, 'so many pass at once');
-	SKIP: {
-		# 50 a second and a hundred at once: a machine that is slower meets no limit.
-		skip 'this machine is too busy to ask that often', 1 unless $count{429};
-		cmp_ok($count{429}, '>', 0, 'more do not');
-	}
+	# On a machine that takes long to ask 400 times all of them may pass.
+	cmp_ok($count{200}, '<=', 102 + 50 * (time - $began), 'then 50 a second');
 	is(status('/health', '127.0.0.4'), 200, 'others are answered');
 };
 

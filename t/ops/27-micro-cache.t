@@ -12,7 +12,7 @@ use Time::HiRes qw(sleep time);
 use lib dirname(__FILE__) . '/../lib';
 use Areg::Test qw(build_dir from_json in_parallel problem_ok wait_until);
 
-use constant { AGENTS => '/api/v1/agents', SEARCHES => 60, READS => 120 };
+use constant { AGENTS => '/api/v1/agents', SEARCHES => 60, READS => 120, PROXY => '127.0.5.1' };
 
 my $areg = Areg::Test->start(workers => 2, limits => 'default');
 my $user = $areg->make_user(tier => 'enterprise');
@@ -32,7 +32,8 @@ sub register
 
 sub turn_on
 {
-	$areg->reload_nginx('http.conf' => sub { s/^#(include .*micro-cache\.conf)/$1/m });
+	$areg->reload_nginx('http.conf' => sub { s/^#(include .*micro-cache\.conf)/$1/m },
+		'app.conf' => sub { $_ .= "set_real_ip_from @{[PROXY]};\nreal_ip_header X-Forwarded-For;\n" });
 	my $verdict = `PATH=\$PATH:/usr/sbin nginx -t -p '@{[$areg->dir]}/nginx' -c '@{[$areg->dir]}/nginx/private.conf' -e stderr 2>&1`;
 	like($verdict, qr/test is successful/, 'nginx takes the configuration') or diag($verdict);
 	unlike($verdict, qr/\[warn\]/, 'and has nothing to say about it');
@@ -137,16 +138,17 @@ is_deeply($other, { total => 1, cache => 'UPDATING' }, 'the others are told the 
 
 # ---- limits ----
 
-# How many of so many requests of one address pass; the last answer is kept.
-my $last;
+# How many of so many requests of one address pass. The last that does not is kept.
+my $refused;
 sub passed
 {
 	my ($address, $path, $count) = @_;
 	my $socket = from($address);
 	my %status;
 	for (1 .. $count) {
-		$last = anonymous($path, socket => $socket);
-		$status{ $last->{status} }++;
+		my $answer = anonymous($path, socket => $socket);
+		$status{ $answer->{status} }++;
+		$refused = $answer if $answer->{status} == 429;
 	}
 	return \%status;
 }
@@ -156,8 +158,8 @@ for my $case ([AGENTS . '?limit=7', SEARCHES, 'searches'], [$agent, READS, 'read
 	my $status = passed("127.0.3.$limit", $path, $limit + 80);
 	cmp_ok($status->{200}, '>=', $limit, "$limit $name of one address pass");
 	cmp_ok($status->{429} // 0, '>', 0, 'then no more');
-	problem_ok($last, 429, 'rate_limit_exceeded');
-	ok($last->{headers}{'retry-after'}, 'and when to come again');
+	problem_ok($refused, 429, 'rate_limit_exceeded');
+	ok($refused->{headers}{'retry-after'}, 'and when to come again');
 	is(anonymous($path)->{status}, 200, 'other addresses go on');
 	is(anonymous($path, socket => from("127.0.3.$limit"), headers => { 'X-API-Key' => $user->{key} })->{status},
 		200, 'and so does who has a key at that address');
@@ -186,6 +188,17 @@ for my $case ([$list, SEARCHES, '/api/v1/agent%73?limit=7', '/api/v1/agents/?lim
 	cmp_ok(@{ $passed{headers} }, '<', 18, 'nor does a header');
 	ok((grep { $areg->raw("HEAD $path HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", socket => from($address))->{status} == 429 } 1 .. 10),
 		'nor does HEAD');
+}
+
+# A subscriber of IPv6 has a whole /64, and each address of it is the same client.
+for my $case ([$list, SEARCHES], [$agent, READS]) {
+	my ($path, $limit) = @$case;
+	my $socket = from(PROXY);
+	my $ask = sub { return anonymous($path, socket => $socket, headers => { 'X-Forwarded-For' => $_[0] })->{status} };
+
+	cmp_ok((grep { $ask->(sprintf '2001:db8:5:6:%x::1', $_) == 429 } 1 .. $limit + 60), '>', 0,
+		"the addresses of one /64 share the limit of $path");
+	is($ask->('2001:db8:5:7::1'), 200, 'the next /64 has a limit of its own');
 }
 
 # Which reads are searches is said once, in the table of calls.
