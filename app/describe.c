@@ -5,6 +5,7 @@
 #include "app/api/agent_columns.h"
 #include "app/api/agents_stats.h"
 #include "app/http/paging.h"
+#include "app/problem_list.h"
 #include "app/registry/registration_file.h"
 #include "app/routes.h"
 
@@ -123,6 +124,19 @@ static void write_columns(
 	json_close_array(out);
 }
 
+static void write_problems(struct json_out *out)
+{
+	json_key(out, "problems");
+	json_open_array(out);
+	for (size_t i = 0; i < PROBLEM_COUNT; i++) {
+		json_open_object(out);
+		json_string(out, "code", problem_list[i].code);
+		json_integer(out, "status", problem_list[i].status);
+		json_close_object(out);
+	}
+	json_close_array(out);
+}
+
 void describe(struct buf *text)
 {
 	struct json_out out;
@@ -142,6 +156,7 @@ void describe(struct buf *text)
 	write_columns(&out, "Agent", agent_columns, AGENT_MEMBER_COUNT);
 	write_columns(&out, "AgentStats", stats_columns, STATS_COLUMN_COUNT);
 	json_close_object(&out);
+	write_problems(&out);
 	json_key(&out, "routes");
 	json_open_array(&out);
 	for (size_t i = 0; i < route_count; i++)

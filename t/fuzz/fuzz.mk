@@ -7,7 +7,7 @@ TARGETS = $(patsubst $(ROOT)/t/fuzz/%.c,%,$(wildcard $(ROOT)/t/fuzz/fuzz_*.c))
 PROGRAMS = $(addprefix $(ROOT)/app/,aregd.c aregctl.c) $(wildcard $(ROOT)/app/ctl/*.c)
 SOURCES = $(filter-out $(PROGRAMS),$(wildcard $(ROOT)/lib/*.c $(ROOT)/app/*.c $(ROOT)/app/*/*.c)) \
 	$(ROOT)/t/fuzz/fuzz.c
-OBJECTS = $(patsubst $(ROOT)/%.c,%.o,$(SOURCES))
+OBJECTS = $(patsubst $(ROOT)/%.c,%.o,$(SOURCES)) app/problem_list.o
 
 PACKAGES = fcgi libpq libmemcached json-c libcrypto zlib libsecp256k1 libcurl
 SANITIZERS = address,undefined
@@ -29,7 +29,16 @@ app/layouts.h:
 	@mkdir -p $(@D)
 	perl $(ROOT)/scripts/gen-layouts $(ROOT) >$@
 
-$(OBJECTS) $(TARGETS:%=t/fuzz/%.o): %.o: $(ROOT)/%.c | app/build.h app/layouts.h
+app/problem_list.h app/problem_list.c: $(ROOT)/docs/problems $(ROOT)/scripts/gen-problems
+	@mkdir -p $(@D)
+	perl $(ROOT)/scripts/gen-problems $(if $(filter %.h,$@),--header,--source) $< >$@
+
+app/problem_list.o: app/problem_list.c
+	$(CC) $(CFLAGS) -fsanitize=fuzzer-no-link,$(SANITIZERS) -c -o $@ $<
+
+GENERATED = app/build.h app/layouts.h app/problem_list.h
+app/problem_list.o: | $(GENERATED)
+$(filter-out app/problem_list.o,$(OBJECTS)) $(TARGETS:%=t/fuzz/%.o): %.o: $(ROOT)/%.c | $(GENERATED)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fsanitize=fuzzer-no-link,$(SANITIZERS) -c -o $@ $<
 

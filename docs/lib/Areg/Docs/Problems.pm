@@ -7,12 +7,13 @@ use warnings;
 use utf8;
 
 use JSON::PP ();
+use List::Util qw(uniq);
 
 use Areg::Docs::Page qw(escape);
 
-my %once = map { $_ => 1 } qw(code status title means do request body detail member);
+my %once = map { $_ => 1 } qw(code status nginx title means do request body detail member);
 my %repeatable = map { $_ => 1 } qw(errors headers);
-my @required = qw(code status title means do request detail);
+my @required = qw(code title means do request detail);
 my $string = JSON::PP->new->allow_nonref;
 my %phrase = (400 => 'Bad Request', 401 => 'Unauthorized', 403 => 'Forbidden', 404 => 'Not Found',
 	405 => 'Method Not Allowed', 408 => 'Request Timeout', 409 => 'Conflict', 410 => 'Gone',
@@ -20,11 +21,12 @@ my %phrase = (400 => 'Bad Request', 401 => 'Unauthorized', 403 => 'Forbidden', 4
 	429 => 'Too Many Requests', 500 => 'Internal Server Error', 502 => 'Bad Gateway',
 	503 => 'Service Unavailable');
 
-# Reads the file; its form is told in its first lines.
+# Reads the file; its form is told in its first lines. Each problem has its fields, and areg_statuses,
+# nginx_statuses and statuses (of both), lists of numbers in their order.
 sub read
 {
 	my ($class, $file) = @_;
-	my @problems;
+	my (@problems, %seen);
 	open my $in, '<:encoding(UTF-8)', $file or die "$file: $!\n";
 	my $text = do { local $/; <$in> };
 
@@ -43,7 +45,16 @@ sub read
 			}
 		}
 		defined $problem{$_} or die "$file: an entry lacks $_:\n$entry\n" for @required;
-		$problem{statuses} = [split /,\s*/, $problem{status}];
+		$problem{code} =~ /^[a-z]+(?:_[a-z]+)*$/ or die "$file: code $problem{code}: not small words joined by _\n";
+		die "$file: code $problem{code} stands twice\n" if $seen{ $problem{code} }++;
+		for (qw(status nginx)) {
+			my $statuses = $problem{$_} // next;
+			$statuses =~ /^[45]\d\d(?:, [45]\d\d)*$/ or die "$file: $problem{code}: $_: $statuses\n";
+		}
+		my ($areg, $nginx) = map { [sort { $a <=> $b } split /, /, $_ // ''] } @problem{qw(status nginx)};
+		$problem{statuses} = [sort { $a <=> $b } uniq(@$areg, @$nginx)];
+		@problem{qw(areg_statuses nginx_statuses)} = ($areg, $nginx);
+		die "$file: $problem{code} has no status\n" unless @{ $problem{statuses} };
 		push @problems, \%problem;
 	}
 	return bless { problems => \@problems }, $class;
@@ -56,7 +67,7 @@ sub table
 {
 	my ($self, $pages) = @_;
 	my @rows = map {
-		"<tr id=\"$_->{code}\"><td>$_->{status}</td><td><a href=\"errors/$_->{code}.html\">"
+		"<tr id=\"$_->{code}\"><td>${\ join(', ', @{ $_->{statuses} })}</td><td><a href=\"errors/$_->{code}.html\">"
 			. '<code>' . ($_->{code} =~ s/_/_<wbr>/gr) . '</code></a></td><td>' . escape($_->{title}) . "</td></tr>\n"
 	} $self->all;
 	return "<div class=\"scroll\" role=\"region\" aria-label=\"Table\" tabindex=\"0\"><table>\n<thead><tr><th scope=\"col\">Status</th>"
@@ -69,7 +80,7 @@ sub markdown
 {
 	my ($self, $problem) = @_;
 	die "docs/problems: no name is known for the status of $problem->{code}\n" if !$phrase{ $problem->{statuses}[0] };
-	my $status = $problem->{status} =~ s/,(?=[^,]*$)/ or/r;
+	my $status = join(', ', @{ $problem->{statuses} }) =~ s/,(?=[^,]*$)/ or/r;
 	my $body = defined $problem->{body} ? "\nContent-Type: application/json\n\n$problem->{body}" : '';
 	my $headers = join '', map { "$_\n" } @{ $problem->{headers} };
 
