@@ -50,7 +50,8 @@ static void write_field(struct json_out *out, const struct json_field *field)
 	json_string(out, "name", field->name);
 	json_string(out, "kind", kind_names[field->kind]);
 	json_flag(out, "required", field->required);
-	json_string(out, "code", field->code != NULL ? field->code : "validation_failed");
+	json_string(out, "code",
+		(field->problem != NULL ? field->problem : PROBLEM_VALIDATION_FAILED)->code);
 	if (field->min != 0 || field->max != 0) {
 		json_integer(out, "min", field->min);
 		json_integer(out, "max", field->max);

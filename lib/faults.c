@@ -6,9 +6,9 @@
 
 #include "lib/buf.h"
 
-void faults_init(struct faults *faults, struct arena *arena)
+void faults_init(struct faults *faults, struct arena *arena, const struct problem *usual)
 {
-	*faults = (struct faults){ .arena = arena };
+	*faults = (struct faults){ .arena = arena, .usual = usual };
 }
 
 /* A pointer below a key of many kilobytes, in each of FAULTS_MOST faults, makes an answer or a
@@ -25,15 +25,15 @@ static const char *fault_pointer(struct arena *arena, const char *pointer)
 	return arena_strndup(arena, pointer, len);
 }
 
-void fault_vadd(struct faults *faults, const char *code, const char *pointer, const char *format,
-	va_list args)
+void fault_vadd(struct faults *faults, const struct problem *problem, const char *pointer,
+	const char *format, va_list args)
 {
 	struct fault *fault;
 
 	if (faults->count++ >= FAULTS_MOST)
 		return;
 	fault = arena_alloc(faults->arena, sizeof *fault);
-	fault->code = code;
+	fault->problem = problem != NULL ? problem : faults->usual;
 	fault->pointer = fault_pointer(faults->arena, pointer);
 	fault->detail = arena_vprintf(faults->arena, format, args);
 	if (faults->last == NULL)
@@ -43,13 +43,13 @@ void fault_vadd(struct faults *faults, const char *code, const char *pointer, co
 	faults->last = fault;
 }
 
-void fault_add(
-	struct faults *faults, const char *code, const char *pointer, const char *format, ...)
+void fault_add(struct faults *faults, const struct problem *problem, const char *pointer,
+	const char *format, ...)
 {
 	va_list args;
 
 	va_start(args, format);
-	fault_vadd(faults, code, pointer, format, args);
+	fault_vadd(faults, problem, pointer, format, args);
 	va_end(args);
 }
 

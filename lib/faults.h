@@ -6,10 +6,11 @@
 #include <stddef.h>
 
 #include "lib/arena.h"
+#include "lib/problem.h"
 
 struct fault {
 	struct fault *next;
-	const char *code; /* stable snake_case word of API.md: validation_failed, invalid_score */
+	const struct problem *problem; /* never NULL */
 	const char *pointer; /* JSON pointer (RFC 6901) into the body; "" for the whole; for a query
 				parameter its name alone, without a slash */
 	const char *detail; /* a phrase for a person: "not 0x and 40 hex digits" */
@@ -22,17 +23,20 @@ enum {
 
 struct faults {
 	struct arena *arena;
+	const struct problem *usual; /* of a fault that was added without one of its own */
 	struct fault *first, *last;
 	size_t count; /* all found, also those past FAULTS_MOST */
 };
 
-void faults_init(struct faults *faults, struct arena *arena);
+/* `usual` is never NULL. */
+void faults_init(struct faults *faults, struct arena *arena, const struct problem *usual);
 
-/* Adds one; `pointer` is copied, up to FAULT_POINTER_MOST. `code` must outlive the arena (a literal). */
-void fault_add(struct faults *faults, const char *code, const char *pointer, const char *format,
-	...) PRINTF_LIKE(4, 5);
-void fault_vadd(struct faults *faults, const char *code, const char *pointer, const char *format,
-	va_list args) __attribute__((format(printf, 4, 0)));
+/* Adds one, of the usual problem where `problem` is NULL. `pointer` is copied, up to FAULT_POINTER_MOST;
+ * the problem is not, and must outlive the arena. */
+void fault_add(struct faults *faults, const struct problem *problem, const char *pointer,
+	const char *format, ...) PRINTF_LIKE(4, 5);
+void fault_vadd(struct faults *faults, const struct problem *problem, const char *pointer,
+	const char *format, va_list args) __attribute__((format(printf, 4, 0)));
 
 /* `base` + "/" + `token`, the token escaped as RFC 6901 section 3 says. */
 const char *json_pointer(struct arena *arena, const char *base, const char *token);

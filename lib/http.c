@@ -340,11 +340,12 @@ static const char *first_fault(struct arena *arena, const struct fault *fault)
 }
 
 void http_problem(struct http_response *response, const struct http_request *request,
-	const struct http_problem *problem)
+	const struct http_problem *answer)
 {
+	const struct problem *problem = answer->problem;
 	struct arena *arena = response->arena;
-	const struct fault *fault = problem->faults == NULL ? NULL : problem->faults->first;
-	const char *detail = problem->detail;
+	const struct fault *fault = answer->faults == NULL ? NULL : answer->faults->first;
+	const char *detail = answer->detail;
 	struct json_out out;
 
 	if (detail == NULL && fault != NULL)
@@ -364,8 +365,8 @@ void http_problem(struct http_response *response, const struct http_request *req
 	json_string(&out, "detail", detail);
 	json_string(&out, "code", problem->code);
 	json_string(&out, "request_id", request->id);
-	if (problem->member != NULL)
-		json_string(&out, problem->member, problem->value);
+	if (answer->member != NULL)
+		json_string(&out, answer->member, answer->value);
 	if (fault != NULL) {
 		json_key(&out, "errors");
 		json_open_array(&out);

@@ -105,8 +105,8 @@ struct http_response {
 	const char *content_type;
 	const char *etag; /* of a successful GET, in its quotes; NULL: not known yet */
 	struct buf body;
-	const char
-		*code; /* the problem's code, when the answer is a problem: for log and metrics */
+	const char *
+		code; /* the problem's code, when the answer is a problem: for the log and reports */
 };
 
 void http_response_init(struct http_response *response, struct arena *arena);
@@ -115,8 +115,7 @@ void http_response_init(struct http_response *response, struct arena *arena);
 void http_header_add(struct http_response *response, const char *name, const char *value);
 
 struct http_problem {
-	int status;
-	const char *code; /* stable snake_case word */
+	const struct problem *problem; /* its status and code */
 	const char *detail; /* a sentence; NULL with faults: names the first of them */
 	const struct faults *faults; /* NULL, or what `errors` lists */
 	const char *member, *value; /* NULL, or one more member of this problem, a string */
@@ -125,7 +124,7 @@ struct http_problem {
 /* Makes the answer a problem (RFC 9457), dropping any body so far: type, title, status, detail,
  * code, request_id, and `errors` or one more member where given. */
 void http_problem(struct http_response *response, const struct http_request *request,
-	const struct http_problem *problem);
+	const struct http_problem *answer);
 
 /* Address of the folder of pages CODE.html that describe each problem code, with its slash; set once
  * at start. Not copied. Without one, problems have the type about:blank (RFC 9457, section 4.2.1). */

@@ -799,12 +799,10 @@ struct reading {
 static void __attribute__((format(printf, 2, 3)))
 complain(const struct reading *reading, const char *format, ...)
 {
-	const char *code = reading->field->code;
 	va_list args;
 
 	va_start(args, format);
-	fault_vadd(reading->faults, code == NULL ? "validation_failed" : code, reading->pointer,
-		format, args);
+	fault_vadd(reading->faults, reading->field->problem, reading->pointer, format, args);
 	va_end(args);
 }
 
@@ -1207,7 +1205,7 @@ bool json_read(const struct json_doc *doc, const struct json_field *fields, size
 	struct arena *arena = faults->arena;
 
 	if (!json_object_is_type(doc->root.object, json_type_object)) {
-		fault_add(faults, "validation_failed", "", "is not an object");
+		fault_add(faults, NULL, "", "is not an object");
 		return false;
 	}
 	for (size_t i = 0; i < field_count; i++) {
@@ -1223,7 +1221,7 @@ bool json_read(const struct json_doc *doc, const struct json_field *fields, size
 		while (known < field_count && strcmp(key, fields[known].name) != 0)
 			known++;
 		if (known == field_count)
-			fault_add(faults, "validation_failed", json_pointer(arena, "", key),
+			fault_add(faults, NULL, json_pointer(arena, "", key),
 				"is not a field of this request");
 	}
 	return faults->count == count_before;

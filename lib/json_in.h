@@ -120,7 +120,7 @@ struct json_field {
 	bool required;
 	size_t offset; /* of a const char *, struct json_text or struct json_words in the target */
 	long long min, max; /* what they bound depends on the kind; 0, 0 is no bound */
-	const char *code; /* of its faults; NULL is validation_failed */
+	const struct problem *problem; /* of its faults; NULL: the usual one, see faults_init() */
 	const char *const *words; /* JSON_STRING, JSON_WORDS: NULL-terminated list of the only ones
 				     allowed */
 };

@@ -4,6 +4,7 @@
 #include "app/api/accounts.h"
 
 #include "app/http/paging.h"
+#include "app/problem_list.h"
 
 /* Columns are named as the answer's members are. Whether an address is the agent's own is asked outside of
  * the LIMIT, of ten records: inside, PostgreSQL expects that for every record of the address, and may
@@ -70,7 +71,7 @@ void accounts_get(struct call *call)
 	enum db_status status;
 
 	if (!eth_address_parse(call->path_values[0], address, &why)) {
-		call_problem(call, 400, "invalid_address",
+		call_problem(call, PROBLEM_INVALID_ADDRESS,
 			arena_printf(call->arena, "The address of the path is %s.", why));
 		return;
 	}

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "app/http/metering.h"
+#include "app/problem_list.h"
 #include "app/registry/metadata.h"
 #include "app/registry/registration_file.h"
 #include "lib/clock.h"
@@ -155,7 +156,7 @@ static const struct json_field registration_fields[] = {
 		.kind = JSON_ADDRESS,
 		.required = true,
 		.offset = offsetof(struct registration, owner_address),
-		.code = "invalid_address" },
+		.problem = PROBLEM_INVALID_ADDRESS },
 	{ .name = "chain",
 		.kind = JSON_STRING,
 		.required = true,
@@ -166,7 +167,7 @@ static const struct json_field registration_fields[] = {
 		.kind = JSON_OBJECT,
 		.required = true,
 		.offset = offsetof(struct registration, registration_file),
-		.code = "invalid_registration_file" },
+		.problem = PROBLEM_INVALID_REGISTRATION_FILE },
 	{ .name = "metadata",
 		.kind = JSON_OBJECT,
 		.offset = offsetof(struct registration, metadata) },
@@ -204,7 +205,7 @@ const struct route_input agents_register_input = { .body_max = BODY_WITH_FILE_MA
 
 void agent_not_found(struct call *call)
 {
-	call_problem(call, 404, "agent_not_found",
+	call_problem(call, PROBLEM_AGENT_NOT_FOUND,
 		arena_printf(call->arena,
 			"There is no agent %s. An agent is named by its agent_uuid, as "
 			"chain:agent_id (base:42), as chain_id:agent_id (8453:42), or as "
@@ -296,7 +297,7 @@ void agents_registration(struct call *call)
 	if (status != DB_OK)
 		call_db_failed(call, status);
 	else if (rows.count == 0)
-		call_problem(call, 404, "agent_not_found",
+		call_problem(call, PROBLEM_AGENT_NOT_FOUND,
 			"There is no active agent of this id that has a registration file.");
 	else
 		buf_puts(&call->response->body, db_text(&rows, 0, 0));
@@ -333,7 +334,7 @@ static const char *quota_text(const struct call *call, enum quota_kind kind, con
 
 void agent_refuse_quota(struct call *call)
 {
-	call_problem(call, 403, "quota_exceeded",
+	call_problem(call, PROBLEM_QUOTA_EXCEEDED,
 		arena_printf(call->arena,
 			"This would exceed what you may store in all: %s and %s of registration "
 			"files and metadata. GET /api/v1/me says how much of it is used.",
@@ -361,8 +362,7 @@ static enum db_status store(struct call *call, const struct registration *regist
 
 void agent_refuse_twin(struct call *call, const char *agent_uuid)
 {
-	const struct http_problem problem = { .status = 409,
-		.code = "agent_already_exists",
+	const struct http_problem problem = { .problem = PROBLEM_AGENT_ALREADY_EXISTS,
 		.detail = "This owner has registered the same file on this chain already.",
 		.member = "agent_uuid",
 		.value = agent_uuid };
@@ -372,8 +372,7 @@ void agent_refuse_twin(struct call *call, const char *agent_uuid)
 
 void agent_refuse_suspended_twin(struct call *call, const char *agent_uuid)
 {
-	const struct http_problem problem = { .status = 403,
-		.code = "agent_suspended",
+	const struct http_problem problem = { .problem = PROBLEM_AGENT_SUSPENDED,
 		.detail = "An agent of this owner that has the same file is suspended.",
 		.member = "agent_uuid",
 		.value = agent_uuid };
@@ -383,7 +382,7 @@ void agent_refuse_suspended_twin(struct call *call, const char *agent_uuid)
 
 void agent_refuse_suspended_owner(struct call *call)
 {
-	call_problem(call, 403, "owner_suspended",
+	call_problem(call, PROBLEM_OWNER_SUSPENDED,
 		"The operators of the registry have suspended this owner, who cannot register or "
 		"change agents.");
 }
@@ -426,7 +425,7 @@ static void register_one(struct call *call, const struct chain **chain)
 		return;
 	}
 	if (!call_is_wallet(call, registration.owner_address)) {
-		call_problem(call, 403, "forbidden",
+		call_problem(call, PROBLEM_FORBIDDEN,
 			"owner_address is not the wallet of this API key's user.");
 		return;
 	}
@@ -438,7 +437,7 @@ static void register_one(struct call *call, const struct chain **chain)
 				 ? DB_CONFLICT
 				 : store(call, &registration, *chain, &file, &metadata, &rows);
 	if (agent_registry_is_full(call, status)) {
-		call_problem(call, 409, "registry_full",
+		call_problem(call, PROBLEM_REGISTRY_FULL,
 			"The identity registry of this chain has an agent with the highest id that "
 			"there can be, so it has no id for another.");
 	} else if (agent_user_is_gone(call, status)) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "app/api/agents.h"
+#include "app/problem_list.h"
 #include "app/registry/metadata.h"
 #include "app/registry/registration_file.h"
 
@@ -64,7 +65,7 @@ static const struct json_field edit_fields[] = {
 	{ .name = "registration_file",
 		.kind = JSON_OBJECT,
 		.offset = offsetof(struct edit, registration_file),
-		.code = "invalid_registration_file" },
+		.problem = PROBLEM_INVALID_REGISTRATION_FILE },
 	{ .name = "metadata", .kind = JSON_OBJECT, .offset = offsetof(struct edit, metadata) },
 	{ .name = "status",
 		.kind = JSON_STRING,
@@ -91,37 +92,39 @@ static enum db_status store(struct call *call, const char *agent_uuid, const str
 		arena, rows);
 }
 
+/* Those outcomes of areg_edit_agent() whose detail is always the same. */
+static const struct refusal edit_refusals[] = {
+	{ PROBLEM_FORBIDDEN, "The agent's owner is not the wallet of this API key's user.", NULL },
+	{ PROBLEM_AGENT_SUSPENDED, "The agent is suspended, so it takes no change.", NULL },
+	{ PROBLEM_AGENT_NOT_ACTIVE_409, "The agent is pending or revoked, so it takes no change.",
+		NULL },
+};
+
 static void answer_outcome(struct call *call, const struct db_rows *rows)
 {
 	const char *outcome = db_text(rows, 0, 0);
 	struct faults faults;
 
-	if (strcmp(outcome, "agent_not_found") == 0) {
+	if (strcmp(outcome, "edited") == 0 || strcmp(outcome, "unchanged") == 0) {
+		agent_write(call, 200, rows, 2);
+	} else if (problem_is(PROBLEM_AGENT_NOT_FOUND, outcome)) {
 		agent_not_found(call);
-	} else if (strcmp(outcome, "forbidden") == 0) {
-		call_problem(call, 403, "forbidden",
-			"The agent's owner is not the wallet of this API key's user.");
-	} else if (strcmp(outcome, "agent_suspended") == 0) {
-		call_problem(call, 403, "agent_suspended",
-			"The agent is suspended, so it takes no change.");
-	} else if (strcmp(outcome, "owner_suspended") == 0) {
+	} else if (problem_is(PROBLEM_OWNER_SUSPENDED, outcome)) {
 		agent_refuse_suspended_owner(call);
 	} else if (strcmp(outcome, "suspended_twin") == 0) {
 		agent_refuse_suspended_twin(call, db_text(rows, 0, 1));
-	} else if (strcmp(outcome, "agent_not_active") == 0) {
-		call_problem(call, 409, "agent_not_active",
-			"The agent is pending or revoked, so it takes no change.");
-	} else if (strcmp(outcome, "agent_already_exists") == 0) {
+	} else if (problem_is(PROBLEM_AGENT_ALREADY_EXISTS, outcome)) {
 		agent_refuse_twin(call, db_text(rows, 0, 1));
 	} else if (strcmp(outcome, "metadata_too_large") == 0) {
-		faults_init(&faults, call->arena);
-		fault_add(&faults, "validation_failed", "/metadata",
+		faults_init(&faults, call->arena, PROBLEM_VALIDATION_FAILED);
+		fault_add(&faults, PROBLEM_VALIDATION_FAILED, "/metadata",
 			"with what is stored already, its keys or values have more than 64 KiB");
 		call_refuse(call, &faults);
-	} else if (strcmp(outcome, "quota_exceeded") == 0) {
+	} else if (problem_is(PROBLEM_QUOTA_EXCEEDED, outcome)) {
 		agent_refuse_quota(call);
 	} else {
-		agent_write(call, 200, rows, 2);
+		call_refuse_outcome(call, outcome, edit_refusals,
+			sizeof edit_refusals / sizeof edit_refusals[0]);
 	}
 }
 
@@ -143,7 +146,7 @@ void agents_edit(struct call *call)
 			call->arena, &edit.registration_file, "/registration_file", &file, &faults);
 	metadata_read(call->arena, edit.metadata.object, true, &metadata, &faults);
 	if (faults.count == 0 && changes_nothing(&edit))
-		fault_add(&faults, "validation_failed", "", "names nothing to change");
+		fault_add(&faults, PROBLEM_VALIDATION_FAILED, "", "names nothing to change");
 	if (faults.count > 0) {
 		call_refuse(call, &faults);
 		return;

@@ -13,6 +13,7 @@
 #include "app/http/metering.h"
 #include "app/http/paging.h"
 #include "app/http/query.h"
+#include "app/problem_list.h"
 #include "lib/clock.h"
 #include "lib/random.h"
 #include "lib/rfc3339.h"
@@ -182,7 +183,7 @@ static const char *one_of(
 			return value;
 		buf_printf(&list, "%s%s", i == 0 ? "" : ", ", words[i]);
 	}
-	fault_add(faults, "validation_failed", name, "is not one of %s", list.data);
+	fault_add(faults, PROBLEM_VALIDATION_FAILED, name, "is not one of %s", list.data);
 	return NULL;
 }
 
@@ -209,7 +210,7 @@ static bool is_word(const char *name, const char *value, struct faults *faults)
 {
 	if (*value != '\0' && utf8_length(value) <= WORD_CHARS_MAX)
 		return true;
-	fault_add(faults, "validation_failed", name, "is not 1 to %d characters long",
+	fault_add(faults, PROBLEM_VALIDATION_FAILED, name, "is not 1 to %d characters long",
 		WORD_CHARS_MAX);
 	return false;
 }
@@ -229,20 +230,20 @@ static const char *read_filter(
 		canonical = arena_alloc(call->arena, ETH_ADDRESS_LEN + 1);
 		if (eth_address_parse(value, canonical, &why))
 			return canonical;
-		fault_add(faults, "invalid_address", filter->name, "%s", why);
+		fault_add(faults, PROBLEM_INVALID_ADDRESS, filter->name, "%s", why);
 		return NULL;
 	case ONE_OF:
 		return one_of(call, filter->name, filter->words, faults);
 	case SCORE:
 		if (is_score(value))
 			return value;
-		fault_add(faults, "invalid_score", filter->name,
+		fault_add(faults, PROBLEM_INVALID_SCORE, filter->name,
 			"is not a number within 0..100 with at most 2 decimals");
 		return NULL;
 	case COUNT:
 		if (is_count(value))
 			return value;
-		fault_add(faults, "validation_failed", filter->name,
+		fault_add(faults, PROBLEM_VALIDATION_FAILED, filter->name,
 			"is not a whole number of at most 18 digits");
 		return NULL;
 	case WORD:
@@ -252,7 +253,7 @@ static const char *read_filter(
 	case TIME:
 		if (rfc3339_check(value, &why))
 			return value;
-		fault_add(faults, "validation_failed", filter->name, "%s", why);
+		fault_add(faults, PROBLEM_VALIDATION_FAILED, filter->name, "%s", why);
 		return NULL;
 	}
 	return NULL;
@@ -278,13 +279,13 @@ static void read_filters(const struct call *call, struct search *search, struct 
 	least = filter_value(search, "min_reputation_score");
 	most = filter_value(search, "max_reputation_score");
 	if (least != NULL && most != NULL && strtod(least, NULL) > strtod(most, NULL))
-		fault_add(faults, "invalid_score", "max_reputation_score",
+		fault_add(faults, PROBLEM_INVALID_SCORE, "max_reputation_score",
 			"is less than min_reputation_score");
 	least = filter_value(search, "registered_after");
 	most = filter_value(search, "registered_before");
 	if (least != NULL && most != NULL &&
 		rfc3339_microseconds(least) > rfc3339_microseconds(most))
-		fault_add(faults, "validation_failed", "registered_before",
+		fault_add(faults, PROBLEM_VALIDATION_FAILED, "registered_before",
 			"is before registered_after");
 }
 
@@ -319,7 +320,7 @@ static void read_names(const struct call *call, struct search *search, struct fa
 			if (chain != NULL)
 				add_name(&search->chains, chain->name);
 			else
-				fault_add(faults, "chain_not_supported", "chain",
+				fault_add(faults, PROBLEM_CHAIN_NOT_SUPPORTED, "chain",
 					"this registry serves no chain of that name");
 		} else if (strcmp(param->name, "service") == 0 &&
 			   is_word("service", param->value, faults)) {
@@ -346,7 +347,7 @@ static void read_sorting(const struct call *call, struct search *search, struct 
 		if (strcmp(sort, sortings[i].name) == 0)
 			search->sorting = &sortings[i];
 	if (is_by_relevance(search) && search->q == NULL)
-		fault_add(faults, "validation_failed", "sort", "is by relevance only with q");
+		fault_add(faults, PROBLEM_VALIDATION_FAILED, "sort", "is by relevance only with q");
 	if (search->sorting == &sortings[REGISTERED_AT] && filter_value(search, "trust_level"))
 		search->sorting = &registered_at_by_trust;
 	if (search->sorting == &sortings[REPUTATION_SCORE] && search->leaves_out_automatic)
@@ -412,7 +413,8 @@ static void read_search(const struct call *call, struct search *search, struct f
 	call_params(call, faults);
 	search->q = call_param(call, "q");
 	if (search->q != NULL && (*search->q == '\0' || utf8_length(search->q) > 200))
-		fault_add(faults, "validation_failed", "q", "is not 1 to 200 characters long");
+		fault_add(
+			faults, PROBLEM_VALIDATION_FAILED, "q", "is not 1 to 200 characters long");
 	if (search->q != NULL)
 		read_words(search);
 	read_names(call, search, faults);
@@ -898,7 +900,7 @@ static void search_agents(struct call *call)
 	bool is_estimate = false;
 	int64_t total;
 
-	faults_init(&faults, call->arena);
+	faults_init(&faults, call->arena, PROBLEM_VALIDATION_FAILED);
 	read_search(call, &search, &faults);
 	if (faults.count > 0) {
 		call_refuse(call, &faults);
@@ -909,7 +911,8 @@ static void search_agents(struct call *call)
 	status = query_run(&query, call, &rows);
 	if (status == DB_CALLER && search.page.after_key != NULL) {
 		/* A cursor that somebody made up: what it holds is not what it should. */
-		fault_add(&faults, "validation_failed", "cursor", "is not one that a list gave");
+		fault_add(&faults, PROBLEM_VALIDATION_FAILED, "cursor",
+			"is not one that a list gave");
 		call_refuse(call, &faults);
 		return;
 	}

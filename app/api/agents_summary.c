@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "app/api/agents.h"
+#include "app/problem_list.h"
 #include "lib/eth.h"
 #include "lib/row_json.h"
 
@@ -40,16 +41,16 @@ static const char *read_clients(const struct call *call, struct faults *faults)
 		if (strcmp(request->params[i].name, "clients") != 0)
 			continue;
 		if (!eth_address_parse(request->params[i].value, address, &why))
-			fault_add(faults, "invalid_address", "clients", "%s", why);
+			fault_add(faults, PROBLEM_INVALID_ADDRESS, "clients", "%s", why);
 		if (count < CLIENTS_MAX)
 			clients[count] = address;
 		count++;
 	}
 	if (count == 0)
-		fault_add(faults, "validation_failed", "clients",
+		fault_add(faults, PROBLEM_VALIDATION_FAILED, "clients",
 			"is missing: the feedback of at least one client is summed up");
 	if (count > CLIENTS_MAX) {
-		fault_add(faults, "validation_failed", "clients", "stands more than %d times",
+		fault_add(faults, PROBLEM_VALIDATION_FAILED, "clients", "stands more than %d times",
 			CLIENTS_MAX);
 		count = CLIENTS_MAX;
 	}

@@ -9,6 +9,7 @@
 #include "app/cache/callers.h"
 #include "app/cache/host_memory.h"
 #include "app/http/authenticate.h"
+#include "app/problem_list.h"
 #include "app/registry/api_key.h"
 #include "lib/eth_signature.h"
 #include "lib/random.h"
@@ -43,7 +44,7 @@ static const struct json_field challenge_fields[] = {
 		.kind = JSON_ADDRESS,
 		.required = true,
 		.offset = offsetof(struct challenge, address),
-		.code = "invalid_address" },
+		.problem = PROBLEM_INVALID_ADDRESS },
 	{ .name = "chain_id",
 		.kind = JSON_INTEGER,
 		.offset = offsetof(struct challenge, chain_id),
@@ -63,7 +64,7 @@ static const struct chain *chain_of(
 	if (challenge->chain_id != NULL)
 		chain = settings_chain_by_id(settings, strtoull(challenge->chain_id, NULL, 10));
 	if (chain == NULL)
-		fault_add(faults, "chain_not_supported", "/chain_id",
+		fault_add(faults, PROBLEM_CHAIN_NOT_SUPPORTED, "/chain_id",
 			"this registry serves no such chain");
 	return chain;
 }
@@ -97,7 +98,7 @@ static void answer_challenge(struct call *call, const char *message, const struc
 
 static void refuse_no_random(struct call *call)
 {
-	call_problem(call, 500, "internal", "The registry's random source gives nothing.");
+	call_problem(call, PROBLEM_INTERNAL, "The registry's random source gives nothing.");
 }
 
 void auth_challenge(struct call *call)
@@ -257,16 +258,16 @@ static bool read_proof(
 	if (!call_body(call, proof, &doc, &faults))
 		return false;
 	if (proof->message != NULL && !siwe_read(call->arena, proof->message, siwe, &why))
-		fault_add(&faults, "validation_failed", "/message",
+		fault_add(&faults, PROBLEM_VALIDATION_FAILED, "/message",
 			"is no sign-in text (EIP-4361): %s", why);
 	if (proof->signature != NULL && is_of_contract(proof->signature))
-		fault_add(&faults, "validation_failed", "/signature",
+		fault_add(&faults, PROBLEM_VALIDATION_FAILED, "/signature",
 			"is longer than the 65 bytes of a private key's signature: it comes from a "
 			"contract wallet (ERC-1271, ERC-6492), and contract wallets cannot sign in "
 			"yet, because this registry asks no chain whether the contract takes it");
 	else if (proof->signature != NULL &&
 		 !eth_signature_parse(proof->signature, signature, &why))
-		fault_add(&faults, "validation_failed", "/signature", "%s", why);
+		fault_add(&faults, PROBLEM_VALIDATION_FAILED, "/signature", "%s", why);
 	if (faults.count > 0)
 		call_refuse(call, &faults);
 	return faults.count == 0;
@@ -285,13 +286,13 @@ static bool is_signed(const struct proof *proof, const struct siwe *siwe, const 
 static void refuse_sign_in(struct call *call, const char *detail)
 {
 	http_header_add(call->response, "WWW-Authenticate", "Bearer");
-	call_problem(call, 401, "unauthorized", detail);
+	call_problem(call, PROBLEM_UNAUTHORIZED, detail);
 }
 
 /* The answer to each verdict of sign_in but `good` and `user_off`. */
-static const struct refusal {
+static const struct bad_verdict {
 	const char *verdict, *detail;
-} refusals[] = {
+} bad_verdicts[] = {
 	{ "nonce_unknown", "The nonce is not one that this registry knows: ask for a challenge." },
 	{ "other_address", "The nonce was given to another address: ask for a challenge." },
 	{ "altered", "The message is not the one that was given out with this nonce." },
@@ -323,14 +324,18 @@ static void answer_verdict(struct call *call, const char *key, const struct db_r
 {
 	const char *verdict = db_text(rows, 0, 0);
 
-	for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++)
-		if (strcmp(verdict, refusals[i].verdict) == 0) {
-			refuse_sign_in(call, refusals[i].detail);
+	for (size_t i = 0; i < sizeof bad_verdicts / sizeof bad_verdicts[0]; i++)
+		if (strcmp(verdict, bad_verdicts[i].verdict) == 0) {
+			refuse_sign_in(call, bad_verdicts[i].detail);
 			return;
 		}
 	if (strcmp(verdict, "user_off") == 0) {
 		call_problem(
-			call, 403, "forbidden", "The user of this wallet has been switched off.");
+			call, PROBLEM_FORBIDDEN, "The user of this wallet has been switched off.");
+		return;
+	}
+	if (strcmp(verdict, "good") != 0) {
+		call_refuse_outcome(call, verdict, NULL, 0);
 		return;
 	}
 	callers_drop_user(call->context->host->callers, db_text(rows, 0, 1));

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "app/http/paging.h"
+#include "app/problem_list.h"
 #include "lib/row_json.h"
 
 /* One row at least, without an event where there is none. Null for the place: from the first on. */
@@ -101,7 +102,7 @@ static void answer_after(struct call *call, const char *after, size_t limit)
 	if (status != DB_OK)
 		call_db_failed(call, status);
 	else if (db_bool(&rows, 0, IS_GONE))
-		call_problem(call, 410, "events_gone",
+		call_problem(call, PROBLEM_EVENTS_GONE,
 			"Changes behind this place are not kept any more. Ask with after=now, keep "
 			"next_after, read anew what you follow, and go on from there.");
 	else
@@ -115,10 +116,10 @@ void events_list(struct call *call)
 	struct faults faults;
 	size_t limit;
 
-	faults_init(&faults, call->arena);
+	faults_init(&faults, call->arena, PROBLEM_VALIDATION_FAILED);
 	call_params(call, &faults);
 	if (after != NULL && strcmp(after, "now") != 0 && !is_cursor(after))
-		fault_add(&faults, "validation_failed", "after",
+		fault_add(&faults, PROBLEM_VALIDATION_FAILED, "after",
 			"is neither now nor the next_after or cursor of events");
 	limit = page_number(call, "limit", 1, PAGE_LIMIT_MAX, PAGE_LIMIT_DEFAULT, &faults);
 	if (faults.count > 0)

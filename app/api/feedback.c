@@ -10,6 +10,7 @@
 #include "app/http/metering.h"
 #include "app/http/paging.h"
 #include "app/http/query.h"
+#include "app/problem_list.h"
 
 const struct column feedback_columns[FEEDBACK_COLUMN_COUNT] = { { "id", COLUMN_JSON },
 	{ "agent_uuid", COLUMN_TEXT }, { "client_address", COLUMN_TEXT },
@@ -98,20 +99,20 @@ static const struct json_field feedback_fields[] = {
 		.kind = JSON_ADDRESS,
 		.required = true,
 		AT(client_address),
-		.code = "invalid_address" },
+		.problem = PROBLEM_INVALID_ADDRESS },
 	{ .name = "score",
 		.kind = JSON_DECIMAL,
 		AT(score),
 		.min = 0,
 		.max = 100,
-		.code = "invalid_score" },
-	{ .name = "value", .kind = JSON_VALUE, AT(value), .code = "invalid_score" },
+		.problem = PROBLEM_INVALID_SCORE },
+	{ .name = "value", .kind = JSON_VALUE, AT(value), .problem = PROBLEM_INVALID_SCORE },
 	{ .name = "value_decimals",
 		.kind = JSON_INTEGER,
 		AT(value_decimals),
 		.min = 0,
 		.max = 18,
-		.code = "invalid_score" },
+		.problem = PROBLEM_INVALID_SCORE },
 	{ .name = "tag1", .kind = JSON_STRING, AT(tag1), .max = 256 },
 	{ .name = "tag2", .kind = JSON_STRING, AT(tag2), .max = 256 },
 	{ .name = "endpoint", .kind = JSON_ENDPOINT, AT(endpoint), .max = 2048 },
@@ -139,25 +140,20 @@ static void check_score(
 	bool has_value = is_given(doc, "value");
 
 	if (has_score && has_value)
-		fault_add(faults, "invalid_score", "/value", "cannot go with score: give one");
+		fault_add(
+			faults, PROBLEM_INVALID_SCORE, "/value", "cannot go with score: give one");
 	else if (!has_score && !has_value)
-		fault_add(faults, "invalid_score", "/score", "is missing, and so is value");
+		fault_add(faults, PROBLEM_INVALID_SCORE, "/score", "is missing, and so is value");
 	if (feedback->value_decimals != NULL && !has_value)
-		fault_add(faults, "invalid_score", "/value_decimals", "goes with value only");
+		fault_add(faults, PROBLEM_INVALID_SCORE, "/value_decimals", "goes with value only");
 }
 
 /* The answer to each outcome of areg_give_feedback() but `created` and `enough_today`. */
-static const struct refusal {
-	const char *outcome;
-	int status;
-	const char *code, *detail;
-} refusals[] = {
-	{ "agent_not_found", 404, "agent_not_found", "There is no agent of this agent_uuid." },
-	{ "agent_not_active", 403, "agent_not_active",
-		"The agent is not active, so it takes no feedback." },
-	{ "agent_suspended", 403, "agent_suspended",
-		"The agent is suspended, so it takes no feedback." },
-	{ "own_agent", 403, "forbidden", "An agent's owner cannot give it feedback (ERC-8004)." },
+static const struct refusal give_refusals[] = {
+	{ PROBLEM_AGENT_NOT_FOUND, "There is no agent of this agent_uuid.", NULL },
+	{ PROBLEM_AGENT_NOT_ACTIVE_403, "The agent is not active, so it takes no feedback.", NULL },
+	{ PROBLEM_AGENT_SUSPENDED, "The agent is suspended, so it takes no feedback.", NULL },
+	{ PROBLEM_FORBIDDEN, "An agent's owner cannot give it feedback (ERC-8004).", "own_agent" },
 };
 
 /* The day is that of UTC. */
@@ -167,7 +163,7 @@ static void refuse_until_tomorrow(struct call *call)
 	const int wait_s = (int)(DAY_S - time(NULL) % DAY_S);
 
 	http_header_add(call->response, "Retry-After", arena_printf(call->arena, "%d", wait_s));
-	call_problem(call, 429, "feedback_limit_exceeded",
+	call_problem(call, PROBLEM_FEEDBACK_LIMIT_EXCEEDED,
 		arena_printf(call->arena,
 			"This client has given this agent %d feedbacks today, which is the limit; one "
 			"more fits in %d s.",
@@ -183,12 +179,11 @@ static void answer_outcome(struct call *call, const struct db_rows *rows)
 		refuse_until_tomorrow(call);
 		return;
 	}
-	for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++)
-		if (strcmp(outcome, refusals[i].outcome) == 0) {
-			call_problem(
-				call, refusals[i].status, refusals[i].code, refusals[i].detail);
-			return;
-		}
+	if (strcmp(outcome, "created") != 0) {
+		call_refuse_outcome(call, outcome, give_refusals,
+			sizeof give_refusals / sizeof give_refusals[0]);
+		return;
+	}
 	out = call_answer(call, 201);
 	json_open_object(&out);
 	row_json_write(&out, feedback_columns, FEEDBACK_COLUMN_COUNT, rows, 0, 1);
@@ -211,7 +206,7 @@ static void give(struct call *call)
 		return;
 	}
 	if (!call_is_wallet(call, feedback.client_address)) {
-		call_problem(call, 403, "forbidden",
+		call_problem(call, PROBLEM_FORBIDDEN,
 			"client_address is not the wallet of this API key's user.");
 		return;
 	}
@@ -266,7 +261,7 @@ static const struct db_statement revoke_feedback = {
 
 void feedback_not_found(struct call *call)
 {
-	call_problem(call, 404, "feedback_not_found",
+	call_problem(call, PROBLEM_FEEDBACK_NOT_FOUND,
 		arena_printf(call->arena, "There is no feedback %s.", call->path_values[0]));
 }
 
@@ -315,7 +310,7 @@ void feedback_revoke(struct call *call)
 	if (!feedback_named(call, &named))
 		return;
 	if (!call_is_wallet(call, named.client_address)) {
-		call_problem(call, 403, "forbidden",
+		call_problem(call, PROBLEM_FORBIDDEN,
 			"Only who gave the feedback can revoke it: another wallet than that of "
 			"this API key's user.");
 		return;
@@ -330,8 +325,8 @@ void feedback_revoke(struct call *call)
 		return;
 	}
 	if (rows.count == 0) {
-		call_problem(
-			call, 409, "feedback_already_revoked", "The feedback was revoked already.");
+		call_problem(call, PROBLEM_FEEDBACK_ALREADY_REVOKED,
+			"The feedback was revoked already.");
 		return;
 	}
 	out = call_answer(call, 200);
@@ -364,12 +359,13 @@ static void read_filter(const struct call *call, struct filter *filter, struct f
 	*filter = (struct filter){ 0 };
 	call_params(call, faults);
 	if (client != NULL && !eth_address_parse(client, canonical, &why))
-		fault_add(faults, "invalid_address", "client", "%s", why);
+		fault_add(faults, PROBLEM_INVALID_ADDRESS, "client", "%s", why);
 	filter->client = client == NULL ? NULL : canonical;
 	filter->tag1 = call_param(call, "tag1");
 	filter->tag2 = call_param(call, "tag2");
 	if (revoked != NULL && strcmp(revoked, "true") != 0 && strcmp(revoked, "false") != 0)
-		fault_add(faults, "validation_failed", "include_revoked", "is not true or false");
+		fault_add(faults, PROBLEM_VALIDATION_FAILED, "include_revoked",
+			"is not true or false");
 	filter->include_revoked = revoked != NULL && strcmp(revoked, "true") == 0;
 	page_read(call, order, &filter->page, faults);
 }
@@ -483,7 +479,8 @@ void feedback_list(struct call *call)
 	compose(&query, &filter, params, call->arena);
 	status = query_run(&query, call, &rows);
 	if (status == DB_CALLER && filter.page.after_id != NULL) {
-		fault_add(&faults, "validation_failed", "cursor", "is not one that a list gave");
+		fault_add(&faults, PROBLEM_VALIDATION_FAILED, "cursor",
+			"is not one that a list gave");
 		call_refuse(call, &faults);
 	} else if (status != DB_OK) {
 		call_db_failed(call, status);

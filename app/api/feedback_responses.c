@@ -6,6 +6,7 @@
 
 #include "app/api/feedback.h"
 #include "app/http/paging.h"
+#include "app/problem_list.h"
 #include "lib/row_json.h"
 
 #define RESPONSE_COLUMNS \
@@ -89,7 +90,7 @@ void feedback_responses_append(struct call *call)
 		return;
 	}
 	if (call->caller->wallet[0] == '\0') {
-		call_problem(call, 403, "forbidden",
+		call_problem(call, PROBLEM_FORBIDDEN,
 			"A response stands under a wallet, and this API key's user has none.");
 		return;
 	}
@@ -161,7 +162,8 @@ void feedback_responses_list(struct call *call)
 		arena_printf(call->arena, "%d", TOTAL_EXACT_MAX) };
 	status = call_read(call, &list_responses, params, sizeof params / sizeof params[0], &rows);
 	if (status == DB_CALLER && page.after_id != NULL) {
-		fault_add(&faults, "validation_failed", "cursor", "is not one that a list gave");
+		fault_add(&faults, PROBLEM_VALIDATION_FAILED, "cursor",
+			"is not one that a list gave");
 		call_refuse(call, &faults);
 	} else if (status != DB_OK) {
 		call_db_failed(call, status);

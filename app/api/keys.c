@@ -13,6 +13,7 @@
 #include "app/http/authenticate.h"
 #include "app/http/paging.h"
 #include "app/http/query.h"
+#include "app/problem_list.h"
 #include "app/registry/api_key.h"
 #include "app/registry/limits.h"
 #include "lib/clock.h"
@@ -203,7 +204,8 @@ void keys_list(struct call *call)
 	compose_list(&query, call, &page);
 	status = query_run(&query, call, &rows);
 	if (status == DB_CALLER && page.after_key != NULL) {
-		fault_add(&faults, "validation_failed", "cursor", "is not one that a list gave");
+		fault_add(&faults, PROBLEM_VALIDATION_FAILED, "cursor",
+			"is not one that a list gave");
 		call_refuse(call, &faults);
 	} else if (status != DB_OK) {
 		call_db_failed(call, status);
@@ -324,7 +326,7 @@ void keys_create(struct call *call)
 		return;
 	}
 	if (!api_key_make(key)) {
-		call_problem(call, 500, "internal", "The registry's random source gives nothing.");
+		call_problem(call, PROBLEM_INTERNAL, "The registry's random source gives nothing.");
 		return;
 	}
 	status = store(call, &wanted, key, &rows);
@@ -338,17 +340,18 @@ void keys_create(struct call *call)
 	}
 	verdict = db_text(&rows, 0, 0);
 	if (strcmp(verdict, "past") == 0) {
-		fault_add(&faults, "validation_failed", "/expires_at", "is not in the future");
+		fault_add(
+			&faults, PROBLEM_VALIDATION_FAILED, "/expires_at", "is not in the future");
 		call_refuse(call, &faults);
 	} else if (strcmp(verdict, "outlives") == 0) {
-		fault_add(&faults, "validation_failed", "/expires_at",
+		fault_add(&faults, PROBLEM_VALIDATION_FAILED, "/expires_at",
 			"is later than the end of the key that makes it");
 		call_refuse(call, &faults);
 	} else if (strcmp(verdict, "scope") == 0) {
-		call_problem(call, 403, "forbidden",
+		call_problem(call, PROBLEM_FORBIDDEN,
 			"A key can have no scope that the key which makes it has not.");
 	} else if (strcmp(verdict, "too_many") == 0) {
-		call_problem(call, 409, "too_many_keys",
+		call_problem(call, PROBLEM_TOO_MANY_KEYS,
 			"There are " KEYS_MOST " active keys already: revoke one first.");
 	} else {
 		authenticate_new_key(call, key);
@@ -394,7 +397,7 @@ void keys_revoke(struct call *call)
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 	} else if (rows.count == 0) {
-		call_problem(call, 404, "key_not_found", "You have no key of this id.");
+		call_problem(call, PROBLEM_KEY_NOT_FOUND, "You have no key of this id.");
 	} else {
 		callers_drop_user(call->context->host->callers, caller->user_id);
 		call->response->status = 204;

@@ -8,6 +8,7 @@
 #include "app/api/agents_stats.h"
 #include "app/http/paging.h"
 #include "app/http/query.h"
+#include "app/problem_list.h"
 
 enum { MIN_FEEDBACK_DEFAULT = 3, MIN_FEEDBACK_MAX = 999999999 };
 
@@ -46,7 +47,7 @@ static const struct ranking *read_ranking(const struct call *call, struct faults
 	for (size_t i = 0; i < sizeof rankings / sizeof rankings[0]; i++)
 		if (strcmp(by, rankings[i].name) == 0)
 			return &rankings[i];
-	fault_add(faults, "validation_failed", "by",
+	fault_add(faults, PROBLEM_VALIDATION_FAILED, "by",
 		"is not one of reputation_score, total_feedback, total_amount_usdc");
 	return NULL;
 }
@@ -62,7 +63,7 @@ static void read_leaderboard(
 	if (chain != NULL) {
 		scoreboard->chain = settings_chain(call->context->settings, chain);
 		if (scoreboard->chain == NULL)
-			fault_add(faults, "chain_not_supported", "chain",
+			fault_add(faults, PROBLEM_CHAIN_NOT_SUPPORTED, "chain",
 				"this registry serves no chain of that name");
 	}
 	scoreboard->min_feedback = page_number(
@@ -105,7 +106,7 @@ void leaderboard_get(struct call *call)
 	struct json_out out;
 	enum db_status status;
 
-	faults_init(&faults, call->arena);
+	faults_init(&faults, call->arena, PROBLEM_VALIDATION_FAILED);
 	read_leaderboard(call, &scoreboard, &faults);
 	if (faults.count > 0) {
 		call_refuse(call, &faults);

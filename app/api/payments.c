@@ -12,6 +12,7 @@
 #include "app/api/agents.h"
 #include "app/http/metering.h"
 #include "app/http/paging.h"
+#include "app/problem_list.h"
 #include "lib/row_json.h"
 
 const char *const payment_statuses[] = { "pending", "verified", "failed", "rejected", NULL };
@@ -98,12 +99,12 @@ static const struct json_field payment_fields[] = {
 		.kind = JSON_ADDRESS,
 		.required = true,
 		AT(payment, payer),
-		.code = "invalid_address" },
+		.problem = PROBLEM_INVALID_ADDRESS },
 	{ .name = "payee",
 		.kind = JSON_ADDRESS,
 		.required = true,
 		AT(payment, payee),
-		.code = "invalid_address" },
+		.problem = PROBLEM_INVALID_ADDRESS },
 	{ .name = "status",
 		.kind = JSON_STRING,
 		.required = true,
@@ -125,29 +126,30 @@ static void payment_check_transaction(
 		return; /* with a fault of its own, if it is none */
 	if (payment->status == NULL || strcmp(payment->status, "pending") == 0 ||
 		strcmp(payment->status, "verified") == 0)
-		fault_add(faults, "validation_failed", "/tx_hash",
+		fault_add(faults, PROBLEM_VALIDATION_FAILED, "/tx_hash",
 			"is missing: only a failed or rejected payment has none");
 	else if (payment->log_index != NULL)
-		fault_add(faults, "validation_failed", "/log_index",
+		fault_add(faults, PROBLEM_VALIDATION_FAILED, "/log_index",
 			"is of no use without a tx_hash");
 }
 
 static void answer_recorded(struct call *call, const struct db_rows *rows)
 {
+	static const struct refusal by_another = { PROBLEM_PAYMENT_ALREADY_RECORDED,
+		"Another facilitator has recorded this payment, and nobody else can change it.",
+		"recorded_by_another" };
 	const char *outcome = db_text(rows, 0, 0);
 	struct json_out out;
 
 	if (strcmp(outcome, "settled") == 0) {
-		call_problem(call, 409, "payment_already_settled",
+		call_problem(call, PROBLEM_PAYMENT_ALREADY_SETTLED,
 			arena_printf(call->arena,
 				"This payment is settled already, as %s, and changes no more.",
 				db_text(rows, 0, 1 + PAYMENT_STATUS)));
 		return;
 	}
-	if (strcmp(outcome, "recorded_by_another") == 0) {
-		call_problem(call, 409, "payment_already_recorded",
-			"Another facilitator has recorded this payment, and nobody else can change "
-			"it.");
+	if (strcmp(outcome, "recorded") != 0 && strcmp(outcome, "updated") != 0) {
+		call_refuse_outcome(call, outcome, &by_another, 1);
 		return;
 	}
 	out = call_answer(call, strcmp(outcome, "recorded") == 0 ? 201 : 200);
@@ -247,71 +249,65 @@ static const struct json_field link_fields[] = {
 const struct route_input payments_link_input = { .fields = link_fields,
 	.field_count = COUNT(link_fields) };
 
-/* The answer to each outcome of areg_link_payment() and areg_unlink_payment(); a code makes it a
- * problem. */
-static const struct link_answer {
-	const char *outcome;
-	int status;
-	const char *code, *text;
-} link_answers[] = {
-	{ "linked", 200, NULL, "The payment is linked to the agent." },
-	{ "linked_already", 200, NULL, "The payment was linked to this agent already." },
-	{ "unlinked", 200, NULL, "The payment is not linked to the agent any more." },
-	{ "agent_not_found", 404, "agent_not_found", "There is no agent of this agent_uuid." },
-	{ "forbidden", 403, "forbidden",
+/* The outcomes of areg_link_payment() and areg_unlink_payment(). */
+static const struct {
+	const char *outcome, *message;
+} link_successes[] = {
+	{ "linked", "The payment is linked to the agent." },
+	{ "linked_already", "The payment was linked to this agent already." },
+	{ "unlinked", "The payment is not linked to the agent any more." },
+};
+
+static const struct refusal link_refusals[] = {
+	{ PROBLEM_AGENT_NOT_FOUND, "There is no agent of this agent_uuid.", NULL },
+	{ PROBLEM_FORBIDDEN,
 		"Only the facilitator that recorded the payment can do this, and to link it the "
-		"agent's owner." },
-	{ "payee_mismatch", 403, "payee_mismatch",
+		"agent's owner.",
+		NULL },
+	{ PROBLEM_PAYEE_MISMATCH,
 		"The payee was neither owner nor wallet of this agent when the payment was "
-		"recorded." },
-	{ "payee_ambiguous", 403, "payee_ambiguous",
+		"recorded.",
+		NULL },
+	{ PROBLEM_PAYEE_AMBIGUOUS,
 		"The payee was owner or wallet of several agents when the payment was recorded: "
-		"only the facilitator that recorded it can say for which of them it was." },
-	{ "facilitator_distrusted", 403, "facilitator_distrusted",
+		"only the facilitator that recorded it can say for which of them it was.",
+		NULL },
+	{ PROBLEM_FACILITATOR_DISTRUSTED,
 		"The facilitator that recorded the payment may record none any more, so its word "
-		"counts for nothing here." },
-	{ "agent_suspended", 403, "agent_suspended",
-		"The agent is suspended, so no payment can be linked to it." },
-	{ "agent_not_active", 409, "agent_not_active",
-		"The agent is not active, so no payment can be linked to it." },
-	{ "payment_not_found", 404, "payment_not_found",
-		"No such payment was reported on this chain." },
-	{ "payment_already_linked", 409, "payment_already_linked",
-		"The payment is linked to another agent." },
-	{ "payment_not_linked", 409, "payment_not_linked",
-		"The payment is not linked to this agent." },
-	{ "payment_ambiguous", 409, "payment_ambiguous",
-		"The transaction has several payments that this can be about: name one by its "
-		"payment_id. They are " },
+		"counts for nothing here.",
+		NULL },
+	{ PROBLEM_AGENT_SUSPENDED, "The agent is suspended, so no payment can be linked to it.",
+		NULL },
+	{ PROBLEM_AGENT_NOT_ACTIVE_409,
+		"The agent is not active, so no payment can be linked to it.", NULL },
+	{ PROBLEM_PAYMENT_NOT_FOUND, "No such payment was reported on this chain.", NULL },
+	{ PROBLEM_PAYMENT_ALREADY_LINKED, "The payment is linked to another agent.", NULL },
+	{ PROBLEM_PAYMENT_NOT_LINKED, "The payment is not linked to this agent.", NULL },
 };
 
 static void answer_linked(struct call *call, const struct db_rows *rows)
 {
-	const struct link_answer *answer = NULL;
-	const char *text;
+	const char *outcome = db_text(rows, 0, 0);
 	struct json_out out;
 
-	for (size_t i = 0; i < COUNT(link_answers) && answer == NULL; i++)
-		if (strcmp(link_answers[i].outcome, db_text(rows, 0, 0)) == 0)
-			answer = &link_answers[i];
-	if (answer == NULL) {
-		/* Of a migration that this program does not know. */
-		call_problem(call, 500, "internal",
-			"The registry gave an answer that it does not know.");
+	for (size_t i = 0; i < COUNT(link_successes); i++) {
+		if (strcmp(link_successes[i].outcome, outcome) != 0)
+			continue;
+		out = call_answer(call, 200);
+		json_open_object(&out);
+		json_flag(&out, "success", true);
+		json_string(&out, "message", link_successes[i].message);
+		json_close_object(&out);
 		return;
 	}
-	text = answer->text;
-	if (strcmp(answer->outcome, "payment_ambiguous") == 0)
-		text = arena_printf(call->arena, "%s%s.", text, db_text(rows, 0, 1));
-	if (answer->code != NULL) {
-		call_problem(call, answer->status, answer->code, text);
-		return;
-	}
-	out = call_answer(call, answer->status);
-	json_open_object(&out);
-	json_flag(&out, "success", true);
-	json_string(&out, "message", text);
-	json_close_object(&out);
+	if (problem_is(PROBLEM_PAYMENT_AMBIGUOUS, outcome))
+		call_problem(call, PROBLEM_PAYMENT_AMBIGUOUS,
+			arena_printf(call->arena,
+				"The transaction has several payments that this can be about: name "
+				"one by its payment_id. They are %s.",
+				db_text(rows, 0, 1)));
+	else
+		call_refuse_outcome(call, outcome, link_refusals, COUNT(link_refusals));
 }
 
 /* Reads the body of both calls. A payment is named by its transaction and chain, by its id, or by
@@ -325,15 +321,15 @@ static bool link_read(struct call *call, struct payment_link *link, const struct
 		return false;
 	if (json_member(&doc, "payment_id") == NULL) {
 		if (json_member(&doc, "tx_hash") == NULL)
-			fault_add(&faults, "validation_failed", "/tx_hash",
+			fault_add(&faults, PROBLEM_VALIDATION_FAILED, "/tx_hash",
 				"is missing, and so is payment_id");
 		if (json_member(&doc, "chain") == NULL)
-			fault_add(&faults, "validation_failed", "/chain", "is missing");
+			fault_add(&faults, PROBLEM_VALIDATION_FAILED, "/chain", "is missing");
 	}
 	*chain = call_chain(call, link->chain, &faults);
 	if (faults.count == 0 && link->payment_id == NULL &&
 		(link->tx_hash == NULL || *chain == NULL))
-		fault_add(&faults, "validation_failed", "/payment_id",
+		fault_add(&faults, PROBLEM_VALIDATION_FAILED, "/payment_id",
 			"is null, and so is tx_hash or chain");
 	if (faults.count > 0)
 		call_refuse(call, &faults);

@@ -9,6 +9,7 @@
 
 #include "app/api/agents.h"
 #include "app/http/paging.h"
+#include "app/problem_list.h"
 #include "lib/row_json.h"
 
 /* Of erc8004_validations as `v`. */
@@ -42,7 +43,7 @@ static void answer_validation(struct call *call, int status, const struct db_row
 
 static void validation_not_found(struct call *call)
 {
-	call_problem(call, 404, "validation_not_found",
+	call_problem(call, PROBLEM_VALIDATION_NOT_FOUND,
 		"No validation of this request_hash was asked for.");
 }
 
@@ -99,7 +100,7 @@ static const struct json_field request_fields[] = {
 		.kind = JSON_ADDRESS,
 		.required = true,
 		AT(validation_request, validator_address),
-		.code = "invalid_address" },
+		.problem = PROBLEM_INVALID_ADDRESS },
 	{ .name = "request_uri",
 		.kind = JSON_URI,
 		.required = true,
@@ -118,16 +119,16 @@ static void answer_requested(struct call *call, const struct db_rows *rows)
 	const char *agent_status = db_text(rows, 0, ROW_AGENT_STATUS);
 
 	if (!db_bool(rows, 0, ROW_IS_OWN))
-		call_problem(call, 403, "forbidden",
+		call_problem(call, PROBLEM_FORBIDDEN,
 			"Only the agent's owner can ask for its validation.");
 	else if (strcmp(agent_status, "suspended") == 0)
-		call_problem(call, 403, "agent_suspended",
+		call_problem(call, PROBLEM_AGENT_SUSPENDED,
 			"The agent is suspended, so no validation of it can be asked for.");
 	else if (strcmp(agent_status, "active") != 0)
-		call_problem(call, 409, "agent_not_active",
+		call_problem(call, PROBLEM_AGENT_NOT_ACTIVE_409,
 			"The agent is not active, so no validation of it can be asked for.");
 	else if (db_text(rows, 0, ROW_VALIDATION) == NULL)
-		call_problem(call, 409, "validation_already_exists",
+		call_problem(call, PROBLEM_VALIDATION_ALREADY_EXISTS,
 			"A validation of this request_hash was asked for already.");
 	else
 		answer_validation(call, 201, rows, ROW_VALIDATION);
@@ -247,7 +248,7 @@ void validations_respond(struct call *call)
 		if (db_bool(&rows, 0, 1))
 			answer_validation(call, 200, &rows, 2);
 		else
-			call_problem(call, 403, "forbidden",
+			call_problem(call, PROBLEM_FORBIDDEN,
 				"Only the validator that the request names can respond to it.");
 	}
 }
@@ -353,7 +354,7 @@ static const char *read_validators(const struct call *call, struct faults *fault
 			continue;
 		address = arena_alloc(call->arena, ETH_ADDRESS_LEN + 1);
 		if (!eth_address_parse(params[i].value, address, &why))
-			fault_add(faults, "invalid_address", "validator", "%s", why);
+			fault_add(faults, PROBLEM_INVALID_ADDRESS, "validator", "%s", why);
 		validators[count++] = address;
 	}
 	return count == 0 ? NULL : db_array(call->arena, validators, count);

@@ -16,6 +16,7 @@
 #include "app/ctl/import_batch.h"
 #include "app/ctl/line_reader.h"
 #include "app/ctl/text_table.h"
+#include "app/problem_list.h"
 #include "lib/utf8.h"
 
 enum {
@@ -143,8 +144,8 @@ static void say_refused_because(void *arg, uint64_t line, const char *pointer, c
 	struct faults faults;
 
 	arena_reset(run->line_arena);
-	faults_init(&faults, run->line_arena);
-	fault_add(&faults, "validation_failed", pointer, "%s", why);
+	faults_init(&faults, run->line_arena, PROBLEM_VALIDATION_FAILED);
+	fault_add(&faults, PROBLEM_VALIDATION_FAILED, pointer, "%s", why);
 	say_refused(run, line, &faults);
 }
 
@@ -173,7 +174,7 @@ static void take_line(struct run *run, const char *line, size_t len)
 	struct faults faults;
 
 	arena_reset(run->line_arena);
-	faults_init(&faults, run->line_arena);
+	faults_init(&faults, run->line_arena, PROBLEM_VALIDATION_FAILED);
 	if (import_stage(
 		    &run->batch, &run->ctl->settings, run->lines.line, line, len, &faults, &kind))
 		return;

@@ -12,6 +12,7 @@
 
 #include "app/api/agent_columns.h"
 #include "app/api/payments.h"
+#include "app/problem_list.h"
 #include "app/registry/registration_file.h"
 #include "lib/json_in.h"
 #include "lib/rfc3339.h"
@@ -97,7 +98,7 @@ static bool end_row(struct reading *reading, struct buf *row)
 
 static void complain(struct reading *reading, const char *pointer, const char *why)
 {
-	fault_add(reading->faults, "validation_failed", pointer, "%s", why);
+	fault_add(reading->faults, PROBLEM_VALIDATION_FAILED, pointer, "%s", why);
 }
 
 /* The configured chain of that name; NULL, and said, when there is none. */
@@ -202,7 +203,7 @@ void import_put_file(struct buf *row, struct arena *arena, const struct json_tex
 	struct registration_file file = { .shown_services = "[]" };
 	struct faults off;
 
-	faults_init(&off, arena);
+	faults_init(&off, arena, PROBLEM_INVALID_REGISTRATION_FILE);
 	if (text->object != NULL)
 		registration_file_read(arena, text, "", &file, &off);
 	put_file(row, arena, &file, &off);
@@ -393,7 +394,7 @@ bool import_stage(struct import_batch *batch, const struct settings *settings, u
 	*kind = IMPORT_KINDS;
 	/* Wild: registration files are stored as found. json_read() refuses NULs elsewhere. */
 	if (!json_parse(faults->arena, text, len, &json_rules_wild, &reading.doc, &error)) {
-		fault_add(faults, "validation_failed", error.pointer,
+		fault_add(faults, PROBLEM_VALIDATION_FAILED, error.pointer,
 			"not JSON from byte %zu on: %s", error.offset + 1, error.reason);
 		return false;
 	}

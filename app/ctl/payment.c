@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "app/problem_list.h"
 #include "lib/eth.h"
 
 enum { TIMEOUT_MS = 30 * 1000 };
@@ -155,10 +156,13 @@ static enum ctl_exit payment_unlink(struct ctl *ctl, const void *arg)
 		return ctl_db_failed(ctl, "payment unlink");
 	outcome = db_text(&rows, 0, 0);
 	if (strcmp(outcome, "unlinked") != 0) {
-		ctl_error(strcmp(outcome, "payment_not_found") == 0
-				  ? "no payment %s in the registry"
-				  : "payment %s is not linked to any agent",
-			params[0]);
+		if (problem_is(PROBLEM_PAYMENT_NOT_FOUND, outcome))
+			ctl_error("no payment %s in the registry", params[0]);
+		else if (problem_is(PROBLEM_PAYMENT_NOT_LINKED, outcome))
+			ctl_error("payment %s is not linked to any agent", params[0]);
+		else
+			ctl_error("the database gave an answer that aregctl does not know: %s",
+				outcome);
 		return CTL_REFUSED;
 	}
 	if (ctl->json)

@@ -8,6 +8,7 @@
 
 #include "app/cache/limit_ledger.h"
 #include "app/http/metering.h"
+#include "app/problem_list.h"
 #include "app/registry/api_key.h"
 #include "lib/clock.h"
 #include "lib/decimal.h"
@@ -68,7 +69,7 @@ static bool refuse_over_limit(
 {
 	metrics_add(call->context->metrics, METER_LIMIT_REFUSALS, class, 0, 1);
 	add_number(call, "Retry-After", answer->retry_after_s);
-	call_problem(call, 429, "rate_limit_exceeded",
+	call_problem(call, PROBLEM_RATE_LIMIT_EXCEEDED,
 		arena_printf(call->arena,
 			"Over the limit of %u requests a minute for calls of class %s; one more fits "
 			"in %u s.",
@@ -174,7 +175,7 @@ static bool refuse_key(struct call *call, unsigned kind, const char *why, uint64
 	if (!count_as(call, RATE_READ, address_tag(call, kind), anonymous_reads(call), now_ms))
 		return false;
 	http_header_add(call->response, "WWW-Authenticate", "Bearer error=\"invalid_token\"");
-	call_problem(call, 401, "unauthorized", why);
+	call_problem(call, PROBLEM_UNAUTHORIZED, why);
 	return false;
 }
 

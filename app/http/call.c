@@ -8,22 +8,39 @@
 #include "app/http/metering.h"
 #include "app/http/replicas.h"
 #include "app/http/route.h"
+#include "app/problem_list.h"
 #include "lib/log.h"
 
-void call_problem(struct call *call, int status, const char *code, const char *detail)
+void call_problem(struct call *call, const struct problem *problem, const char *detail)
 {
-	const struct http_problem problem = { .status = status, .code = code, .detail = detail };
+	const struct http_problem answer = { .problem = problem, .detail = detail };
 
-	http_problem(call->response, call->request, &problem);
+	http_problem(call->response, call->request, &answer);
 }
 
 void call_refuse(struct call *call, const struct faults *faults)
 {
-	const struct http_problem problem = {
-		.status = 400, .code = faults->first->code, .faults = faults
-	};
+	const struct http_problem answer = { .problem = faults->first->problem, .faults = faults };
 
-	http_problem(call->response, call->request, &problem);
+	assert(answer.problem->status == 400);
+	http_problem(call->response, call->request, &answer);
+}
+
+void call_refuse_outcome(
+	struct call *call, const char *outcome, const struct refusal *refusals, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct refusal *refusal = &refusals[i];
+
+		if (refusal->outcome != NULL ? strcmp(refusal->outcome, outcome) == 0
+					     : problem_is(refusal->problem, outcome)) {
+			call_problem(call, refusal->problem, refusal->detail);
+			return;
+		}
+	}
+	log_event(LOG_LEVEL_ERROR, "an SQL function has an outcome that this program does not know",
+		LOG_TEXT("outcome", outcome));
+	call_problem(call, PROBLEM_INTERNAL, "The registry gave an answer that it does not know.");
 }
 
 size_t route_body_max(const struct route_input *input)
@@ -38,28 +55,28 @@ bool call_body(struct call *call, void *target, struct json_doc *doc, struct fau
 	const char *bytes;
 	size_t len;
 
-	faults_init(faults, call->arena);
+	faults_init(faults, call->arena, PROBLEM_VALIDATION_FAILED);
 	switch (http_body_read(call->request, &bytes, &len)) {
 	case HTTP_BODY_OK:
 		break;
 	case HTTP_BODY_TOO_LARGE:
-		call_problem(call, 413, "payload_too_large",
+		call_problem(call, PROBLEM_PAYLOAD_TOO_LARGE,
 			arena_printf(call->arena,
 				"The body is larger than %zu KiB, which this call takes at most.",
 				route_body_max(input) / 1024));
 		return false;
 	case HTTP_BODY_TRUNCATED:
-		call_problem(call, 400, "validation_failed",
+		call_problem(call, PROBLEM_VALIDATION_FAILED,
 			"The body is shorter than its Content-Length.");
 		return false;
 	case HTTP_BODY_NOT_JSON:
-		call_problem(call, 415, "unsupported_media_type",
+		call_problem(call, PROBLEM_UNSUPPORTED_MEDIA_TYPE,
 			"The body must be JSON in UTF-8: send Content-Type: application/json.");
 		return false;
 	}
 	if (!json_parse_fields(call->arena, bytes, len, &json_rules_strict, input->fields,
 		    input->field_count, doc, &error)) {
-		fault_add(faults, "validation_failed", error.pointer, "%s (at byte %zu)",
+		fault_add(faults, PROBLEM_VALIDATION_FAILED, error.pointer, "%s (at byte %zu)",
 			error.reason, error.offset);
 		call_refuse(call, faults);
 		return false;
@@ -126,15 +143,15 @@ void call_db_failed(struct call *call, enum db_status status)
 		LOG_TEXT("constraint", error->constraint), LOG_TEXT("error", error->message));
 	if (status == DB_OUTCOME_UNKNOWN) {
 		http_header_add(call->response, "Retry-After", "1");
-		call_problem(call, 503, "outcome_unknown",
+		call_problem(call, PROBLEM_OUTCOME_UNKNOWN,
 			"The connection to the database was lost while the change was being "
 			"stored. It may or may not have been: look before you send it again.");
 	} else if (status == DB_UNAVAILABLE || status == DB_TIMEOUT || status == DB_CONFLICT) {
 		http_header_add(call->response, "Retry-After", "1");
-		call_problem(call, 503, "unavailable",
+		call_problem(call, PROBLEM_UNAVAILABLE,
 			"The registry cannot answer this now. Nothing was changed; try again.");
 	} else {
-		call_problem(call, 500, "internal",
+		call_problem(call, PROBLEM_INTERNAL,
 			"This is a fault of the registry. Its operators find it in their log by "
 			"the request_id.");
 	}
@@ -143,7 +160,7 @@ void call_db_failed(struct call *call, enum db_status status)
 void call_key_gone(struct call *call)
 {
 	http_header_add(call->response, "WWW-Authenticate", "Bearer error=\"invalid_token\"");
-	call_problem(call, 401, "unauthorized", "The API key is not valid any more.");
+	call_problem(call, PROBLEM_UNAUTHORIZED, "The API key is not valid any more.");
 }
 
 struct json_out call_answer(struct call *call, int status)
@@ -179,7 +196,7 @@ const struct chain *call_chain(const struct call *call, const char *name, struct
 	if (name != NULL) {
 		chain = settings_chain(call->context->settings, name);
 		if (chain == NULL)
-			fault_add(faults, "chain_not_supported", "/chain",
+			fault_add(faults, PROBLEM_CHAIN_NOT_SUPPORTED, "/chain",
 				"this registry serves no chain of that name");
 	}
 	return chain;
@@ -208,7 +225,7 @@ void call_params(const struct call *call, struct faults *faults)
 		call->route->input == NULL ? &nothing : call->route->input;
 	const struct http_param *params = call->request->params;
 
-	faults_init(faults, call->arena);
+	faults_init(faults, call->arena, PROBLEM_VALIDATION_FAILED);
 	for (size_t i = 0; i < call->request->param_count; i++) {
 		const char *name = params[i].name;
 		size_t earlier = 0;
@@ -216,14 +233,14 @@ void call_params(const struct call *call, struct faults *faults)
 		if (is_listed(input->repeatable, name))
 			continue;
 		if (!is_listed(input->params, name)) {
-			fault_add(faults, "validation_failed", name,
+			fault_add(faults, PROBLEM_VALIDATION_FAILED, name,
 				"is not a parameter of this request");
 			continue;
 		}
 		while (strcmp(params[earlier].name, name) != 0)
 			earlier++;
 		if (earlier < i)
-			fault_add(faults, "validation_failed", name, "stands more than once");
+			fault_add(faults, PROBLEM_VALIDATION_FAILED, name, "stands more than once");
 	}
 }
 

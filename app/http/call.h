@@ -87,11 +87,23 @@ struct call {
 MUST_CHECK bool call_body(
 	struct call *call, void *target, struct json_doc *doc, struct faults *faults);
 
-/* Refuses with 400 and every fault; the problem's code is that of the first. */
+/* Refuses with 400 and every fault; the problem is that of the first. */
 void call_refuse(struct call *call, const struct faults *faults);
 
-/* Answers with a problem of one sentence. */
-void call_problem(struct call *call, int status, const char *code, const char *detail);
+/* Answers with a problem of app/problem_list.h, and a sentence about it. */
+void call_problem(struct call *call, const struct problem *problem, const char *detail);
+
+/* The answer to one outcome of an SQL function that is a refusal. */
+struct refusal {
+	const struct problem *problem;
+	const char *detail; /* a sentence */
+	const char *outcome; /* what the function calls it; NULL: it gives the problem's code */
+};
+
+/* Answers with the refusal that has this outcome. When none has, the function is of a migration that
+ * this program does not know: then that is logged as an error, and the answer is 500. */
+void call_refuse_outcome(
+	struct call *call, const char *outcome, const struct refusal *refusals, size_t count);
 
 /*
  * Runs a statement of effect DB_READS where the call may read: on the primary, as db_run(), or on a

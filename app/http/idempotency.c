@@ -12,6 +12,7 @@
 
 #include "app/http/authenticate.h"
 #include "app/http/route.h"
+#include "app/problem_list.h"
 #include "lib/eth.h"
 #include "lib/sha256.h"
 
@@ -125,7 +126,7 @@ static const char *unseal(const struct attempt *attempt, const char *hex)
 
 static void refuse_reuse(struct call *call)
 {
-	call_problem(call, 409, "idempotency_conflict",
+	call_problem(call, PROBLEM_IDEMPOTENCY_CONFLICT,
 		"This Idempotency-Key was used for another request. Use a new key for each change.");
 }
 
@@ -322,7 +323,7 @@ void idempotent_serve(struct call *call, const char *key)
 	size_t len = 0;
 
 	if (!is_key(key)) {
-		call_problem(call, 400, "validation_failed",
+		call_problem(call, PROBLEM_VALIDATION_FAILED,
 			"Invalid Idempotency-Key: not 1 to 255 visible ASCII characters.");
 		return;
 	}

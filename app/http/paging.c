@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/problem_list.h"
 #include "lib/eth.h"
 
 size_t page_number(const struct call *call, const char *name, size_t least, size_t most,
@@ -18,7 +19,7 @@ size_t page_number(const struct call *call, const char *name, size_t least, size
 	digits = strspn(text, "0123456789");
 	value = strtoul(text, NULL, 10);
 	if (digits == 0 || digits > 9 || text[digits] != '\0' || value < least || value > most)
-		fault_add(faults, "validation_failed", name,
+		fault_add(faults, PROBLEM_VALIDATION_FAILED, name,
 			"is not a whole number within %zu..%zu", least, most);
 	return value;
 }
@@ -60,9 +61,9 @@ void page_read(const struct call *call, const char *order, struct page *page, st
 	if (cursor == NULL)
 		return;
 	if (call_param(call, "offset") != NULL)
-		fault_add(faults, "validation_failed", "cursor", "cannot go with offset");
+		fault_add(faults, PROBLEM_VALIDATION_FAILED, "cursor", "cannot go with offset");
 	if (!read_cursor(call, cursor, order, page))
-		fault_add(faults, "validation_failed", "cursor",
+		fault_add(faults, PROBLEM_VALIDATION_FAILED, "cursor",
 			"is not the next_cursor of a list in this order");
 }
 
@@ -103,8 +104,8 @@ void page_refuse_cursor(struct call *call)
 {
 	struct faults faults;
 
-	faults_init(&faults, call->arena);
-	fault_add(&faults, "validation_failed", "cursor", "is not one that a list gave");
+	faults_init(&faults, call->arena, PROBLEM_VALIDATION_FAILED);
+	fault_add(&faults, PROBLEM_VALIDATION_FAILED, "cursor", "is not one that a list gave");
 	call_refuse(call, &faults);
 }
 

@@ -13,6 +13,7 @@
 #include "app/http/idempotency.h"
 #include "app/http/metering.h"
 #include "app/http/route.h"
+#include "app/problem_list.h"
 #include "lib/clock.h"
 #include "lib/error_reports.h"
 #include "lib/log.h"
@@ -59,21 +60,21 @@ static bool is_allowed(struct call *call)
 		return true;
 	case ROUTE_NEEDS_KEY:
 		http_header_add(call->response, "WWW-Authenticate", "Bearer");
-		call_problem(call, 401, "unauthorized",
+		call_problem(call, PROBLEM_UNAUTHORIZED,
 			"This call needs an API key: send Authorization: Bearer areg_live_…");
 		break;
 	case ROUTE_NEEDS_TIER:
-		call_problem(call, 403, "tier_required",
+		call_problem(call, PROBLEM_TIER_REQUIRED,
 			arena_printf(
 				call->arena, "This call needs tier %s.", tier_name(route->tier)));
 		break;
 	case ROUTE_CLOSED_TO_TIER:
-		call_problem(call, 403, "tier_required",
+		call_problem(call, PROBLEM_TIER_REQUIRED,
 			arena_printf(call->arena, "Tier %s has no calls of class %s.",
 				tier_name((enum tier)caller->tier), rate_class_name(route->rate)));
 		break;
 	case ROUTE_NEEDS_SCOPE:
-		call_problem(call, 403, "scope_required",
+		call_problem(call, PROBLEM_SCOPE_REQUIRED,
 			arena_printf(call->arena, "This call needs an API key with scope %s.",
 				route->scope));
 		break;
@@ -136,7 +137,7 @@ static void answer_operator(struct call *call)
 		call->route->serve(call);
 		return;
 	}
-	call_problem(call, 404, "not_found", "There is nothing at this address.");
+	call_problem(call, PROBLEM_NOT_FOUND, "There is nothing at this address.");
 }
 
 /* A browser asks OPTIONS, without credentials, before each request of a page (Fetch standard, section
@@ -151,7 +152,7 @@ static bool is_preflight(const struct call *call)
 static void answer_nothing_here(struct call *call)
 {
 	if (is_preflight(call) || authenticate(call, RATE_READ))
-		call_problem(call, 404, "not_found", "There is nothing at this address.");
+		call_problem(call, PROBLEM_NOT_FOUND, "There is nothing at this address.");
 }
 
 static void answer(struct call *call)
@@ -168,8 +169,9 @@ static void answer(struct call *call)
 	if (request->refused_status != 0) {
 		if (!authenticate(call, RATE_READ))
 			return;
-		call_problem(call, request->refused_status,
-			request->refused_status == 414 ? "uri_too_long" : "validation_failed",
+		call_problem(call,
+			request->refused_status == 414 ? PROBLEM_URI_TOO_LONG
+						       : PROBLEM_VALIDATION_FAILED,
 			arena_printf(call->arena, "Bad request: %s.", request->refused_detail));
 		return;
 	}
@@ -194,7 +196,7 @@ static void answer(struct call *call)
 		if (!authenticate(call, RATE_READ))
 			break;
 		http_header_add(call->response, "Allow", routed.allow);
-		call_problem(call, 405, "method_not_allowed",
+		call_problem(call, PROBLEM_METHOD_NOT_ALLOWED,
 			arena_printf(call->arena, "This address takes %s only.", routed.allow));
 		break;
 	case ROUTE_OPTIONS:
@@ -383,10 +385,10 @@ static void memory_refuse(struct call *call, bool may_have_changed)
 		call_db_failed(call, DB_OUTCOME_UNKNOWN);
 	else if (call->route != NULL && call->route->input != NULL &&
 		 call->route->input->fields != NULL)
-		call_problem(call, 413, "payload_too_large",
+		call_problem(call, PROBLEM_PAYLOAD_TOO_LARGE,
 			"Reading this body takes more memory than one request may use.");
 	else
-		call_problem(call, 500, "internal",
+		call_problem(call, PROBLEM_INTERNAL,
 			"The answer takes more memory than one request may use. The registry's "
 			"operators find it in their log by the request_id.");
 }

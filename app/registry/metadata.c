@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "app/problem_list.h"
+
 /* 1..METADATA_KEY_MAX bytes of valid UTF-8 without control characters: C0, DEL and C1. */
 static bool metadata_key_is_allowed(const char *key)
 {
@@ -35,15 +37,15 @@ void metadata_read(struct arena *arena, struct json_object *object, bool may_rem
 		const char *pointer = json_pointer(arena, "/metadata", key);
 
 		if (!metadata_key_is_allowed(key))
-			fault_add(faults, "validation_failed", pointer,
+			fault_add(faults, PROBLEM_VALIDATION_FAILED, pointer,
 				"a key is not 1 to %d bytes without control characters",
 				METADATA_KEY_MAX);
 		else if (strcmp(key, "agentWallet") == 0)
-			fault_add(faults, "validation_failed", pointer,
+			fault_add(faults, PROBLEM_VALIDATION_FAILED, pointer,
 				"is reserved by ERC-8004 and set by areg itself");
 		else if (value == NULL ? !may_remove
 				       : !json_object_is_type(value, json_type_string))
-			fault_add(faults, "validation_failed", pointer,
+			fault_add(faults, PROBLEM_VALIDATION_FAILED, pointer,
 				may_remove ? "is neither a string nor null" : "is not a string");
 		keys_size += strlen(key);
 		values_size += json_object_is_type(value, json_type_string)
@@ -54,6 +56,6 @@ void metadata_read(struct arena *arena, struct json_object *object, bool may_rem
 	}
 	metadata->size = metadata->count * METADATA_ENTRY_BYTES + keys_size + values_size;
 	if (keys_size > METADATA_BYTES_MAX || values_size > METADATA_BYTES_MAX)
-		fault_add(faults, "validation_failed", "/metadata",
+		fault_add(faults, PROBLEM_VALIDATION_FAILED, "/metadata",
 			"has keys or values of more than 64 KiB");
 }

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "app/problem_list.h"
 #include "lib/buf.h"
 #include "lib/eth.h"
 #include "lib/json_out.h"
@@ -31,7 +32,7 @@ void registration_file_complain(const struct registration_file_reading *reading,
 	va_list args;
 
 	va_start(args, format);
-	fault_vadd(reading->faults, "invalid_registration_file", pointer, format, args);
+	fault_vadd(reading->faults, PROBLEM_INVALID_REGISTRATION_FILE, pointer, format, args);
 	va_end(args);
 }
 

@@ -789,4 +789,19 @@ subtest 'auto_feedback = off stops the feedback' => sub {
 is_deeply([grep { /"status":5/ } split /\n/, $areg->log_text('areg')], [], 'no answer was a 5xx');
 unlike($areg->log_text('areg'), qr/database call failed/, 'nor did a statement fail unexpectedly');
 
+subtest 'an outcome that the program does not know' => sub {
+	# As of a later migration.
+	$areg->psql(<<~'END');
+		CREATE OR REPLACE FUNCTION areg_unlink_payment(of_agent uuid, of_payment bigint, of_tx_hash text,
+			on_chain text, by_facilitator uuid)
+		RETURNS TABLE (outcome text, payment x402_payments, link erc8004_agent_payments, choices bigint[])
+		LANGUAGE sql AS $$ SELECT 'moved_elsewhere', NULL::x402_payments, NULL::erc8004_agent_payments, NULL::bigint[] $$
+		END
+	problem_ok(unlink_from(new_agent(), hash('any')), 500, 'internal');
+	ok(wait_until(20, sub { $areg->log_text('areg') =~ /does not know.*"outcome":"moved_elsewhere"/ }), 'stands in the log');
+	my $run = $areg->aregctl('payment', 'unlink', 1);
+	is($run->{exit}, 3, 'aregctl refuses, too');
+	like($run->{stderr}, qr/does not know: moved_elsewhere/, 'and says why');
+};
+
 done_testing;

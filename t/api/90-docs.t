@@ -59,6 +59,24 @@ for my $who (qw(areg nginx)) {
 	is_deeply([sort { $a cmp $b } uniq(@{ $answers{$who} })], [sort @listed], "docs/problems has what $who answers, and no more");
 }
 
+# No problem is in the list of which no source makes use, and no code stands in the sources beside the list.
+my %sources = map { $_ => text_of($_) } map { glob("$root/$_/*.[ch]") } qw(app app/* lib);
+my $sources = join '', values %sources;
+my @constants = text_of("$build/app/problem_list.h") =~ /^#define (PROBLEM_\w+) /mg;
+is(scalar @constants, scalar @{ $answers{areg} }, 'each problem of areg has a constant');
+is(join(' ', grep { $sources !~ /\b$_\b/ } @constants), '', 'and each constant is used');
+# The same words mean other things there: a setting, and how a call of the database failed.
+my %means_else = ('app/registry/settings.c' => 'request_timeout', 'lib/db.c' => 'unavailable outcome_unknown');
+my @literals;
+for my $name (sort keys %sources) {
+	my $file = $name =~ s{^\Q$root\E/}{}r;
+	my %else = map { $_ => 1 } split / /, $means_else{$file} // '';
+
+	next if $file =~ m{^app/problem_list\.}; # made there when the build is where the sources are
+	push @literals, map { "$file: $_" } grep { $told{$_} && !$else{$_} } $sources{$name} =~ /"([a-z]+(?:_[a-z]+)*)"/g;
+}
+is(join(', ', @literals), '', 'no code is spelt out in a source');
+
 my $errors = fetch('errors.html')->{body};
 is(join(' ', grep { $errors !~ m{<a href="errors/$_\.html">} } sort keys %told), '',
 	'the page "Errors" leads to all of them');

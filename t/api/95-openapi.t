@@ -78,6 +78,9 @@ subtest 'nothing can be left out, and nothing be made up' => sub {
 			'GET /api/v1/me: is described and not there'],
 		'one without a field' => [sub { pop @{ $_[1]{fields} } },
 			'POST /api/v1/agents/register: field metadata is described and not there'],
+		'a problem that areg does not know' =>
+			[sub { @{ $_[3] } = grep { $_->{code} ne 'quota_exceeded' } @{ $_[3] } },
+			'POST /api/v1/agents/register: areg has no problem quota_exceeded with status 403'],
 		'one without a parameter' =>
 			[sub { $_->{params} = [] for grep { $_->{template} =~ /agents$/ } @{ $_[0] } },
 			'GET /api/v1/agents: parameter q is described and not there'],
@@ -94,7 +97,7 @@ subtest 'nothing can be left out, and nothing be made up' => sub {
 		my $program = from_json($known);
 		my ($register) = grep { $_->{template} =~ /register$/ } @{ $program->{routes} };
 
-		$change->($program->{routes}, $register, $program->{columns});
+		$change->($program->{routes}, $register, @$program{qw(columns problems)});
 		my ($said, $is_made) = generated_from($program);
 		ok(!$is_made, "$what stops the build");
 		like($said, qr/\Q$told\E/, 'and is named');

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "app/http/paging.h"
+#include "app/problem_list.h"
 #include "lib/eth.h"
 
 static const char order[] = "name asc";
@@ -32,7 +33,7 @@ static void add(struct asked *asked, const char *name, const char *value)
 
 static bool read_page(const struct asked *asked, struct page *page, struct faults *faults)
 {
-	faults_init(faults, asked->call.arena);
+	faults_init(faults, asked->call.arena, PROBLEM_VALIDATION_FAILED);
 	page_read(&asked->call, order, page, faults);
 	return faults->count == 0;
 }

@@ -15,6 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "app/problem_list.h"
 #include "lib/http.h"
 #include "lib/json_in.h"
 
@@ -149,11 +150,10 @@ static void answer(struct http_request *request)
 	http_response_init(&response, request->arena);
 	http_header_add(&response, "X-Request-ID", request->id);
 	if (request->refused_status != 0) {
-		const struct http_problem problem = { .status = request->refused_status,
-			.code = "validation_failed",
+		const struct http_problem answer = { .problem = PROBLEM_VALIDATION_FAILED,
 			.detail = request->refused_detail };
 
-		http_problem(&response, request, &problem);
+		http_problem(&response, request, &answer);
 	} else {
 		buf_puts(&response.body, "{}");
 	}

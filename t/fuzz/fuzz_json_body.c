@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/problem_list.h"
 #include "app/registry/registration_file.h"
 #include "lib/eth.h"
 #include "lib/json_in.h"
@@ -29,7 +30,7 @@ static const struct json_field fields[] = {
 	{ .name = "client_address",
 		.kind = JSON_ADDRESS,
 		AT(client_address),
-		.code = "invalid_address" },
+		.problem = PROBLEM_INVALID_ADDRESS },
 	{ .name = "file_hash", .kind = JSON_HASH, AT(file_hash) },
 	{ .name = "file_uri", .kind = JSON_URI, AT(file_uri), .max = 2048 },
 	{ .name = "expires_at", .kind = JSON_TIME, AT(expires_at) },
@@ -68,7 +69,7 @@ static void check_faults(const struct faults *faults)
 	size_t kept = 0;
 
 	for (const struct fault *fault = faults->first; fault != NULL; fault = fault->next) {
-		REQUIRE(fault->code != NULL && fault->code[0] != '\0');
+		REQUIRE(fault->problem != NULL);
 		REQUIRE(fault->pointer[0] == '\0' || fault->pointer[0] == '/');
 		REQUIRE(utf8_valid(fault->pointer, strlen(fault->pointer)));
 		REQUIRE(fault->detail[0] != '\0');
@@ -108,7 +109,7 @@ static void check_body(struct arena *arena, const struct json_doc *doc)
 	bool accepted;
 
 	memset(&body, 0xa5, sizeof body); /* json_read() sets every member, or it shows */
-	faults_init(&faults, arena);
+	faults_init(&faults, arena, PROBLEM_VALIDATION_FAILED);
 	accepted = json_read(doc, fields, FIELDS, &body, &faults);
 	REQUIRE(accepted == (faults.count == 0));
 	check_faults(&faults);
@@ -179,7 +180,7 @@ static void check_file(struct arena *arena, const struct json_text *text, const 
 	const char *conformance;
 
 	memset(&file, 0xa5, sizeof file);
-	faults_init(&faults, arena);
+	faults_init(&faults, arena, PROBLEM_VALIDATION_FAILED);
 	registration_file_read(arena, text, base, &file, &faults);
 	check_faults(&faults);
 	for (const struct fault *fault = faults.first; fault != NULL; fault = fault->next)

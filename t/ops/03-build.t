@@ -60,6 +60,26 @@ edit("$copy/Makefile", sub { s{^(dist_sql_DATA = )}{$1sql/9999_later.up.sql sql/
 is(compiled(@schema, @neither), "@schema", 'a new migration compiles what knows the schema, and nothing else');
 is(compiled(@schema, @neither), '', 'once');
 
+# The list of problems: a copy of it, so that it can be changed.
+system('cp', root() . '/docs/problems', "$work/problems") == 0 or die "no copy\n";
+edit("$copy/Makefile", sub { s{^PROBLEMS = .*}{PROBLEMS = $work/problems}m });
+my @problems = qw(app/problem_list.o app/api/accounts.o);
+make(@problems);
+edit("$work/problems", sub { s/^title: .*/title: Another title/mg });
+is(compiled(@problems, @neither), '', 'another title of a problem compiles nothing');
+edit("$work/problems", sub { s/^(code: invalid_address\n)status: 400/$1status: 400, 422/m });
+my ($failed, $why) = make('app/api/accounts.o');
+isnt($failed, 0, 'a problem with a second status must be named with its status');
+like($why, qr/PROBLEM_INVALID_ADDRESS\b.* undeclared/, 'the compiler says where');
+edit("$work/problems", sub { s/^code: invalid_address$/code: invalid_adress/m; s/^status: 400, 422/status: 400/m });
+($failed, $why) = make('app/api/accounts.o');
+isnt($failed, 0, 'a misspelt code does not compile');
+like($why, qr/PROBLEM_INVALID_ADDRESS\b.* undeclared/, 'and the compiler says where');
+edit("$work/problems", sub { s/^code: invalid_adress$/code: invalid_address/m });
+is(compiled(@problems, @neither), join(' ', sort @problems),
+	'a change of the list compiles what knows problems, and nothing else');
+is(compiled(@problems, @neither), '', 'once');
+
 edit("$copy/config.status", sub { s/\b0\.1\.0\b/0.1.987/g });
 utime undef, undef, "$copy/config.status";
 is(compiled(@version), join(' ', sort @version), 'another version compiles what tells the version');

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "app/problem_list.h"
 #include "lib/http.h"
 #include "t/unit/memory_fcgi.h"
 
@@ -363,12 +364,11 @@ static void a_problem_names_every_fault(void **state)
 
 	(void)state;
 	answer_with("POST", NULL);
-	faults_init(&faults, arena);
-	fault_add(&faults, "invalid_score", "/score", "is not within 0..100");
-	fault_add(&faults, "validation_failed", "/tag1", "is longer than 256 characters");
+	faults_init(&faults, arena, PROBLEM_VALIDATION_FAILED);
+	fault_add(&faults, PROBLEM_INVALID_SCORE, "/score", "is not within 0..100");
+	fault_add(&faults, PROBLEM_VALIDATION_FAILED, "/tag1", "is longer than 256 characters");
 	http_problem(&response, &request,
-		&(struct http_problem){
-			.status = 400, .code = "invalid_score", .faults = &faults });
+		&(struct http_problem){ .problem = PROBLEM_INVALID_SCORE, .faults = &faults });
 	send_answer();
 	assert_string_equal(answered("Content-Type"), "application/problem+json");
 	assert_non_null(strstr(answered_body(),

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "app/problem_list.h"
 #include "lib/buf.h"
 #include "lib/json_in.h"
 
@@ -407,14 +408,14 @@ static const char *const words[] = { "pending", "verified", NULL };
 
 static const struct json_field fields[] = {
 	{ "name", JSON_STRING, true, offsetof(struct body, name), 1, 5, NULL, NULL },
-	{ "owner", JSON_ADDRESS, false, offsetof(struct body, owner), 0, 0, "invalid_address",
+	{ "owner", JSON_ADDRESS, false, offsetof(struct body, owner), 0, 0, PROBLEM_INVALID_ADDRESS,
 		NULL },
 	{ "hash", JSON_HASH, false, offsetof(struct body, hash), 0, 0, NULL, NULL },
 	{ "uuid", JSON_UUID, false, offsetof(struct body, uuid), 0, 0, NULL, NULL },
 	{ "uri", JSON_URI, false, offsetof(struct body, uri), 0, 30, NULL, NULL },
 	{ "count", JSON_INTEGER, false, offsetof(struct body, count), -5, 18, NULL, NULL },
 	{ "value", JSON_VALUE, false, offsetof(struct body, value), 0, 0, NULL, NULL },
-	{ "score", JSON_DECIMAL, false, offsetof(struct body, score), 0, 100, "invalid_score",
+	{ "score", JSON_DECIMAL, false, offsetof(struct body, score), 0, 100, PROBLEM_INVALID_SCORE,
 		NULL },
 	{ "amount", JSON_AMOUNT, false, offsetof(struct body, amount), 0, 1000000, NULL, NULL },
 	{ "flag", JSON_BOOL, false, offsetof(struct body, flag), 0, 0, NULL, NULL },
@@ -430,7 +431,7 @@ static bool read_body(const char *text, struct body *body, struct faults *faults
 	struct json_doc doc = accepted(&json_rules_wild, text);
 
 	memset(body, 0xaa, sizeof *body);
-	faults_init(faults, arena);
+	faults_init(faults, arena, PROBLEM_VALIDATION_FAILED);
 	return json_read(&doc, fields, sizeof fields / sizeof *fields, body, faults);
 }
 
@@ -644,11 +645,11 @@ static void all_faults_come_in_one_answer_with_their_codes(void **state)
 	fault = faults.first;
 	assert_string_equal(fault->pointer, "/name");
 	assert_string_equal(fault->detail, "is empty");
-	assert_string_equal(fault->code, "validation_failed");
+	assert_ptr_equal(fault->problem, PROBLEM_VALIDATION_FAILED);
 	fault = fault->next;
 	assert_string_equal(fault->pointer, "/score");
 	assert_string_equal(fault->detail, "is not a number");
-	assert_string_equal(fault->code, "invalid_score");
+	assert_ptr_equal(fault->problem, PROBLEM_INVALID_SCORE);
 	fault = fault->next;
 	assert_string_equal(fault->pointer, "/extra");
 	assert_null(fault->next);

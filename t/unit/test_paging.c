@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "app/http/paging.h"
+#include "app/problem_list.h"
 #include "lib/eth.h"
 
 static struct arena *arena;
@@ -40,7 +41,7 @@ static bool read_page(const char *order, const char *query)
 	http_query_read(&request, query);
 	http_response_init(&response, arena);
 	call = (struct call){ .arena = arena, .request = &request, .response = &response };
-	faults_init(&faults, arena);
+	faults_init(&faults, arena, PROBLEM_VALIDATION_FAILED);
 	page_read(&call, order, &page, &faults);
 	return faults.first == NULL;
 }
@@ -101,7 +102,7 @@ static void limits_and_offsets_are_whole_numbers_within_bounds(void **state)
 	assert_true(read_page("id", "limit=100&offset=0"));
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		assert_false(read_page("id", bad[i]));
-		assert_string_equal(faults.first->code, "validation_failed");
+		assert_ptr_equal(faults.first->problem, PROBLEM_VALIDATION_FAILED);
 	}
 	assert_false(read_page("id", "limit=0&offset=-1"));
 	assert_non_null(faults.first->next);

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "app/problem_list.h"
 #include "app/registry/registration_file.h"
 #include "lib/buf.h"
 
@@ -36,7 +37,7 @@ static void read_file(const char *text, const char *base)
 
 	if (!json_parse(arena, text, strlen(text), &json_rules_wild, &doc, &error))
 		fail_msg("%s: %s at %zu", text, error.reason, error.offset);
-	faults_init(&faults, arena);
+	faults_init(&faults, arena, PROBLEM_VALIDATION_FAILED);
 	registration_file_read(arena, &doc.root, base, &file, &faults);
 }
 
@@ -165,7 +166,7 @@ static void each_oddity_is_one_fault_with_its_pointer(void **state)
 			fail_msg("%s: %zu faults", cases[i].members, faults.count);
 		assert_string_equal(faults.first->pointer, cases[i].pointer);
 		assert_string_equal(faults.first->detail, cases[i].detail);
-		assert_string_equal(faults.first->code, "invalid_registration_file");
+		assert_ptr_equal(faults.first->problem, PROBLEM_INVALID_REGISTRATION_FILE);
 	}
 }
 
