@@ -553,7 +553,7 @@ static void put_agent_uuid(const struct sample *sample, uint32_t index)
 
 static const char COPY_AGENTS[] =
 	"COPY erc8004_agents (agent_uuid, chain, chain_id, registry_address, agent_id,"
-	" owner_address, status, source, tx_hash, registered_block, created_at,"
+	" owner_address, status, source, registered_tx, registered_block, created_at,"
 	" registration_file, registration_digest, conformance, name, description, image,"
 	" shown_services, x402_support, file_active, services, skills, domains, supported_trust)"
 	" FROM STDIN;\n";

@@ -99,7 +99,7 @@ CREATE TABLE erc8004_agents (
 		CONSTRAINT erc8004_agents_domains_size CHECK (cardinality(domains) <= 500),
 	supported_trust text[] NOT NULL DEFAULT '{}'
 		CONSTRAINT erc8004_agents_supported_trust_size CHECK (cardinality(supported_trust) <= 100),
-	tx_hash eth_hash,
+	registered_tx eth_hash,
 	registered_block bigint
 		CONSTRAINT erc8004_agents_registered_block_range CHECK (registered_block >= 0),
 	suspended_from text CONSTRAINT erc8004_agents_suspended_from_known
@@ -136,6 +136,8 @@ COMMENT ON COLUMN erc8004_agents.shown_services IS
 COMMENT ON COLUMN erc8004_agents.file_active IS 'The file''s own flag "active"';
 COMMENT ON COLUMN erc8004_agents.flags IS
 	'What is true or false of the file, as words for the one index over all lists';
+COMMENT ON COLUMN erc8004_agents.registered_tx IS
+	'The transaction that registered the agent on its chain; null: not known, or registered here';
 COMMENT ON COLUMN erc8004_agents.suspended_from IS
 	'What a suspended agent was before, and is again when it is reactivated; null: active';
 COMMENT ON COLUMN erc8004_agents.suspended_with_owner IS

@@ -40,7 +40,7 @@
 	X(token_uri,        SHOWN, TEXT, "a.token_uri",        STORED, ":token_uri", \
 		GIVEN, "text", .kind = JSON_STRING) \
 	X(status,           SHOWN, TEXT, "a.status",           STORED, "'active'",           BY_HAND, ,) \
-	X(tx_hash,          HIDDEN, , ,                        UNSET, , \
+	X(registered_tx,    SHOWN, TEXT, "a.registered_tx",    UNSET, , \
 		GIVEN, "text", .kind = JSON_HASH) \
 	X(registered_block, HIDDEN, , ,                        UNSET, , \
 		GIVEN, "bigint", .kind = JSON_INTEGER, .max = INT64_MAX) \

@@ -18,7 +18,7 @@ struct values {
 static const struct db_statement show_agent = {
 	.name = "ctl_agent_show",
 	.sql = "SELECT a.agent_uuid, a.agent_id, a.chain, a.chain_id, a.registry_address,"
-	       " a.owner_address, a.agent_wallet, a.token_uri, a.status, a.source, a.tx_hash,"
+	       " a.owner_address, a.agent_wallet, a.token_uri, a.status, a.source, a.registered_tx,"
 	       " a.registered_block, rfc3339(a.created_at), rfc3339(a.updated_at), a.name,"
 	       " json_array_length(a.conformance), a.conformance, a.registration_file,"
 	       " s.total_feedback, s.reputation_score, s.total_payments, s.trust_level,"
@@ -40,7 +40,7 @@ static const struct ctl_column columns[] = {
 	{ "token_uri", "token_uri", CTL_STRING },
 	{ "status", "status", CTL_STRING },
 	{ "source", "source", CTL_STRING },
-	{ "tx_hash", "tx_hash", CTL_STRING },
+	{ "registered_tx", "registered tx", CTL_STRING },
 	{ "registered_block", "registered_block", CTL_RAW },
 	{ "created_at", "registered", CTL_STRING },
 	{ "updated_at", "updated", CTL_STRING },

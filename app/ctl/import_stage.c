@@ -152,6 +152,7 @@ static void check_time(struct reading *reading, const char *pointer, const char 
 
 struct agent {
 	const char *agent_id, *chain, *registry_address, *owner_address, *registered_at, *status;
+	const char *tx_hash; /* the older name of registered_tx */
 	AGENT_COLUMNS(MEMBER)
 	struct json_text registration_file, metadata;
 };
@@ -167,6 +168,7 @@ static const struct json_field agent_fields[] = {
 	FIELD(agent, metadata, JSON_OBJECT, false, 0, 0, NULL),
 	FIELD(agent, registered_at, JSON_STRING, false, 0, 0, NULL),
 	FIELD(agent, status, JSON_STRING, false, 0, 0, agent_statuses),
+	FIELD(agent, tx_hash, JSON_HASH, false, 0, 0, NULL),
 	AGENT_COLUMNS(GIVEN_FIELD)
 };
 /* clang-format on */
@@ -224,6 +226,10 @@ static bool stage_agent(struct reading *reading)
 		strcmp(chain->identity_registry, agent.registry_address) != 0)
 		complain(reading, "/registry_address",
 			"is not the identity registry configured for the chain");
+	if (agent.registered_tx == NULL)
+		agent.registered_tx = agent.tx_hash;
+	else if (agent.tx_hash != NULL)
+		complain(reading, "/tx_hash", "is an older name of registered_tx, which is there");
 	if (agent.metadata.object != NULL)
 		check_metadata(reading, agent.metadata.object);
 	if (!good || reading->faults->count > 0)

@@ -75,7 +75,7 @@ sub agent
 	my ($id, %more) = @_;
 	return { agent_id => $id, chain => 'ethereum', registry_address => $registry,
 		owner_address => address("owner $id"), registered_block => 24339925 + $id,
-		tx_hash => hash("tx $id"), registration_file => undef, %more };
+		registered_tx => hash("tx $id"), registration_file => undef, %more };
 }
 
 sub feedback
@@ -257,7 +257,8 @@ subtest 'keys' => sub {
 
 subtest 'an import stores every line exactly once' => sub {
 	my $file = '{ "name":"Odd",  "x":1.50, "n":"a\u0000b", "type":"Wrong" }';
-	my @lines = (agent(0), jsonl_agent_with($file, 1), agent(2, metadata => { role => "tr\x{e4}der" },
+	my @lines = (agent(0), jsonl_agent_with($file, 1), agent(2, registered_tx => undef,
+			tx_hash => '0x' . uc substr(hash('tx 2'), 2), metadata => { role => "tr\x{e4}der" },
 			token_uri => "tab\tnew\nline\\", registered_at => '2026-01-02T03:04:05Z', status => 'suspended'),
 		'', feedback(0, 1, score => 87.5, tag1 => 'starred'),
 		feedback(0, 2, value => -5, value_decimals => 2, tag1 => 'uptime', is_revoked => \1),
@@ -272,6 +273,8 @@ subtest 'an import stores every line exactly once' => sub {
 		't', 'with what is off about it');
 	is($areg->psql_value('SELECT token_uri FROM erc8004_agents WHERE agent_id = 2'), "tab\tnew\nline\\",
 		'tabs, newlines and backslashes arrive');
+	is_deeply([$areg->psql('SELECT registered_tx FROM erc8004_agents ORDER BY agent_id')],
+		[map { [hash("tx $_")] } 0 .. 2], 'registered_tx, too, in lower case, and by its older name');
 	is($areg->psql_value(q{SELECT encode(value, 'hex') FROM erc8004_agent_metadata WHERE key = 'role'}),
 		unpack('H*', "tr\xc3\xa4der"), 'so does metadata');
 	is_deeply([$areg->psql(q{SELECT score, value, value_decimals, is_revoked FROM erc8004_reputation ORDER BY feedback_index})],
@@ -289,11 +292,11 @@ subtest 'an import stores every line exactly once' => sub {
 		[0, 3, 0, 0, 2, 0, 0, 2, 0], 'a second time all are there');
 	is(snapshot(), $before, 'and nothing changes');
 
-	my $changed = jsonl(agent(0, owner_address => address('new')), agent(1), feedback(0, 1, score => 10),
+	my $changed = jsonl(agent(0, owner_address => address('new'), registered_tx => hash('other')), agent(1), feedback(0, 1, score => 10),
 		payment(1, amount_usdc => 2, agent_id => 0));
 	my $run = ctl(qw(import --verbose -), \$changed);
 	is($run->{exit}, 0, 'other content is no failure');
-	like($run->{stderr}, qr/^line 1: already there, but differs: owner_address$/m, 'it is named');
+	like($run->{stderr}, qr/^line 1: already there, but differs: owner_address, registered_tx$/m, 'it is named');
 	like($run->{stderr}, qr/^line 2: .*registration_file/m, "line by line");
 	like($run->{stderr}, qr/^line 3: .*score or value/m, 'for feedback');
 	like($run->{stderr}, qr/^line 4: .*amount_usdc, agent_id/m, 'and payments');
@@ -345,6 +348,9 @@ subtest 'bad lines are refused by number, each fault named, and the others store
 		[agent(100, colour => 'red') => qr/colour is not a field/], [agent(100, registration_file => 'x') => qr/registration_file/],
 		[agent(100, status => 'pending') => qr/status is not one of/], [agent(100, registered_at => 'now') => qr/registered_at not an RFC 3339/],
 		[agent(100, metadata => { agentWallet => 'x' }) => qr/reserved/], [agent(100, metadata => { 'a b' => 1 }) => qr/not a string/],
+		[agent(100, registered_tx => '0x12') => qr/registered_tx/], [agent(100, registered_tx => 1) => qr/registered_tx/],
+		[agent(100, registered_tx => hash('x') . '0') => qr/registered_tx/],
+		[agent(100, tx_hash => hash('tx 100')) => qr/tx_hash is an older name/],
 		[agent(100, token_uri => "a\0b") => qr/token_uri holds a NUL/],
 		[feedback(99999, 1, score => 5) => qr/no such agent/], [feedback(0, 9, score => 101) => qr/score is not within 0..100/],
 		[feedback(0, 9) => qr/either score or value/], [feedback(0, 9, score => 1, value => 2) => qr/either score or value/],

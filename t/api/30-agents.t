@@ -82,6 +82,7 @@ subtest 'a registration answers with the whole agent' => sub {
 		agent_wallet => $user->{wallet}, status => 'active', registration_file => $file,
 		token_uri => $areg->url . "/api/v1/agents/$uuid/registration",
 		metadata => { b_2 => 'zweiter', 'a-1' => '数' }, conformance => [], authority => 'registry',
+		registered_tx => undef,
 	);
 	is_deeply([sort keys %$agent],
 		[sort keys %expected, qw(agent_uuid created_at updated_at)], 'every field, no more');
@@ -96,6 +97,16 @@ subtest 'a registration answers with the whole agent' => sub {
 	cmp_ok(abs($at - $before), '<', 10, 'created_at is now, in UTC');
 	is($answer->{headers}{location}, "/api/v1/agents/$uuid", 'Location');
 	is_deeply($areg->get($answer->{headers}{location})->{json}, $agent, 'and there it is');
+};
+
+subtest 'the transaction that registered an agent is shown where it is known' => sub {
+	my $agent = registered('On a chain');
+	my $tx = '0x' . 'c4' x 32;
+
+	is($agent->{registered_tx}, undef, 'one that is registered here has none');
+	$areg->psql("UPDATE erc8004_agents SET registered_tx = '$tx' WHERE agent_uuid = '$agent->{agent_uuid}'");
+	my $shown = $areg->get(agent($agent->{agent_uuid}))->{json};
+	is($shown->{registered_tx}, $tx, 'another has');
 };
 
 subtest 'an agent is found by every form of its id' => sub {
