@@ -160,6 +160,7 @@ CREATE INDEX erc8004_agents_same_registration
 CREATE INDEX erc8004_agents_owner ON erc8004_agents (owner_address, created_at, agent_uuid);
 CREATE INDEX erc8004_agents_by_time ON erc8004_agents (status, created_at, agent_uuid);
 CREATE INDEX erc8004_agents_chain_by_time ON erc8004_agents (chain, status, created_at, agent_uuid);
+CREATE INDEX erc8004_agents_registered_tx ON erc8004_agents (registered_tx) WHERE registered_tx IS NOT NULL;
 CREATE INDEX erc8004_agents_by_name ON erc8004_agents (status, name_sort, agent_uuid);
 CREATE INDEX erc8004_agents_search ON erc8004_agents USING gin (search);
 CREATE INDEX erc8004_agents_name_trigrams ON erc8004_agents USING gin (lower(name) gin_trgm_ops);

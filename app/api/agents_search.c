@@ -76,6 +76,7 @@ struct filter {
 	const char *name;
 	enum {
 		ADDRESS, /* EIP-55 holds where it is in mixed case */
+		HASH, /* 0x and 64 hex digits in any case */
 		ONE_OF, /* `words` */
 		SCORE, /* 0..100 with at most 2 decimals */
 		COUNT, /* a whole number */
@@ -92,6 +93,7 @@ struct filter {
 static const struct filter filters[] = {
 	{ "owner_address", ADDRESS, OF_AGENTS, " AND a.owner_address = ?", NULL, NULL },
 	{ "agent_wallet", ADDRESS, OF_AGENTS, " AND a.agent_wallet = ?", NULL, NULL },
+	{ "registered_tx", HASH, OF_AGENTS, " AND a.registered_tx = ?", NULL, NULL },
 	{ "trust_level", ONE_OF, OF_STATS, " AND s.trust_level = ?", NULL, levels },
 	/* -1 is no score */
 	{ "min_reputation_score", SCORE, OF_STATS, " AND s.reputation_sort >= ?::numeric",
@@ -116,11 +118,11 @@ static const struct filter filters[] = {
 };
 enum { FILTERS = sizeof filters / sizeof filters[0], WORD_CHARS_MAX = 200 };
 
-static const char *const params[] = { "q", "owner_address", "agent_wallet", "status", "trust_level",
-	"min_reputation_score", "max_reputation_score", "min_success_rate", "min_feedback", "skill",
-	"domain", "supported_trust", "x402", "has_registration_file", "active", "registered_after",
-	"registered_before", "automatic_feedback", "sort", "order", "limit", "offset", "cursor",
-	NULL };
+static const char *const params[] = { "q", "owner_address", "agent_wallet", "registered_tx",
+	"status", "trust_level", "min_reputation_score", "max_reputation_score", "min_success_rate",
+	"min_feedback", "skill", "domain", "supported_trust", "x402", "has_registration_file",
+	"active", "registered_after", "registered_before", "automatic_feedback", "sort", "order",
+	"limit", "offset", "cursor", NULL };
 static const char *const repeatable_params[] = { "chain", "service", NULL };
 const struct route_input agents_search_input = { .params = params,
 	.repeatable = repeatable_params };
@@ -231,6 +233,12 @@ static const char *read_filter(
 		if (eth_address_parse(value, canonical, &why))
 			return canonical;
 		fault_add(faults, PROBLEM_INVALID_ADDRESS, filter->name, "%s", why);
+		return NULL;
+	case HASH:
+		canonical = arena_alloc(call->arena, ETH_HASH_LEN + 1);
+		if (eth_hash_parse(value, canonical, &why))
+			return canonical;
+		fault_add(faults, PROBLEM_VALIDATION_FAILED, filter->name, "%s", why);
 		return NULL;
 	case ONE_OF:
 		return one_of(call, filter->name, filter->words, faults);

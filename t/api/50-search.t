@@ -97,6 +97,7 @@ $areg->psql(q{
 	UPDATE erc8004_agents SET x402_support = NULL, file_active = NULL, agent_wallet = NULL
 		WHERE chain = 'sepolia' AND agent_id BETWEEN 20 AND 40;
 	UPDATE erc8004_agents SET file_active = false, agent_wallet = '0x' || repeat('7', 40),
+			registered_tx = CASE WHEN agent_id < 44 THEN '0x' || repeat('a7', 32) END,
 			skills = '{a skill,mixed Case}', domains = '{"a,b","{x}"}',
 			supported_trust = '{reputation,tee-attestation}'
 		WHERE chain = 'sepolia' AND agent_id BETWEEN 41 AND 47;
@@ -258,6 +259,8 @@ subtest 'what the registration file says can be searched for' => sub {
 	$finds->('active=false', 'NOT a.file_active');
 	$finds->('agent_wallet=0x' . '7' x 40, "a.agent_wallet = '0x' || repeat('7', 40)");
 	$finds->("agent_wallet=$_", "a.agent_wallet = '\L$MIXED_CASE\E'") for $MIXED_CASE, uc($MIXED_CASE) =~ s/X/x/r;
+	$finds->("registered_tx=$_", "a.registered_tx = '0x' || repeat('a7', 32)") for '0x' . 'a7' x 32, '0x' . 'A7' x 32;
+	is(search_ok('registered_tx=0x' . 'a8' x 32, 'false'), 0, 'a transaction of none');
 	$finds->('service=mcp&x402=true&has_registration_file=true&supported_trust=reputation&chain=base',
 		"a.services @> '{mcp}' AND a.x402_support AND a.registration_file IS NOT NULL"
 		. " AND a.supported_trust @> '{reputation}' AND a.chain = 'base'");
@@ -530,6 +533,8 @@ subtest 'what is wrong is named' => sub {
 			'registered_before'],
 		(map { ['validation_failed', "automatic_feedback=$_", 'automatic_feedback'] } '', 'no', 'true'),
 		(map { ['invalid_address', "agent_wallet=$_", 'agent_wallet'] } '', '0x12', $MIXED_CASE =~ s/aAe/AAe/r),
+		(map { ['validation_failed', "registered_tx=$_", 'registered_tx'] } '', 'x', 'a7' x 32, '0x' . 'a7' x 31,
+			'0x' . 'a7' x 31 . 'g7', '0x' . 'a7' x 33, '0X' . 'a7' x 32),
 		(map { ['validation_failed', "$_=a&$_=b", $_] } qw(skill domain supported_trust)),
 		(map { ['validation_failed', "limit=$_", 'limit'] } 0, 101, -1, '', 'x', '1.5', '9' x 30),
 		(map { ['validation_failed', "offset=$_", 'offset'] } -1, 100001, '', 'x', '9' x 30),

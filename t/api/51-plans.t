@@ -32,8 +32,8 @@ $areg->start_server('aregd');
 
 my ($whale) = map { $_->[0] } $areg->psql(
 	'SELECT owner_address FROM erc8004_agents GROUP BY 1 ORDER BY count(*) DESC LIMIT 1');
-my ($somebody, $wallet, $time) = map { @$_ } $areg->psql("SELECT owner_address, agent_wallet,"
-	. " rfc3339(created_at) FROM erc8004_agents WHERE agent_uuid = md5('agent1234')::uuid");
+my ($somebody, $wallet, $time, $tx) = map { @$_ } $areg->psql("SELECT owner_address, agent_wallet,"
+	. " rfc3339(created_at), registered_tx FROM erc8004_agents WHERE agent_uuid = md5('agent1234')::uuid");
 
 # Searches whose order an index gives.
 my @ordered = ('', 'status=suspended', 'chain=base', 'chain=base-sepolia',
@@ -48,7 +48,7 @@ push @ordered, map { "sort=reputation_score&automatic_feedback=exclude&$_" } 'or
 push @ordered, map { ($_, "$_&order=asc") } 'q=oracle', 'service=mcp&x402=true', 'service=ens&active=true';
 # Searches that leave few, which are gathered to be counted, and sorted; and of words.
 my @few = ("owner_address=$whale", "registered_before=$time", 'service=WEB&service=mcp',
-	'trust_level=good', "owner_address=$somebody", "agent_wallet=$wallet", 'trust_level=excellent',
+	'trust_level=good', "owner_address=$somebody", "agent_wallet=$wallet", "registered_tx=$tx", 'trust_level=excellent',
 	'trust_level=excellent&sort=name', 'min_reputation_score=99.9', 'max_reputation_score=60.1',
 	'min_success_rate=99', 'min_success_rate=1&sort=name', 'min_feedback=390',
 	'min_reputation_score=99&automatic_feedback=exclude', 'service=did', 'service=did&service=ens',

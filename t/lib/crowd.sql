@@ -24,7 +24,8 @@ BEGIN
 END $$;
 INSERT INTO erc8004_agents (agent_uuid, chain, chain_id, registry_address, agent_id, owner_address,
 	agent_wallet, status, source, registration_file, registration_digest, name, description, image,
-	shown_services, x402_support, file_active, services, skills, domains, supported_trust, created_at)
+	shown_services, x402_support, file_active, services, skills, domains, supported_trust, created_at,
+	registered_tx)
 SELECT md5('agent' || n)::uuid, chain, chain_id, '0x' || repeat('80', 20),
 	CASE WHEN status <> 'pending' THEN n END, '0x' || left(md5(owner::text) || md5(owner::text), 40),
 	'0x' || left(md5((owner + n % 3)::text) || md5(owner::text), 40), status, 'import',
@@ -39,7 +40,8 @@ SELECT md5('agent' || n)::uuid, chain, chain_id, '0x' || repeat('80', 20),
 	CASE WHEN has_file AND random() < 0.3 THEN ARRAY['skill ' || floor(200 * random() ^ 3), 'skill ' || floor(200 * random() ^ 2)] ELSE '{}' END,
 	CASE WHEN has_file AND random() < 0.3 THEN ARRAY['domain ' || floor(50 * random() ^ 2)] ELSE '{}' END,
 	CASE WHEN has_file THEN pg_temp.some('{reputation,crypto-economic,tee-attestation}', '{0.4,0.05,0.005}') ELSE '{}' END,
-	'2026-01-01'::timestamptz + n * interval '20 seconds' + random() * interval '10 seconds'
+	'2026-01-01'::timestamptz + n * interval '20 seconds' + random() * interval '10 seconds',
+	'0x' || md5('tx' || n) || md5(n::text)
 FROM (SELECT n, random() < 0.6 AS has_file,
 		CASE WHEN random() < 0.05 THEN 0 ELSE floor(200000 * random())::int END AS owner,
 		pg_temp.words(1 + n % 3) || (ARRAY[' Agent', ' Agent', ' Bot', ' Desk', ' Oracle', ''])[1 + floor(6 * random())::int] || ' ' || n % 1000 AS name,
