@@ -3,7 +3,8 @@
  * The columns of an agent, each said once. From this table come what the API shows of an agent (SQL,
  * JSON and OpenAPI), what a registration stores, what is read out of a registration file, and what a
  * line of `aregctl import` may say. To add a column, add it to the table in sql/, to this table, and,
- * where the API shows it, its description to docs/openapi/agents.json.
+ * where the API shows it, its description to docs/openapi/agents.json. One that is READ is also an
+ * argument of areg_edit_agent() in sql/: new_ and its name.
  */
 #ifndef AREG_API_AGENT_COLUMNS_H
 #define AREG_API_AGENT_COLUMNS_H
