@@ -157,7 +157,7 @@ static const struct ctl_option *find_option(
 }
 
 /* Stores what `option` was given into the struct that its offset belongs to. */
-static void store(
+static void aregctl_store(
 	struct arena *arena, const struct ctl_option *option, void *values, const char *argument)
 {
 	void *place = (char *)values + option->offset;
@@ -224,7 +224,7 @@ static bool take_option(struct arena *arena, struct words *words, const struct c
 		}
 		argument = *words->at++;
 	}
-	store(arena, option, values, argument);
+	aregctl_store(arena, option, values, argument);
 	return true;
 }
 
@@ -322,7 +322,7 @@ static enum ctl_exit help(struct words *words)
 	return CTL_DONE;
 }
 
-static enum ctl_exit run(struct ctl *ctl, struct words *words)
+static enum ctl_exit aregctl_run(struct ctl *ctl, struct words *words)
 {
 	struct globals globals = { 0 };
 	const struct group *group = NULL;
@@ -395,7 +395,7 @@ int main(int argc, char **argv)
 	enum ctl_exit code;
 
 	log_process("aregctl");
-	code = finish(run(&ctl, &words));
+	code = finish(aregctl_run(&ctl, &words));
 	db_free(ctl.db);
 	router_free(ctl.router);
 	arena_free(ctl.arena);

@@ -123,7 +123,7 @@ static bool next_server(const char **list, struct server *server, const char **w
 	return !*why;
 }
 
-static bool is_blank(const char *list)
+static bool cache_is_blank(const char *list)
 {
 	return list[strspn(list, " \t")] == '\0';
 }
@@ -134,7 +134,7 @@ bool cache_servers_check(struct arena *arena, const char *servers, const char **
 	struct server server;
 	size_t count = 0;
 
-	while (!is_blank(servers)) {
+	while (!cache_is_blank(servers)) {
 		const char *entry = servers + strspn(servers, " \t");
 
 		if (!next_server(&servers, &server, &fault)) {
@@ -222,7 +222,7 @@ struct cache *cache_new(const struct cache_options *options)
 	cache->options = options;
 	cache->view = options->view ? options->view : &cache->own;
 	seal_key_id(options->key, cache->key_id);
-	while (!is_blank(list) && next_server(&list, &server, &why))
+	while (!cache_is_blank(list) && next_server(&list, &server, &why))
 		open_node(cache, &server);
 	return cache;
 }
@@ -264,7 +264,7 @@ static uint64_t next_state(uint64_t state, uint32_t out)
 	return ((state >> 32) + 1) << 32 | out;
 }
 
-static uint64_t load(const uint64_t *word)
+static uint64_t cache_load(const uint64_t *word)
 {
 	return __atomic_load_n(word, __ATOMIC_SEQ_CST);
 }
@@ -278,7 +278,7 @@ static bool change_state(struct cache *cache, uint64_t *state, uint64_t next)
 /* Whether the bits of the view are of another list: that of a program before or after a reload. */
 static bool is_foreign(const struct cache *cache)
 {
-	const uint64_t list = load(&cache->view->list);
+	const uint64_t list = cache_load(&cache->view->list);
 
 	return list != 0 && list != cache->list;
 }
@@ -288,7 +288,7 @@ static uint32_t servers_in(const struct cache *cache, uint64_t state)
 	return ~(uint32_t)state & (uint32_t)((UINT64_C(1) << cache->node_count) - 1);
 }
 
-static void disconnect(struct node *node)
+static void cache_disconnect(struct node *node)
 {
 	memcached_quit(node->handle);
 	memcached_quit(node->several);
@@ -297,7 +297,7 @@ static void disconnect(struct node *node)
 void cache_abandon(struct cache *cache)
 {
 	for (uint32_t i = 0; cache != NULL && i < cache->node_count; i++)
-		disconnect(&cache->nodes[i]);
+		cache_disconnect(&cache->nodes[i]);
 }
 
 /* A server that has come back may have been cut off: our connections to it may be dead without our
@@ -308,15 +308,15 @@ static void connect_anew(struct cache *cache)
 		const uint32_t joined = __atomic_load_n(&cache->view->joined[i], __ATOMIC_SEQ_CST);
 
 		if (joined != cache->nodes[i].joined)
-			disconnect(&cache->nodes[i]);
+			cache_disconnect(&cache->nodes[i]);
 		cache->nodes[i].joined = joined;
 	}
 }
 
 /* Begins an exchange: by the view as it is now. */
-static void begin(struct cache *cache)
+static void cache_begin(struct cache *cache)
 {
-	const uint64_t state = load(&cache->view->state);
+	const uint64_t state = cache_load(&cache->view->state);
 
 	if (state != cache->state)
 		connect_anew(cache);
@@ -327,12 +327,13 @@ static void begin(struct cache *cache)
 
 uint64_t cache_view(const struct cache *cache)
 {
-	return load(&cache->view->state);
+	return cache_load(&cache->view->state);
 }
 
 bool cache_is_settled(const struct cache *cache)
 {
-	return load(&cache->view->settled) == load(&cache->view->state) && !is_foreign(cache);
+	return cache_load(&cache->view->settled) == cache_load(&cache->view->state) &&
+	       !is_foreign(cache);
 }
 
 void cache_settle(struct cache *cache, uint64_t view)
@@ -342,7 +343,7 @@ void cache_settle(struct cache *cache, uint64_t view)
 
 uint64_t cache_refused(const struct cache_view *view)
 {
-	return load(&view->refused);
+	return cache_load(&view->refused);
 }
 
 uint64_t cache_members(const struct cache *cache, uint64_t view)
@@ -358,8 +359,8 @@ uint64_t cache_members(const struct cache *cache, uint64_t view)
 
 void cache_claim(struct cache *cache)
 {
-	uint64_t state = load(&cache->view->state);
-	const uint64_t list = load(&cache->view->list);
+	uint64_t state = cache_load(&cache->view->state);
+	const uint64_t list = cache_load(&cache->view->list);
 
 	if (list == cache->list)
 		return;
@@ -387,7 +388,7 @@ static void take_out(struct cache *cache, uint32_t at, memcached_return_t result
 }
 
 /* Asks one server for a key, whether it is there or not. */
-static memcached_return_t knock(struct node *node)
+static memcached_return_t cache_knock(struct node *node)
 {
 	return memcached_exist(node->handle, "areg:check", strlen("areg:check"));
 }
@@ -424,7 +425,7 @@ static void is_in_time(struct cache *cache, uint32_t at)
 
 static void put_in(struct cache *cache, uint32_t at)
 {
-	uint64_t state = load(&cache->view->state), next;
+	uint64_t state = cache_load(&cache->view->state), next;
 
 	is_in_time(cache, at);
 	do {
@@ -453,7 +454,7 @@ static void plan_probe(const struct cache *cache, struct node *node, int64_t now
 
 void cache_probe(struct cache *cache)
 {
-	begin(cache);
+	cache_begin(cache);
 	for (uint32_t i = 0; i < cache->node_count && !is_foreign(cache); i++) {
 		struct node *node = &cache->nodes[i];
 		const int64_t now = now_ms();
@@ -462,7 +463,7 @@ void cache_probe(struct cache *cache)
 			node->probe_at_ms = 0;
 		} else if (node->probe_at_ms == 0) {
 			plan_probe(cache, node, now);
-		} else if (now >= node->probe_at_ms && is_answer(knock(node))) {
+		} else if (now >= node->probe_at_ms && is_answer(cache_knock(node))) {
 			put_in(cache, i);
 			node->probe_at_ms = 0;
 			node->back_at_ms = now;
@@ -529,7 +530,7 @@ size_t cache_server_of(const struct cache *cache, uint64_t view, const char *key
 
 /* ---- Seals ---- */
 
-static uint64_t now_s(void)
+static uint64_t cache_now_s(void)
 {
 	return clock_unix_ms() / 1000;
 }
@@ -555,15 +556,15 @@ static const char *sealed(
 	if (len)
 		memcpy(cache->sealed, bytes, len);
 	seal_put(cache->options->key, key->text, key->len, cache->sealed, len,
-		now_s() + (uint64_t)expiration(ttl_s) + CLOCKS_APART_S);
+		cache_now_s() + (uint64_t)expiration(ttl_s) + CLOCKS_APART_S);
 	return cache->sealed;
 }
 
 /* Counts a value with a wrong seal; one of them a minute is logged. */
-static void refuse(struct cache *cache, const struct node *node, const struct key *key)
+static void cache_refuse(struct cache *cache, const struct node *node, const struct key *key)
 {
-	const uint64_t now = now_s();
-	uint64_t warn_at = load(&cache->view->warn_at_s);
+	const uint64_t now = cache_now_s();
+	uint64_t warn_at = cache_load(&cache->view->warn_at_s);
 
 	__atomic_add_fetch(&cache->view->refused, 1, __ATOMIC_RELAXED);
 	if (now < warn_at || !__atomic_compare_exchange_n(&cache->view->warn_at_s, &warn_at,
@@ -592,9 +593,9 @@ static void close_breaker(struct cache *cache, struct node *node, memcached_retu
 
 /* A connection may have died of age, or with a server that was started again since: what answers at
  * once on another one stays. */
-static bool is_lost(struct node *node, memcached_return_t result)
+static bool cache_is_lost(struct node *node, memcached_return_t result)
 {
-	return result == MEMCACHED_TIMEOUT || !is_answer(knock(node));
+	return result == MEMCACHED_TIMEOUT || !is_answer(cache_knock(node));
 }
 
 /* Whether the server was reached; minds the breaker, the view and the time that it took. */
@@ -606,7 +607,7 @@ static bool reached(struct cache *cache, uint32_t at, memcached_return_t result)
 	/* What ended one connection ended the other. A server that is merely slow would be waited
 	 * for again. */
 	if (!is_answer(result) && result != MEMCACHED_TIMEOUT)
-		disconnect(node);
+		cache_disconnect(node);
 	if (is_answer(result)) {
 		if (node->closed_until_ms)
 			log_event(LOG_LEVEL_INFO, "cache reached again",
@@ -617,7 +618,7 @@ static bool reached(struct cache *cache, uint32_t at, memcached_return_t result)
 		log_debug("%s is late", node->name);
 	} else if (cache->node_count == 1) {
 		close_breaker(cache, node, result);
-	} else if (is_lost(node, result)) {
+	} else if (cache_is_lost(node, result)) {
 		take_out(cache, at, result);
 	}
 	now_us = clock_us();
@@ -653,8 +654,9 @@ static bool place(struct cache *cache, struct node *node, const struct question 
 	const size_t name_len = memcached_result_key_length(&node->result);
 	const char *value = memcached_result_value(&node->result);
 	size_t len = memcached_result_length(&node->result);
-	const bool is_right = !question->has_seals || seal_holds(cache->options->key, name,
-							      name_len, value, len, now_s(), &len);
+	const bool is_right =
+		!question->has_seals ||
+		seal_holds(cache->options->key, name, name_len, value, len, cache_now_s(), &len);
 	char *bytes = is_right ? arena_alloc(question->arena, len + 1) : NULL;
 
 	if (is_right && len)
@@ -710,7 +712,7 @@ static memcached_return_t send_question(
 
 /* Takes away what has a wrong seal: who stores a value only where there is none finds room again.
  * Nobody waits for it, and should somebody have stored a right one just now, it is merely lost. */
-static void drop(struct node *node, const struct key *key)
+static void cache_drop(struct node *node, const struct key *key)
 {
 	memcached_behavior_set(node->handle, MEMCACHED_BEHAVIOR_NOREPLY, 1);
 	(void)memcached_delete(node->handle, key->text, key->len, 0);
@@ -731,9 +733,9 @@ static bool take_answer(struct cache *cache, uint32_t at, const struct question 
 		hit |= place(cache, node, question, &refused);
 	}
 	if (refused) {
-		refuse(cache, node, refused);
+		cache_refuse(cache, node, refused);
 		if (is_answer(*result))
-			drop(node, refused);
+			cache_drop(node, refused);
 	}
 	return hit;
 }
@@ -751,7 +753,7 @@ static enum cache_status exchange(struct cache *cache, const char *const *keys, 
 	uint32_t concerned = 0;
 	bool hit = false, away = cache->node_count == 0;
 
-	begin(cache);
+	cache_begin(cache);
 	memset(values, 0, count * sizeof(*values));
 	for (size_t i = 0; i < count; i++) {
 		uint32_t owner;
@@ -788,7 +790,7 @@ enum cache_status cache_get_many(struct cache *cache, const char *const *keys, s
 
 /* Whether the key can be asked for now: CACHE_HIT with its server and what that knows it by, or why
  * not; `never` for a key that memcached cannot hold. */
-static enum cache_status ask(struct cache *cache, const char *name, enum cache_status never,
+static enum cache_status cache_ask(struct cache *cache, const char *name, enum cache_status never,
 	struct key *key, uint32_t *owner)
 {
 	*key = read_key(name);
@@ -796,7 +798,7 @@ static enum cache_status ask(struct cache *cache, const char *name, enum cache_s
 		return CACHE_AWAY;
 	if (!key_valid(key))
 		return never;
-	begin(cache);
+	cache_begin(cache);
 	*owner = owner_of(cache, cache->in, key->place);
 	return *owner == cache->node_count || is_closed(&cache->nodes[*owner]) ? CACHE_AWAY
 									       : CACHE_HIT;
@@ -824,7 +826,7 @@ enum cache_status cache_set(
 {
 	struct key key;
 	uint32_t owner;
-	enum cache_status status = ask(cache, name, CACHE_TOO_LARGE, &key, &owner);
+	enum cache_status status = cache_ask(cache, name, CACHE_TOO_LARGE, &key, &owner);
 
 	return status == CACHE_HIT ? set_on(cache, owner, &key, bytes, len, ttl_s) : status;
 }
@@ -839,7 +841,7 @@ enum cache_status cache_set_everywhere(struct cache *cache, const char *name,
 
 	/* A server that fails leaves the view: then the others are told once more. */
 	do {
-		begin(cache);
+		cache_begin(cache);
 		*view = cache->state;
 		is_done = cache->in != 0;
 		for (uint32_t i = 0; i < cache->node_count; i++)
@@ -870,7 +872,7 @@ enum cache_status cache_add(
 {
 	struct key key;
 	uint32_t owner;
-	enum cache_status status = ask(cache, name, CACHE_TOO_LARGE, &key, &owner);
+	enum cache_status status = cache_ask(cache, name, CACHE_TOO_LARGE, &key, &owner);
 
 	if (status == CACHE_HIT && len > VALUE_MAX)
 		return CACHE_TOO_LARGE;
@@ -895,7 +897,7 @@ static bool post(struct cache *cache, storing *store, const char *name, const ch
 	memcached_st *handle;
 	memcached_return_t result;
 
-	if (ask(cache, name, CACHE_TOO_LARGE, &key, &owner) != CACHE_HIT || len > POST_MAX)
+	if (cache_ask(cache, name, CACHE_TOO_LARGE, &key, &owner) != CACHE_HIT || len > POST_MAX)
 		return false;
 	bytes = sealed(cache, &key, bytes, len, ttl_s);
 	if (!bytes)
@@ -992,7 +994,7 @@ enum cache_status cache_start_count(
 	char digits[COUNT_DIGITS + 1];
 	struct key key;
 	uint32_t owner;
-	enum cache_status status = ask(cache, name, CACHE_TOO_LARGE, &key, &owner);
+	enum cache_status status = cache_ask(cache, name, CACHE_TOO_LARGE, &key, &owner);
 
 	if (status != CACHE_HIT)
 		return status;
@@ -1006,7 +1008,7 @@ static enum cache_status change_count(
 {
 	struct key key;
 	uint32_t owner;
-	enum cache_status status = ask(cache, name, CACHE_MISS, &key, &owner);
+	enum cache_status status = cache_ask(cache, name, CACHE_MISS, &key, &owner);
 	memcached_return_t result;
 
 	if (status != CACHE_HIT)
@@ -1048,7 +1050,7 @@ enum cache_status cache_delete(struct cache *cache, const char *name)
 {
 	struct key key;
 	uint32_t owner;
-	enum cache_status status = ask(cache, name, CACHE_MISS, &key, &owner);
+	enum cache_status status = cache_ask(cache, name, CACHE_MISS, &key, &owner);
 	memcached_return_t result;
 
 	if (status != CACHE_HIT)
@@ -1071,15 +1073,15 @@ const char *cache_server_name(const struct cache *cache, size_t server)
 	return cache->nodes[server].name;
 }
 
-/* The version is asked for but once per connection and says nothing of now: see knock(). */
+/* The version is asked for but once per connection and says nothing of now: see cache_knock(). */
 enum cache_status cache_check_server(struct cache *cache, size_t server, char version[32])
 {
 	struct node *node = &cache->nodes[server];
 	const memcached_instance_st *instance;
 
-	begin(cache);
+	cache_begin(cache);
 	if (!(cache->in >> server & 1) || is_closed(node) ||
-		!reached(cache, (uint32_t)server, knock(node)))
+		!reached(cache, (uint32_t)server, cache_knock(node)))
 		return CACHE_AWAY;
 	if (!version)
 		return CACHE_HIT;

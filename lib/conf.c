@@ -156,7 +156,7 @@ const char *conf_set_at(const struct conf_section *section, const char *key)
 	return *set_at(section, find_key(section->keys, key));
 }
 
-static void set(struct conf *conf, struct conf_section *section, const struct conf_key *key,
+static void conf_set(struct conf *conf, struct conf_section *section, const struct conf_key *key,
 	const char *text, const char *where)
 {
 	const char *why = conf_store(conf->arena, key, text, section->values);
@@ -217,7 +217,7 @@ static bool is_made_of(const char *text, const char *allowed, size_t most)
 }
 
 /* Only what looks like a key is quoted in a fault: anything else may be a secret gone astray. */
-static bool is_key(const char *text)
+static bool conf_is_key(const char *text)
 {
 	return is_made_of(text, "abcdefghijklmnopqrstuvwxyz0123456789_", KEY_MAX);
 }
@@ -254,7 +254,7 @@ static const char *unquote(char **value)
  * nowhere when the header is at fault, so that those lines are checked as well; NULL when not even
  * the kind is known, and their keys cannot be.
  */
-static struct conf_section *read_header(struct conf *conf, char *line, const char *where)
+static struct conf_section *conf_read_header(struct conf *conf, char *line, const char *where)
 {
 	const char *kind = conf->schema->kind;
 	size_t len = strlen(line);
@@ -271,7 +271,7 @@ static struct conf_section *read_header(struct conf *conf, char *line, const cha
 	name = trim(line + len);
 	line[len] = '\0';
 	if (strcmp(line, kind) != 0) {
-		if (is_key(line))
+		if (conf_is_key(line))
 			conf_fault(conf, where, "unknown section [%s]; sections are [%s NAME]",
 				line, kind);
 		else
@@ -330,7 +330,7 @@ static void read_pair(
 	*equals = '\0';
 	value = trim(equals + 1);
 	line = trim(line);
-	if (!is_key(line)) {
+	if (!conf_is_key(line)) {
 		conf_fault(conf, where,
 			"what stands before the = is not a key (lower-case letters, digits, _)");
 		return;
@@ -349,7 +349,7 @@ static void read_pair(
 		conf_fault(
 			conf, where, "%s stands twice, first at %s", line, *set_at(section, key));
 	else
-		set(conf, section, key, arena_strdup(conf->arena, value), where);
+		conf_set(conf, section, key, arena_strdup(conf->arena, value), where);
 }
 
 static void read_lines(struct conf *conf, char *text, size_t len, const char *path)
@@ -384,7 +384,7 @@ static void read_lines(struct conf *conf, char *text, size_t len, const char *pa
 		}
 		text = trim(text);
 		if (*text == '[')
-			section = read_header(conf, text, where);
+			section = conf_read_header(conf, text, where);
 		else
 			read_pair(conf, section, text, where);
 	}
@@ -463,7 +463,7 @@ static void set_from_variable(struct conf *conf, struct conf_section *section,
 	if (why != NULL)
 		conf_fault(conf, where, "%s: the value %s", key->name, why);
 	else
-		set(conf, section, key, arena_strdup(conf->arena, value), where);
+		conf_set(conf, section, key, arena_strdup(conf->arena, value), where);
 }
 
 static struct conf_section *section_for_variable(
@@ -486,7 +486,7 @@ static void read_alias(struct conf *conf, const struct conf_alias *alias, char *
 		section = section_for_variable(conf, alias->section, where);
 	for (const char *const *pair = alias->implied; pair != NULL && *pair != NULL; pair += 2)
 		if (conf_set_at(section, pair[0]) == NULL)
-			set(conf, section, find_key(section->keys, pair[0]), pair[1], where);
+			conf_set(conf, section, find_key(section->keys, pair[0]), pair[1], where);
 	/* Not looked at where the name with the prefix is set: this one may be another program's. */
 	if (*variable_value(environment, variable_name(conf, alias->section, alias->key)) == '\0')
 		set_from_variable(conf, section, find_key(section->keys, alias->key), value, where);
@@ -539,7 +539,7 @@ static void unknown_variable(struct conf *conf, const char *rest, const char *wh
 
 	for (char *at = name; *at != '\0'; at++)
 		*at = (char)tolower((unsigned char)*at);
-	if (is_key(name))
+	if (conf_is_key(name))
 		near = nearest_key(&conf->schema->top, name);
 	if (near != NULL)
 		conf_fault(conf, where, "there is no such setting; did you mean %s?",

@@ -248,7 +248,7 @@ void db_wait_with(struct db *db, db_wait *wait, void *arg)
 	db->wait_arg = arg;
 }
 
-static void disconnect(struct db *db)
+static void db_disconnect(struct db *db)
 {
 	PQfinish(db->conn);
 	db->conn = NULL;
@@ -266,7 +266,7 @@ bool db_abandon(struct db *db)
 	if (db == NULL)
 		return false;
 	if (db->conn != NULL && PQtransactionStatus(db->conn) != PQTRANS_IDLE)
-		disconnect(db);
+		db_disconnect(db);
 	db->in_transaction = db->begin_due = false;
 	db->savepoints = 0;
 	return was_in_transaction;
@@ -276,7 +276,7 @@ void db_free(struct db *db)
 {
 	if (!db)
 		return;
-	disconnect(db);
+	db_disconnect(db);
 	free(db);
 }
 
@@ -352,19 +352,19 @@ static bool connect_once(struct db *db)
 		if (!wait_until(
 			    db, state == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline_us)) {
 			fail(db, DB_UNAVAILABLE, "no answer to the attempt to connect in time");
-			disconnect(db);
+			db_disconnect(db);
 			return false;
 		}
 		state = PQconnectPoll(db->conn);
 	}
 	if (state == PGRES_POLLING_FAILED || PQsetnonblocking(db->conn, 1) != 0) {
 		fail(db, DB_UNAVAILABLE, PQerrorMessage(db->conn));
-		disconnect(db);
+		db_disconnect(db);
 		return false;
 	}
 	if (set_up_session(db, deadline_us))
 		return true;
-	disconnect(db);
+	db_disconnect(db);
 	return false;
 }
 
@@ -378,7 +378,7 @@ static bool is_backing_off(const struct db *db, int64_t at_us)
 	return at_us < db->retry_at_us && times_reached(db) == db->reached_before;
 }
 
-static void back_off(struct db *db)
+static void db_back_off(struct db *db)
 {
 	const int64_t at_us = now_us();
 
@@ -412,7 +412,7 @@ enum db_status db_connect(struct db *db)
 	connected = connect_once(db);
 	db->meter.waited_us += (uint64_t)(now_us() - start_us);
 	if (!connected) {
-		back_off(db);
+		db_back_off(db);
 		return DB_UNAVAILABLE;
 	}
 	if (db->reached != NULL && (db->was_connected || db->backoff_ms > 0))
@@ -666,7 +666,7 @@ static enum flow make_trip(struct db *db, struct trip *trip)
 			LOG_TEXT("as", db->options->application_name),
 			LOG_TEXT("reason", db->error.message),
 			LOG_TEXT("sqlstate", db->error.sqlstate));
-		disconnect(db);
+		db_disconnect(db);
 	}
 	if (flow != FLOW_DONE || trip->failed) {
 		PQclear(trip->result);
@@ -679,7 +679,7 @@ static enum flow make_trip(struct db *db, struct trip *trip)
 }
 
 /* What a trip means for its caller; commits: it would have ended in a commit. */
-static enum db_status judge(struct db *db, enum flow flow, const struct trip *trip, bool commits)
+static enum db_status db_judge(struct db *db, enum flow flow, const struct trip *trip, bool commits)
 {
 	if (flow == FLOW_DONE)
 		return trip->failed ? db->error.status : DB_OK;
@@ -697,7 +697,7 @@ static enum db_status command(struct db *db, const char *sql, bool commits, stru
 	*trip = (struct trip){ .sql = sql };
 	if (!db->conn)
 		return fail(db, DB_UNAVAILABLE, "the connection of the transaction is lost");
-	return judge(db, make_trip(db, trip), trip, commits);
+	return db_judge(db, make_trip(db, trip), trip, commits);
 }
 
 static enum db_status run_command(struct db *db, const char *sql, bool commits)
@@ -746,7 +746,7 @@ static bool leave_bad_session(struct db *db)
 	log_event(LOG_LEVEL_WARN, "database connection given up",
 		LOG_TEXT("as", db->options->application_name),
 		LOG_TEXT("reason", db->error.message), LOG_TEXT("sqlstate", db->error.sqlstate));
-	disconnect(db);
+	db_disconnect(db);
 	return !ours;
 }
 
@@ -772,7 +772,8 @@ static enum db_status try_once(struct db *db, struct trip *trip, enum flow *flow
 		db->plans_stale = false;
 	}
 	*flow = make_trip(db, trip);
-	return judge(db, *flow, trip, !db->in_transaction && trip->statement->effect == DB_CHANGES);
+	return db_judge(
+		db, *flow, trip, !db->in_transaction && trip->statement->effect == DB_CHANGES);
 }
 
 enum db_status db_run(struct db *db, const struct db_statement *statement,
@@ -848,7 +849,7 @@ static void roll_back(struct db *db)
 
 	if (db->conn && PQtransactionStatus(db->conn) != PQTRANS_IDLE &&
 		run_command(db, "ROLLBACK", false) != DB_OK && db->conn)
-		disconnect(db);
+		db_disconnect(db);
 	db->tag_due = db->tag[0] != '\0';
 	db->error = why;
 }
@@ -931,8 +932,8 @@ static enum db_status give_up_copy(struct db *db, enum flow flow, bool commits)
 		fail(db, DB_UNAVAILABLE, PQerrorMessage(db->conn));
 	if (db->in_transaction)
 		db->transaction_lost = flow != FLOW_LATE;
-	disconnect(db);
-	return judge(db, flow, NULL, commits);
+	db_disconnect(db);
+	return db_judge(db, flow, NULL, commits);
 }
 
 static enum flow flush_copy(struct db *db)
@@ -993,7 +994,7 @@ enum db_status db_copy_end(struct db *db, const char *failed, size_t *copied)
 		PQclear(trip.result);
 		return give_up_copy(db, flow, commits);
 	}
-	status = judge(db, flow, &trip, commits);
+	status = db_judge(db, flow, &trip, commits);
 	if (failed && status == DB_TIMEOUT && strcmp(db->error.sqlstate, "57014") == 0)
 		status = DB_OK; /* the server's answer to being told to abandon */
 	else if (status == DB_OK && trip.result)
@@ -1031,7 +1032,7 @@ enum db_status db_wait_notify(struct db *db, int timeout_ms, char *payload, size
 			log_event(LOG_LEVEL_WARN, "database connection lost",
 				LOG_TEXT("as", db->options->application_name),
 				LOG_TEXT("reason", db->error.message));
-			disconnect(db);
+			db_disconnect(db);
 			return DB_UNAVAILABLE;
 		}
 		/* poll() cannot see bytes that still_connected() has just read from the socket. */

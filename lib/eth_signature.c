@@ -13,7 +13,7 @@
 
 enum { SIGNATURE_LEN = 65, PUBLIC_KEY_LEN = 65 };
 
-static bool is_zero(const uint8_t number[32])
+static bool signature_is_zero(const uint8_t number[32])
 {
 	static const uint8_t zero[32];
 
@@ -40,7 +40,7 @@ bool eth_signature_parse(const char *text, uint8_t signature[SIGNATURE_LEN], con
 		*why = "a signature whose v is none of 0, 1, 27 and 28";
 		return false;
 	}
-	if (is_zero(signature) || is_zero(signature + 32) ||
+	if (signature_is_zero(signature) || signature_is_zero(signature + 32) ||
 		!secp256k1_ecdsa_signature_parse_compact(
 			secp256k1_context_static, &parsed, signature)) {
 		*why = "a signature whose r or s is not within the order of the curve";

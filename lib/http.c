@@ -83,7 +83,7 @@ static const char *request_id(const struct http_request *request)
 	return made;
 }
 
-static void refuse(struct http_request *request, int status, const char *detail)
+static void http_refuse(struct http_request *request, int status, const char *detail)
 {
 	if (request->refused_status == 0) {
 		request->refused_status = status;
@@ -125,7 +125,7 @@ void http_path_read(struct http_request *request, const char *path, size_t len)
 	const char *end = path + len;
 
 	if (len > HTTP_PATH_MAX) {
-		refuse(request, 414, "the path is longer than 2048 bytes");
+		http_refuse(request, 414, "the path is longer than 2048 bytes");
 		return;
 	}
 	if (len > 0 && end[-1] == '/')
@@ -142,7 +142,7 @@ void http_path_read(struct http_request *request, const char *path, size_t len)
 		}
 		segment = decode(request->arena, start, (size_t)(stop - start), false);
 		if (segment == NULL) {
-			refuse(request, 400, "the path is not percent-encoded UTF-8");
+			http_refuse(request, 400, "the path is not percent-encoded UTF-8");
 			return;
 		}
 		request->segments[request->segment_count++] = segment;
@@ -155,7 +155,7 @@ void http_query_read(struct http_request *request, const char *query)
 	const char *pair = query;
 
 	if (strlen(query) > HTTP_QUERY_MAX) {
-		refuse(request, 414, "the query string is longer than 8192 bytes");
+		http_refuse(request, 414, "the query string is longer than 8192 bytes");
 		return;
 	}
 	request->params = arena_alloc(request->arena, HTTP_PARAMS_MAX * sizeof *request->params);
@@ -171,11 +171,11 @@ void http_query_read(struct http_request *request, const char *query)
 				param.value = decode(
 					request->arena, equals + 1, len - name_len - 1, true);
 			if (param.name == NULL || param.value == NULL) {
-				refuse(request, 400, "the query is not percent-encoded UTF-8");
+				http_refuse(request, 400, "the query is not percent-encoded UTF-8");
 				return;
 			}
 			if (request->param_count == HTTP_PARAMS_MAX) {
-				refuse(request, 400, "the query has more than 128 parameters");
+				http_refuse(request, 400, "the query has more than 128 parameters");
 				return;
 			}
 			request->params[request->param_count++] = param;
@@ -200,7 +200,7 @@ void http_request_read(struct http_request *request, FCGX_Request *fcgi, struct 
 	uri = http_header(request, "REQUEST_URI");
 	if (uri == NULL || uri[0] != '/') {
 		request->path = "";
-		refuse(request, 400, "the request has no path");
+		http_refuse(request, 400, "the request has no path");
 		return;
 	}
 	path_len = strcspn(uri, "?");
@@ -233,7 +233,7 @@ static bool is_json(const char *content_type)
 }
 
 /* Compressed, that is: no body is unpacked here (RFC 9110, section 8.4: answer 415). */
-static bool is_encoded(const char *content_encoding)
+static bool http_is_encoded(const char *content_encoding)
 {
 	return content_encoding != NULL && *content_encoding != '\0' &&
 	       strcasecmp(content_encoding, "identity") != 0;
@@ -248,7 +248,7 @@ static enum http_body_status read_body(
 	struct buf body;
 
 	if (!is_json(http_header(request, "CONTENT_TYPE")) ||
-		is_encoded(http_header(request, "HTTP_CONTENT_ENCODING")))
+		http_is_encoded(http_header(request, "HTTP_CONTENT_ENCODING")))
 		return HTTP_BODY_NOT_JSON;
 	if (is_declared) {
 		char *end;
@@ -428,7 +428,7 @@ static void add_etag(struct http_response *response, const struct http_request *
 
 /* nginx gives up an answer (502) when the application closes before it could send the whole
  * request: what the handler did not read is read now. */
-static void drain(FCGX_Stream *in)
+static void http_drain(FCGX_Stream *in)
 {
 	char scrap[8192];
 
@@ -436,7 +436,7 @@ static void drain(FCGX_Stream *in)
 		;
 }
 
-static void put_number(struct buf *to, int64_t number)
+static void http_put_number(struct buf *to, int64_t number)
 {
 	char digits[DECIMAL_BYTES];
 
@@ -450,13 +450,13 @@ size_t http_response_send(struct http_response *response, const struct http_requ
 	bool has_body;
 	struct buf head;
 
-	drain(request->fcgi->in);
+	http_drain(request->fcgi->in);
 	if (is_read && response->status == 200)
 		add_etag(response, request);
 	has_body = response->status != 204 && response->status != 304;
 	buf_init(&head, response->arena, 1024);
 	buf_puts(&head, "Status: ");
-	put_number(&head, (int64_t)response->status);
+	http_put_number(&head, (int64_t)response->status);
 	buf_puts(&head, " ");
 	buf_puts(&head, reason_phrase(response->status));
 	buf_puts(&head, "\r\n");
@@ -470,7 +470,7 @@ size_t http_response_send(struct http_response *response, const struct http_requ
 		buf_puts(&head, "Content-Type: ");
 		buf_puts(&head, response->content_type);
 		buf_puts(&head, "\r\nContent-Length: ");
-		put_number(&head, (int64_t)response->body.len);
+		http_put_number(&head, (int64_t)response->body.len);
 		buf_puts(&head, "\r\n");
 	}
 	buf_puts(&head, "\r\n");

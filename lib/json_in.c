@@ -104,7 +104,7 @@ struct scan {
 
 enum { REPLACEMENT = 0xfffd }; /* U+FFFD, for what no UTF-8 can say */
 
-static bool refuse(struct scan *scan, const struct json_place *place, const char *reason)
+static bool json_in_refuse(struct scan *scan, const struct json_place *place, const char *reason)
 {
 	scan->error->offset = (size_t)(scan->at - scan->text);
 	scan->error->pointer = json_place_pointer(scan->arena, "", place);
@@ -116,10 +116,10 @@ static bool refuse(struct scan *scan, const struct json_place *place, const char
 static bool unexpected(struct scan *scan, const struct json_place *place, const char *expected)
 {
 	if (scan->at < scan->end)
-		return refuse(scan, place, expected);
+		return json_in_refuse(scan, place, expected);
 	if (scan->end < scan->text + scan->len)
-		return refuse(scan, place, "not valid UTF-8");
-	return refuse(scan, place, "the text ends too early");
+		return json_in_refuse(scan, place, "not valid UTF-8");
+	return json_in_refuse(scan, place, "the text ends too early");
 }
 
 /* The character here, NUL at the end: no token of JSON is one. */
@@ -215,14 +215,14 @@ static bool scan_unicode_escape(
 	if (code >= 0xd800 && code <= 0xdfff) {
 		if (!scan->rules->allow_lone_surrogates) {
 			scan->at = start;
-			return refuse(scan, place, "half of a surrogate pair stands alone");
+			return json_in_refuse(scan, place, "half of a surrogate pair stands alone");
 		}
 		code = REPLACEMENT;
 	}
 	if (code == 0) {
 		if (!scan->rules->allow_nul) {
 			scan->at = start;
-			return refuse(scan, place, "a string holds a NUL");
+			return json_in_refuse(scan, place, "a string holds a NUL");
 		}
 		if (is_key)
 			code = REPLACEMENT;
@@ -249,7 +249,7 @@ static bool scan_escape(
 	return true;
 }
 
-static bool is_plain(char c)
+static bool json_in_is_plain(char c)
 {
 	return (unsigned char)c >= 0x20 && c != '"' && c != '\\';
 }
@@ -262,7 +262,7 @@ static bool scan_string(struct scan *scan, const struct json_place *place, bool 
 	struct buf decoded = { .arena = NULL };
 
 	for (;;) {
-		while (scan->at < scan->end && is_plain(*scan->at))
+		while (scan->at < scan->end && json_in_is_plain(*scan->at))
 			scan->at++;
 		if (here(scan) == '\\') {
 			if (decoded.arena == NULL)
@@ -378,7 +378,7 @@ static bool refuse_duplicate(struct scan *scan, const struct json_place *place)
 	enum { SHOWN = 60 }; /* bytes of a long key */
 	size_t len = utf8_cut(place->key, strlen(place->key), SHOWN);
 
-	return refuse(scan, place,
+	return json_in_refuse(scan, place,
 		arena_printf(scan->arena, "the key \"%.*s%s\" stands twice", (int)len, place->key,
 			place->key[len] == '\0' ? "" : "…"));
 }
@@ -476,10 +476,10 @@ static bool scan_container(
 	bool complete;
 
 	if (++scan->depth > scan->rules->max_depth)
-		return refuse(scan, place,
+		return json_in_refuse(scan, place,
 			arena_printf(scan->arena, "nested deeper than %u", scan->rules->max_depth));
 	if (++scan->containers > scan->rules->max_containers)
-		return refuse(scan, place,
+		return json_in_refuse(scan, place,
 			arena_printf(scan->arena, "more than %zu arrays and objects",
 				scan->rules->max_containers));
 	if (*scan->at++ == '{')
@@ -506,7 +506,7 @@ static bool scan_value(struct scan *scan, struct json_object *into, const struct
 
 	skip_blanks(scan);
 	if (++scan->values > scan->rules->max_values)
-		return refuse(scan, place,
+		return json_in_refuse(scan, place,
 			arena_printf(scan->arena, "more than %zu values", scan->rules->max_values));
 	switch (here(scan)) {
 	case '{':
@@ -569,14 +569,14 @@ bool json_parse_fields(struct arena *arena, const char *text, size_t len,
 	scan.root_owned = arena_defer_slot(arena, put_tree);
 
 	if (len > INT32_MAX)
-		return refuse(&scan, NULL, "longer than 2 GiB");
+		return json_in_refuse(&scan, NULL, "longer than 2 GiB");
 	if (accept_word(&scan, "\xef\xbb\xbf")) {
 		scan.at = scan.text;
-		return refuse(&scan, NULL, "begins with a byte order mark");
+		return json_in_refuse(&scan, NULL, "begins with a byte order mark");
 	}
 	skip_blanks(&scan);
 	if (scan.at == scan.text + len)
-		return refuse(&scan, NULL, "empty");
+		return json_in_refuse(&scan, NULL, "empty");
 	start = scan.at;
 	if (!scan_value(&scan, NULL, NULL))
 		return false;
@@ -960,7 +960,7 @@ static bool decimal_parse(const char *text, struct decimal *decimal)
 	return true;
 }
 
-static bool is_zero(const struct decimal *decimal)
+static bool json_in_is_zero(const struct decimal *decimal)
 {
 	return decimal->digits[strspn(decimal->digits, "0.")] == '\0';
 }
@@ -983,7 +983,7 @@ static const char *read_decimal(
 						decimal.millionths > field->max * unit)) {
 		complain(reading, "is not within %lld..%lld", field->min, field->max);
 	} else {
-		return is_zero(&decimal) ? decimal.digits : text; /* no minus zero */
+		return json_in_is_zero(&decimal) ? decimal.digits : text; /* no minus zero */
 	}
 	return NULL;
 }
@@ -1144,7 +1144,7 @@ static bool has_right_shape(const struct reading *reading, const struct json_tex
 }
 
 /* Faults point at the element. */
-static void read_words(
+static void json_in_read_words(
 	const struct reading *reading, const struct json_text *value, struct json_words *words)
 {
 	size_t count = json_object_array_length(value->object);
@@ -1192,7 +1192,7 @@ static void read_field(
 	} else if (!has_right_shape(reading, &member->value)) {
 		return;
 	} else if (words) {
-		read_words(reading, &member->value, into);
+		json_in_read_words(reading, &member->value, into);
 	} else {
 		*(struct json_text *)into = member->value;
 	}

@@ -54,12 +54,12 @@ void json_close_array(struct json_out *out)
 }
 
 /* RFC 8259, section 7: the characters that must be escaped. */
-static bool is_plain(unsigned char c)
+static bool json_out_is_plain(unsigned char c)
 {
 	return c >= 0x20 && c != '"' && c != '\\';
 }
 
-static void put_escape(struct buf *buf, unsigned char c)
+static void json_out_put_escape(struct buf *buf, unsigned char c)
 {
 	static const char hex[] = "0123456789abcdef";
 	static const char letters[] = "btn\0fr"; /* of 0x08 to 0x0d; 0x0b has none */
@@ -72,7 +72,7 @@ static void put_escape(struct buf *buf, unsigned char c)
 	buf_put(buf, escape, escape[1] == 'u' ? 6 : 2);
 }
 
-static void put_quoted(struct buf *buf, const char *text, size_t len)
+static void json_out_put_quoted(struct buf *buf, const char *text, size_t len)
 {
 	const char *end = text + len;
 
@@ -81,11 +81,11 @@ static void put_quoted(struct buf *buf, const char *text, size_t len)
 	while (text < end) {
 		const char *run = text;
 
-		while (text < end && is_plain((unsigned char)*text))
+		while (text < end && json_out_is_plain((unsigned char)*text))
 			text++;
 		buf_put(buf, run, (size_t)(text - run));
 		if (text < end)
-			put_escape(buf, (unsigned char)*text++);
+			json_out_put_escape(buf, (unsigned char)*text++);
 	}
 	buf_putc(buf, '"');
 }
@@ -93,7 +93,7 @@ static void put_quoted(struct buf *buf, const char *text, size_t len)
 void json_key(struct json_out *out, const char *key)
 {
 	separate(out);
-	put_quoted(out->buf, key, strlen(key));
+	json_out_put_quoted(out->buf, key, strlen(key));
 	buf_putc(out->buf, ':');
 	out->comma = false;
 }
@@ -101,7 +101,7 @@ void json_key(struct json_out *out, const char *key)
 void json_put_bytes(struct json_out *out, const char *text, size_t len)
 {
 	separate(out);
-	put_quoted(out->buf, text, len);
+	json_out_put_quoted(out->buf, text, len);
 }
 
 void json_put_string(struct json_out *out, const char *text)

@@ -36,7 +36,7 @@ static void put_array(struct json_out *out, struct json_object *array)
 	json_close_array(out);
 }
 
-static void put_object(struct json_out *out, struct json_object *object)
+static void tree_put_object(struct json_out *out, struct json_object *object)
 {
 	json_open_object(out);
 	json_object_object_foreach (object, key, member) {
@@ -67,7 +67,7 @@ void json_put_tree(struct json_out *out, struct json_object *value)
 		put_array(out, value);
 		break;
 	case json_type_object:
-		put_object(out, value);
+		tree_put_object(out, value);
 		break;
 	}
 }

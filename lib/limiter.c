@@ -80,12 +80,12 @@ static struct word unpack(uint64_t bits)
 		(uint32_t)bits & COUNT_MOST };
 }
 
-static uint64_t get(const uint64_t *bits)
+static uint64_t limiter_get(const uint64_t *bits)
 {
 	return __atomic_load_n(bits, __ATOMIC_ACQUIRE);
 }
 
-static void put(uint64_t *bits, uint64_t value)
+static void limiter_put(uint64_t *bits, uint64_t value)
 {
 	__atomic_store_n(bits, value, __ATOMIC_RELEASE);
 }
@@ -110,7 +110,7 @@ static uint64_t minute_of(uint64_t ms)
 /* What the window holds at that time, if nothing passes from here on. `first` of the word counts
  * the minute before, `second` the minute. A word may be of a minute that has just begun for another
  * process, and for us will in a moment. */
-static uint64_t load(struct word word, uint64_t at_ms)
+static uint64_t limiter_load(struct word word, uint64_t at_ms)
 {
 	uint64_t left = LIMIT_WINDOW_MS - at_ms % LIMIT_WINDOW_MS;
 	uint64_t minute = minute_of(at_ms);
@@ -124,16 +124,16 @@ static uint64_t load(struct word word, uint64_t at_ms)
 	return 0;
 }
 
-static uint32_t room(struct word word, uint32_t limit, uint64_t at_ms)
+static uint32_t limiter_room(struct word word, uint32_t limit, uint64_t at_ms)
 {
-	uint64_t held = load(word, at_ms);
+	uint64_t held = limiter_load(word, at_ms);
 
 	return held < limit ? (uint32_t)(limit - held) : 0;
 }
 
 uint32_t limiter_left(uint32_t limit, uint32_t used, uint32_t before, uint64_t now_ms)
 {
-	return room((struct word){ minute_of(now_ms), before, used }, limit, now_ms);
+	return limiter_room((struct word){ minute_of(now_ms), before, used }, limit, now_ms);
 }
 
 /* A count as it stands in the minute of now_ms. One that is further ahead than the next minute was
@@ -171,12 +171,13 @@ struct limiter *limiter_init(void *memory, size_t subjects)
 
 uint64_t limiter_clock_ms(const struct limiter *limiter, uint64_t unix_ms)
 {
-	return unix_ms + get(&limiter->ahead_ms);
+	return unix_ms + limiter_get(&limiter->ahead_ms);
 }
 
 void limiter_turn_clock(struct limiter *limiter, uint64_t ahead_ms)
 {
-	put(&limiter->ahead_ms, ahead_ms < LIMIT_TURN_MOST_MS ? ahead_ms : LIMIT_TURN_MOST_MS);
+	limiter_put(
+		&limiter->ahead_ms, ahead_ms < LIMIT_TURN_MOST_MS ? ahead_ms : LIMIT_TURN_MOST_MS);
 }
 
 uint64_t limiter_tag(const struct limiter *limiter, unsigned class, const char *subject)
@@ -217,13 +218,13 @@ static size_t bucket_number(const struct limiter *limiter, uint64_t tag)
 	return siphash(limiter->key, &tag, sizeof tag) % limiter->bucket_count;
 }
 
-static bool find(const struct limiter *limiter, uint64_t tag, struct place *place)
+static bool limiter_find(const struct limiter *limiter, uint64_t tag, struct place *place)
 {
 	/* The memory is not const, only this view of it. */
 	struct bucket *bucket = (struct bucket *)&limiter->buckets[bucket_number(limiter, tag)];
 
 	for (size_t way = 0; way < WAYS; way++) {
-		if (get(&bucket->tags[way]) == tag) {
+		if (limiter_get(&bucket->tags[way]) == tag) {
 			*place = (struct place){ bucket, way };
 			return true;
 		}
@@ -238,9 +239,10 @@ static size_t place_to_use(const struct bucket *bucket, uint64_t now_ms)
 	size_t found = 0;
 
 	for (size_t way = 0; way < WAYS; way++) {
-		uint64_t held = load(count_at(get(&bucket->counts[way]), now_ms), now_ms);
+		uint64_t held =
+			limiter_load(count_at(limiter_get(&bucket->counts[way]), now_ms), now_ms);
 
-		if (get(&bucket->tags[way]) == 0)
+		if (limiter_get(&bucket->tags[way]) == 0)
 			return way;
 		if (held < least) {
 			least = held;
@@ -256,25 +258,25 @@ static struct place find_or_add(struct limiter *limiter, uint64_t tag, uint64_t 
 	struct bucket *bucket = &limiter->buckets[bucket_number(limiter, tag)];
 	struct place place;
 
-	if (find(limiter, tag, &place))
+	if (limiter_find(limiter, tag, &place))
 		return place;
 	place = (struct place){ bucket, place_to_use(bucket, now_ms) };
-	put(&bucket->tags[place.way], 0);
-	put(&bucket->counts[place.way], 0);
-	put(&bucket->shares[place.way], 0);
-	put(&bucket->ledgers[place.way], 0);
-	put(&bucket->tags[place.way], tag);
+	limiter_put(&bucket->tags[place.way], 0);
+	limiter_put(&bucket->counts[place.way], 0);
+	limiter_put(&bucket->shares[place.way], 0);
+	limiter_put(&bucket->ledgers[place.way], 0);
+	limiter_put(&bucket->tags[place.way], tag);
 	return place;
 }
 
-static pthread_mutex_t *lock_of(struct limiter *limiter, uint64_t tag)
+static pthread_mutex_t *limiter_lock_of(struct limiter *limiter, uint64_t tag)
 {
 	return &limiter->locks[bucket_number(limiter, tag) % LOCKS];
 }
 
-static struct place add(struct limiter *limiter, uint64_t tag, uint64_t now_ms)
+static struct place limiter_add(struct limiter *limiter, uint64_t tag, uint64_t now_ms)
 {
-	pthread_mutex_t *lock = lock_of(limiter, tag);
+	pthread_mutex_t *lock = limiter_lock_of(limiter, tag);
 	struct place place;
 
 	shm_mutex_lock(lock);
@@ -289,7 +291,7 @@ static void note_limit(uint64_t *share_bits, uint32_t limit)
 	struct word share;
 
 	do {
-		seen = get(share_bits);
+		seen = limiter_get(share_bits);
 		share = unpack(seen);
 		if (share.first == limit)
 			return;
@@ -315,21 +317,22 @@ static struct standing standing_of(const struct limiter *limiter, struct place a
 
 	if (limiter_hosts(limiter, now_ms) <= 1)
 		return standing;
-	share = unpack(get(&at.bucket->shares[at.way]));
+	share = unpack(limiter_get(&at.bucket->shares[at.way]));
 	standing.shared = true;
 	standing.reserved = share.minute == standing.count.minute ? share.second : 0;
-	standing.all = unpack(get(&at.bucket->ledgers[at.way]));
+	standing.all = unpack(limiter_get(&at.bucket->ledgers[at.way]));
 	standing.knows_all = standing.all.minute == standing.count.minute;
 	return standing;
 }
 
-static enum limit_verdict judge(const struct standing *standing, bool may_owe, uint64_t now_ms)
+static enum limit_verdict limiter_judge(
+	const struct standing *standing, bool may_owe, uint64_t now_ms)
 {
-	if (room(standing->count, standing->limit, now_ms) == 0)
+	if (limiter_room(standing->count, standing->limit, now_ms) == 0)
 		return LIMIT_REFUSED;
 	if (!standing->shared || standing->count.second < standing->reserved)
 		return LIMIT_PASSED;
-	if (standing->knows_all && room(standing->all, standing->limit, now_ms) == 0)
+	if (standing->knows_all && limiter_room(standing->all, standing->limit, now_ms) == 0)
 		return LIMIT_REFUSED;
 	return may_owe ? LIMIT_PASSED : LIMIT_UNRESERVED;
 }
@@ -338,20 +341,20 @@ static enum limit_verdict judge(const struct standing *standing, bool may_owe, u
  * that is known, than it has reserved and all hosts have left. */
 static uint32_t remaining(const struct standing *standing, uint64_t now_ms)
 {
-	uint32_t own = room(standing->count, standing->limit, now_ms);
+	uint32_t own = limiter_room(standing->count, standing->limit, now_ms);
 	uint32_t together = own, used = standing->count.second;
 
 	if (standing->knows_all) {
-		together = room(standing->all, standing->limit, now_ms);
+		together = limiter_room(standing->all, standing->limit, now_ms);
 		together += standing->reserved > used ? standing->reserved - used : 0;
 	}
 	return together < own ? together : own;
 }
 
-static bool fits(const struct standing *standing, uint64_t at_ms)
+static bool limiter_fits(const struct standing *standing, uint64_t at_ms)
 {
-	return room(standing->count, standing->limit, at_ms) > 0 &&
-	       (!standing->knows_all || room(standing->all, standing->limit, at_ms) > 0);
+	return limiter_room(standing->count, standing->limit, at_ms) > 0 &&
+	       (!standing->knows_all || limiter_room(standing->all, standing->limit, at_ms) > 0);
 }
 
 /* The first whole second from which one request fits; two minutes after the one that is counted
@@ -363,7 +366,7 @@ static uint32_t seconds_until_one_fits(const struct standing *standing, uint64_t
 	while (by_then - not_yet > 1) {
 		uint32_t middle = (not_yet + by_then) / 2;
 
-		if (fits(standing, now_ms + 1000 * (uint64_t)middle))
+		if (limiter_fits(standing, now_ms + 1000 * (uint64_t)middle))
 			by_then = middle;
 		else
 			not_yet = middle;
@@ -371,8 +374,8 @@ static uint32_t seconds_until_one_fits(const struct standing *standing, uint64_t
 	return by_then;
 }
 
-static enum limit_verdict take(struct limiter *limiter, uint64_t tag, uint32_t limit, bool may_owe,
-	uint64_t now_ms, struct limit_answer *answer)
+static enum limit_verdict limiter_own_take(struct limiter *limiter, uint64_t tag, uint32_t limit,
+	bool may_owe, uint64_t now_ms, struct limit_answer *answer)
 {
 	struct standing standing;
 	enum limit_verdict verdict;
@@ -384,18 +387,18 @@ static enum limit_verdict take(struct limiter *limiter, uint64_t tag, uint32_t l
 	do {
 		uint64_t seen;
 
-		if (!find(limiter, tag, &at))
-			at = add(limiter, tag, now_ms);
+		if (!limiter_find(limiter, tag, &at))
+			at = limiter_add(limiter, tag, now_ms);
 		note_limit(&at.bucket->shares[at.way], limit);
-		seen = get(&at.bucket->counts[at.way]);
+		seen = limiter_get(&at.bucket->counts[at.way]);
 		standing = standing_of(limiter, at, seen, limit, now_ms);
-		verdict = judge(&standing, may_owe, now_ms);
+		verdict = limiter_judge(&standing, may_owe, now_ms);
 		counted = true;
 		if (verdict == LIMIT_PASSED) {
 			standing.count.second++;
 			counted = swap(&at.bucket->counts[at.way], seen, standing.count);
 		}
-	} while (!counted || get(&at.bucket->tags[at.way]) != tag);
+	} while (!counted || limiter_get(&at.bucket->tags[at.way]) != tag);
 	*answer = (struct limit_answer){ .limit = limit,
 		.remaining = verdict == LIMIT_REFUSED ? 0 : remaining(&standing, now_ms),
 		.reset_s = (minute_of(now_ms) + 1) * (LIMIT_WINDOW_MS / 1000),
@@ -408,44 +411,44 @@ void limiter_carry(struct limiter *limiter, const struct limiter *from, uint64_t
 {
 	for (size_t i = 0; i < from->bucket_count * WAYS; i++) {
 		const struct bucket *bucket = &from->buckets[i / WAYS];
-		uint64_t tag = get(&bucket->tags[i % WAYS]);
-		struct word count = count_at(get(&bucket->counts[i % WAYS]), now_ms);
-		struct word share = unpack(get(&bucket->shares[i % WAYS]));
+		uint64_t tag = limiter_get(&bucket->tags[i % WAYS]);
+		struct word count = count_at(limiter_get(&bucket->counts[i % WAYS]), now_ms);
+		struct word share = unpack(limiter_get(&bucket->shares[i % WAYS]));
 		struct place at;
 
-		if (tag == 0 || load(count, now_ms) == 0)
+		if (tag == 0 || limiter_load(count, now_ms) == 0)
 			continue;
-		at = add(limiter, tag, now_ms);
-		put(&at.bucket->counts[at.way], pack(count));
-		put(&at.bucket->shares[at.way],
+		at = limiter_add(limiter, tag, now_ms);
+		limiter_put(&at.bucket->counts[at.way], pack(count));
+		limiter_put(&at.bucket->shares[at.way],
 			pack((struct word){ count.minute, share.first, count.second }));
-		put(&at.bucket->ledgers[at.way], get(&bucket->ledgers[i % WAYS]));
+		limiter_put(&at.bucket->ledgers[at.way], limiter_get(&bucket->ledgers[i % WAYS]));
 	}
 }
 
 enum limit_verdict limiter_take(struct limiter *limiter, uint64_t tag, uint32_t limit,
 	uint64_t now_ms, struct limit_answer *answer)
 {
-	return take(limiter, tag, limit, false, now_ms, answer);
+	return limiter_own_take(limiter, tag, limit, false, now_ms, answer);
 }
 
 enum limit_verdict limiter_take_owing(struct limiter *limiter, uint64_t tag, uint32_t limit,
 	uint64_t now_ms, struct limit_answer *answer)
 {
-	return take(limiter, tag, limit, true, now_ms, answer);
+	return limiter_own_take(limiter, tag, limit, true, now_ms, answer);
 }
 
 void limiter_set_hosts(struct limiter *limiter, unsigned hosts, uint64_t until_ms)
 {
 	const uint64_t most_hosts = (1u << HOSTS_BITS) - 1, last_ms = UINT64_MAX >> HOSTS_BITS;
 
-	put(&limiter->hosts, (until_ms < last_ms ? until_ms : last_ms) << HOSTS_BITS |
-				     (hosts < most_hosts ? hosts : most_hosts));
+	limiter_put(&limiter->hosts, (until_ms < last_ms ? until_ms : last_ms) << HOSTS_BITS |
+					     (hosts < most_hosts ? hosts : most_hosts));
 }
 
 unsigned limiter_hosts(const struct limiter *limiter, uint64_t now_ms)
 {
-	uint64_t bits = get(&limiter->hosts);
+	uint64_t bits = limiter_get(&limiter->hosts);
 	unsigned hosts = (unsigned)(bits & ((1u << HOSTS_BITS) - 1));
 
 	return now_ms < bits >> HOSTS_BITS && hosts > 1 ? hosts : 1;
@@ -453,8 +456,8 @@ unsigned limiter_hosts(const struct limiter *limiter, uint64_t now_ms)
 
 static struct limit_share share_at(struct place at, uint64_t tag, uint64_t now_ms)
 {
-	struct word count = count_at(get(&at.bucket->counts[at.way]), now_ms);
-	struct word share = unpack(get(&at.bucket->shares[at.way]));
+	struct word count = count_at(limiter_get(&at.bucket->counts[at.way]), now_ms);
+	struct word share = unpack(limiter_get(&at.bucket->shares[at.way]));
 
 	return (struct limit_share){ .tag = tag,
 		.minute = count.minute,
@@ -470,7 +473,7 @@ void limiter_share(
 	struct place at;
 
 	*share = (struct limit_share){ .tag = tag, .minute = minute_of(now_ms) };
-	if (find(limiter, tag, &at))
+	if (limiter_find(limiter, tag, &at))
 		*share = share_at(at, tag, now_ms);
 }
 
@@ -479,7 +482,7 @@ void limiter_share(
 void limiter_reserved(struct limiter *limiter, uint64_t tag, uint64_t minute, uint32_t more,
 	uint32_t total, uint32_t total_before)
 {
-	pthread_mutex_t *lock = lock_of(limiter, tag);
+	pthread_mutex_t *lock = limiter_lock_of(limiter, tag);
 	uint64_t seen, *bits;
 	struct word share;
 	struct place at;
@@ -488,14 +491,14 @@ void limiter_reserved(struct limiter *limiter, uint64_t tag, uint64_t minute, ui
 	at = find_or_add(limiter, tag, minute * LIMIT_WINDOW_MS);
 	bits = &at.bucket->shares[at.way];
 	do {
-		seen = get(bits);
+		seen = limiter_get(bits);
 		share = unpack(seen);
 		if (share.minute == minute + 1) /* came too late: the next one has begun */
 			goto unlock;
 		share.second = capped((share.minute == minute ? share.second : 0) + (uint64_t)more);
 		share.minute = minute;
 	} while (!swap(bits, seen, share));
-	put(&at.bucket->ledgers[at.way],
+	limiter_put(&at.bucket->ledgers[at.way],
 		pack((struct word){ minute, capped(total_before), capped(total) }));
 unlock:
 	shm_mutex_unlock(lock);
@@ -508,11 +511,11 @@ void limiter_each(const struct limiter *limiter, uint64_t now_ms,
 		struct bucket *bucket = (struct bucket *)&limiter->buckets[i];
 
 		for (size_t way = 0; way < WAYS; way++) {
-			uint64_t tag = get(&bucket->tags[way]);
+			uint64_t tag = limiter_get(&bucket->tags[way]);
 			struct limit_share share;
 
-			if (tag == 0 ||
-				unpack(get(&bucket->counts[way])).minute != minute_of(now_ms))
+			if (tag == 0 || unpack(limiter_get(&bucket->counts[way])).minute !=
+						minute_of(now_ms))
 				continue;
 			share = share_at((struct place){ bucket, way }, tag, now_ms);
 			visit(&share, arg);

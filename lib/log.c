@@ -133,7 +133,7 @@ uint64_t log_dropped(void)
 	return the_log.dropped;
 }
 
-static void put(struct line *line, const char *bytes, size_t len)
+static void log_put(struct line *line, const char *bytes, size_t len)
 {
 	if (line->cut || line->len + len > line->end) {
 		line->cut = true;
@@ -145,7 +145,7 @@ static void put(struct line *line, const char *bytes, size_t len)
 
 static void puts_line(struct line *line, const char *text)
 {
-	put(line, text, strlen(text));
+	log_put(line, text, strlen(text));
 }
 
 /* Whether a line or a terminal would be upset by this sequence: C0 and C1 controls, DEL, and the
@@ -157,7 +157,7 @@ static bool unprintable(const unsigned char *at, size_t size)
 	       (size == 3 && at[0] == 0xe2 && at[1] == 0x80 && (at[2] == 0xa8 || at[2] == 0xa9));
 }
 
-static void put_escape(struct line *line, const unsigned char *at, size_t size)
+static void log_put_escape(struct line *line, const unsigned char *at, size_t size)
 {
 	static const char short_escapes[] = "btn.fr"; /* of U+0008 .. U+000D; U+000B has none */
 	unsigned code = size == 1 ? at[0] : size == 2 ? at[1] : at[2] == 0xa8 ? 0x2028 : 0x2029;
@@ -182,7 +182,7 @@ static size_t plain_run(const char *text)
 
 /* Writes the text, whatever its bytes are, up to where the line is cut; never half a character or
  * half an escape. */
-static void put_text(struct line *line, const char *text, enum dress dress)
+static void log_put_text(struct line *line, const char *text, enum dress dress)
 {
 	size_t left = strlen(text), size;
 
@@ -191,7 +191,7 @@ static void put_text(struct line *line, const char *text, enum dress dress)
 
 		size = plain_run(text);
 		if (size > 0 && line->len + size <= line->end) {
-			put(line, text, size);
+			log_put(line, text, size);
 			continue;
 		}
 		size = utf8_sequence(text, left);
@@ -199,22 +199,22 @@ static void put_text(struct line *line, const char *text, enum dress dress)
 			size = 1;
 			puts_line(line, "\xef\xbf\xbd"); /* U+FFFD for a byte that is not UTF-8 */
 		} else if (unprintable(at, size)) {
-			put_escape(line, at, size);
+			log_put_escape(line, at, size);
 		} else if (dress == QUOTED && (*text == '"' || *text == '\\')) {
-			put(line, (const char[]){ '\\', *text }, 2);
+			log_put(line, (const char[]){ '\\', *text }, 2);
 		} else {
-			put(line, text, size);
+			log_put(line, text, size);
 		}
 	}
 }
 
 /* The closing quote always goes in, at worst one byte past `end`: TAIL_BYTES has a place for it. */
-static void put_quoted(struct line *line, const char *text)
+static void log_put_quoted(struct line *line, const char *text)
 {
 	puts_line(line, "\"");
 	if (line->cut)
 		return;
-	put_text(line, text, QUOTED);
+	log_put_text(line, text, QUOTED);
 	line->bytes[line->len++] = '"';
 }
 
@@ -235,17 +235,17 @@ static void put_padded(struct line *line, uint64_t number, size_t digits)
 
 	for (size_t i = digits; i-- > 0; number /= 10)
 		padded[i] = (char)('0' + number % 10);
-	put(line, padded, digits);
+	log_put(line, padded, digits);
 }
 
-static void put_number(struct line *line, const struct log_field *field)
+static void log_put_number(struct line *line, const struct log_field *field)
 {
 	const bool is_ms = field->kind == LOG_MS;
 	char digits[DECIMAL_BYTES];
 
 	if (is_ms && field->number < 0 && field->number > -1000)
 		puts_line(line, "-"); /* which a whole part of 0 has not */
-	put(line, digits, decimal(digits, is_ms ? field->number / 1000 : field->number));
+	log_put(line, digits, decimal(digits, is_ms ? field->number / 1000 : field->number));
 	if (is_ms) {
 		puts_line(line, ".");
 		put_padded(line, (uint64_t)llabs(field->number % 1000), 3);
@@ -257,11 +257,11 @@ static void put_value(struct line *line, const struct log_field *field)
 	if (field->kind == LOG_FLAG)
 		puts_line(line, field->number ? "true" : "false");
 	else if (field->kind != LOG_STR)
-		put_number(line, field);
+		log_put_number(line, field);
 	else if (the_log.format == LOG_FORMAT_JSON || needs_quotes(field->text))
-		put_quoted(line, field->text);
+		log_put_quoted(line, field->text);
 	else
-		put_text(line, field->text, BARE);
+		log_put_text(line, field->text, BARE);
 }
 
 static void put_field(struct line *line, const struct log_field *field)
@@ -273,11 +273,11 @@ static void put_field(struct line *line, const struct log_field *field)
 		return;
 	if (the_log.format == LOG_FORMAT_JSON) {
 		puts_line(line, ",");
-		put_quoted(line, field->key);
+		log_put_quoted(line, field->key);
 		puts_line(line, ":");
 	} else {
 		puts_line(line, " ");
-		put_text(line, field->key, BARE);
+		log_put_text(line, field->key, BARE);
 		puts_line(line, "=");
 	}
 	value = line->len;
@@ -324,11 +324,11 @@ static void put_head(struct line *line, enum log_level level, const char *messag
 	puts_line(line, " ");
 	puts_line(line, level_names[level]);
 	puts_line(line, " ");
-	put_text(line, the_log.process, BARE);
+	log_put_text(line, the_log.process, BARE);
 	puts_line(line, "[");
-	put_number(line, &pid);
+	log_put_number(line, &pid);
 	puts_line(line, "] ");
-	put_text(line, message, BARE);
+	log_put_text(line, message, BARE);
 }
 
 static void put_tail(struct line *line)

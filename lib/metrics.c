@@ -328,14 +328,14 @@ static size_t series_cell(const struct metrics *metrics, size_t metric, size_t a
 	return metrics->first_cell[metric] + (a * width + b) * cells_per_series(m);
 }
 
-static void add(uint64_t *cell, uint64_t amount)
+static void metrics_own_add(uint64_t *cell, uint64_t amount)
 {
 	__atomic_fetch_add(cell, amount, __ATOMIC_RELAXED);
 }
 
 void metrics_add(struct metrics *metrics, size_t metric, size_t a, size_t b, uint64_t amount)
 {
-	add(metrics->mine + series_cell(metrics, metric, a, b), amount);
+	metrics_own_add(metrics->mine + series_cell(metrics, metric, a, b), amount);
 }
 
 void metrics_observe(struct metrics *metrics, size_t metric, size_t a, size_t b, uint64_t us)
@@ -345,8 +345,8 @@ void metrics_observe(struct metrics *metrics, size_t metric, size_t a, size_t b,
 
 	while (bucket < metric_bound_count && us > metric_bounds_us[bucket])
 		bucket++;
-	add(cells + bucket, 1);
-	add(cells + metric_bound_count + 1, us);
+	metrics_own_add(cells + bucket, 1);
+	metrics_own_add(cells + metric_bound_count + 1, us);
 }
 
 static uint64_t sum_cell(const struct metrics *metrics, size_t cell)

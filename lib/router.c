@@ -82,7 +82,7 @@ void router_free(struct router *router)
 	free(router);
 }
 
-static bool fits(const struct template *template, const struct http_request *request)
+static bool router_fits(const struct template *template, const struct http_request *request)
 {
 	if (template->segment_count != request->segment_count)
 		return false;
@@ -125,7 +125,7 @@ enum route_match router_match(
 	for (size_t i = 0; i < router->count; i++) {
 		const struct template *template = &router->templates[i];
 
-		if (fits(template, request) &&
+		if (router_fits(template, request) &&
 			(best == NULL || template->literals > best->literals))
 			best = template;
 	}

@@ -11,7 +11,7 @@
 
 enum { TIME_BYTES = SEAL_BYTES - SIPHASH_TAG };
 
-static void tag_of(const uint8_t key[SEAL_KEY_BYTES], const char *name, size_t name_len,
+static void seal_tag_of(const uint8_t key[SEAL_KEY_BYTES], const char *name, size_t name_len,
 	const char *item, size_t len, uint8_t tag[SIPHASH_TAG])
 {
 	const struct siphash_part parts[] = { { name, name_len }, { item, len + TIME_BYTES } };
@@ -26,7 +26,7 @@ void seal_put(const uint8_t key[SEAL_KEY_BYTES], const char *name, size_t name_l
 	uint8_t tag[SIPHASH_TAG];
 
 	memcpy(item + len, &until, TIME_BYTES);
-	tag_of(key, name, name_len, item, len, tag);
+	seal_tag_of(key, name, name_len, item, len, tag);
 	memcpy(item + len + TIME_BYTES, tag, SIPHASH_TAG);
 }
 
@@ -39,7 +39,7 @@ bool seal_holds(const uint8_t key[SEAL_KEY_BYTES], const char *name, size_t name
 	if (len < SEAL_BYTES)
 		return false;
 	*own_len = len - SEAL_BYTES;
-	tag_of(key, name, name_len, item, *own_len, tag);
+	seal_tag_of(key, name, name_len, item, *own_len, tag);
 	memcpy(&until, item + *own_len, TIME_BYTES);
 	return CRYPTO_memcmp(tag, item + *own_len + TIME_BYTES, SIPHASH_TAG) == 0 &&
 	       now_s <= be64toh(until);

@@ -106,7 +106,7 @@ static void add_header(struct sentry *sentry, const char *header)
 	sentry->headers = longer;
 }
 
-static size_t read_header(char *line, size_t size, size_t count, void *arg)
+static size_t sentry_read_header(char *line, size_t size, size_t count, void *arg)
 {
 	static const char name[] = "Retry-After:";
 	struct sentry *sentry = arg;
@@ -130,7 +130,7 @@ static size_t drop_body(char *bytes, size_t size, size_t count, void *arg)
 	return size * count;
 }
 
-static int look_up(
+static int sentry_look_up(
 	void *arg, curl_off_t down_all, curl_off_t down, curl_off_t up_all, curl_off_t up)
 {
 	const struct sentry *sentry = arg;
@@ -164,10 +164,10 @@ struct sentry *sentry_new(const char *dsn, const char *user_agent)
 	curl_easy_setopt(sentry->curl, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_S);
 	curl_easy_setopt(sentry->curl, CURLOPT_TIMEOUT, (long)TIMEOUT_S);
 	curl_easy_setopt(sentry->curl, CURLOPT_ERRORBUFFER, sentry->error);
-	curl_easy_setopt(sentry->curl, CURLOPT_HEADERFUNCTION, read_header);
+	curl_easy_setopt(sentry->curl, CURLOPT_HEADERFUNCTION, sentry_read_header);
 	curl_easy_setopt(sentry->curl, CURLOPT_HEADERDATA, sentry);
 	curl_easy_setopt(sentry->curl, CURLOPT_WRITEFUNCTION, drop_body);
-	curl_easy_setopt(sentry->curl, CURLOPT_XFERINFOFUNCTION, look_up);
+	curl_easy_setopt(sentry->curl, CURLOPT_XFERINFOFUNCTION, sentry_look_up);
 	curl_easy_setopt(sentry->curl, CURLOPT_XFERINFODATA, sentry);
 	curl_easy_setopt(sentry->curl, CURLOPT_NOPROGRESS, 0L);
 	free(authorization);

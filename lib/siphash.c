@@ -51,7 +51,7 @@ static void compress(uint64_t v[4], uint64_t word)
 	v[0] ^= word;
 }
 
-static void begin(uint64_t v[4], const uint8_t key[16])
+static void siphash_begin(uint64_t v[4], const uint8_t key[16])
 {
 	const uint64_t k0 = word_at(key, 8), k1 = word_at(key + 8, 8);
 
@@ -74,7 +74,7 @@ uint64_t siphash(const uint8_t key[16], const void *bytes, size_t len)
 	const uint8_t *rest;
 	uint64_t v[4];
 
-	begin(v, key);
+	siphash_begin(v, key);
 	rest = compress_words(v, bytes, len);
 	compress(v, (len % 8 == 0 ? 0 : word_at(rest, len % 8)) | (uint64_t)len << 56);
 	v[2] ^= 0xff;
@@ -87,7 +87,7 @@ void siphash_tag(const uint8_t key[16], const struct siphash_part *parts, size_t
 {
 	uint64_t words = 0, v[4];
 
-	begin(v, key);
+	siphash_begin(v, key);
 	v[1] ^= 0xee;
 	for (size_t i = 0; i < count; i++) {
 		const size_t len = parts[i].len;

@@ -43,7 +43,7 @@ const char *siwe_write(struct arena *arena, const struct siwe *siwe)
 /* ---- Rules of RFC 3986 ---- */
 
 /* Whether text[0..len) is of these characters and of percent-encoded bytes. */
-static bool is_encoded(const char *text, size_t len, const char *allowed)
+static bool siwe_is_encoded(const char *text, size_t len, const char *allowed)
 {
 	for (size_t i = 0; i < len; i++) {
 		if (text[i] != '%') {
@@ -77,7 +77,7 @@ static bool is_authority(struct arena *arena, const char *text)
 {
 	const char *at = strchr(text, '@'), *host = at == NULL ? text : at + 1, *end;
 
-	if (at != NULL && !is_encoded(text, (size_t)(at - text), UNRESERVED SUB_DELIMS ":"))
+	if (at != NULL && !siwe_is_encoded(text, (size_t)(at - text), UNRESERVED SUB_DELIMS ":"))
 		return false;
 	if (*host == '[') {
 		end = strchr(host, ']');
@@ -86,7 +86,8 @@ static bool is_authority(struct arena *arena, const char *text)
 		end++;
 	} else {
 		end = host + strcspn(host, ":");
-		if (end == host || !is_encoded(host, (size_t)(end - host), UNRESERVED SUB_DELIMS))
+		if (end == host ||
+			!siwe_is_encoded(host, (size_t)(end - host), UNRESERVED SUB_DELIMS))
 			return false;
 	}
 	return *end == '\0' || (*end == ':' && end[1 + strspn(end + 1, DIGITS)] == '\0');
@@ -106,19 +107,19 @@ struct reading {
 	const char **why;
 };
 
-static bool refuse(const struct reading *reading, unsigned number, const char *what)
+static bool siwe_refuse(const struct reading *reading, unsigned number, const char *what)
 {
 	*reading->why = arena_printf(reading->arena, "line %u %s", number, what);
 	return false;
 }
 
 /* Gives the next line; false with *why when there is none. */
-static bool take_line(struct reading *reading, const char *what, const char **line)
+static bool siwe_take_line(struct reading *reading, const char *what, const char **line)
 {
 	char *end;
 
 	if (reading->line == NULL)
-		return refuse(reading, reading->number,
+		return siwe_refuse(reading, reading->number,
 			arena_printf(reading->arena, "is missing: %s is expected", what));
 	*line = reading->line;
 	end = strchr(reading->line, '\n');
@@ -132,14 +133,14 @@ static bool take_line(struct reading *reading, const char *what, const char **li
 /* Refuses the line that was taken last. */
 static bool refuse_line(const struct reading *reading, const char *what)
 {
-	return refuse(reading, reading->number - 1, what);
+	return siwe_refuse(reading, reading->number - 1, what);
 }
 
 static bool take_empty(struct reading *reading)
 {
 	const char *line;
 
-	if (!take_line(reading, "an empty line", &line))
+	if (!siwe_take_line(reading, "an empty line", &line))
 		return false;
 	return *line == '\0' || refuse_line(reading, "is not empty");
 }
@@ -154,7 +155,7 @@ static bool take_tagged(struct reading *reading, const char *tag, const char **v
 {
 	bool is_tagged = has_tag(reading, tag);
 
-	if (!take_line(reading, arena_printf(reading->arena, "\"%s\"", tag), value))
+	if (!siwe_take_line(reading, arena_printf(reading->arena, "\"%s\"", tag), value))
 		return false;
 	*value += is_tagged ? strlen(tag) : 0;
 	return is_tagged || refuse_line(reading, arena_printf(reading->arena,
@@ -165,7 +166,7 @@ static bool take_greeting(struct reading *reading, struct siwe *siwe)
 {
 	const char *line, *blank, *scheme_end;
 
-	if (!take_line(reading, "the domain", &line))
+	if (!siwe_take_line(reading, "the domain", &line))
 		return false;
 	blank = line + strcspn(line, " ");
 	if (strcmp(blank, greeting) != 0)
@@ -187,7 +188,7 @@ static bool take_address(struct reading *reading, struct siwe *siwe)
 	char mixed[ETH_ADDRESS_LEN + 1];
 	const char *line, *why;
 
-	if (!take_line(reading, "an address", &line))
+	if (!siwe_take_line(reading, "an address", &line))
 		return false;
 	if (!eth_address_parse(line, canonical, &why))
 		return refuse_line(reading, arena_printf(reading->arena, "is no address: %s", why));
@@ -203,7 +204,7 @@ static bool take_statement(struct reading *reading, struct siwe *siwe)
 {
 	const char *line;
 
-	if (!take_empty(reading) || !take_line(reading, "a statement", &line))
+	if (!take_empty(reading) || !siwe_take_line(reading, "a statement", &line))
 		return false;
 	if (*line == '\0')
 		return true;
@@ -263,7 +264,7 @@ static bool take_request_id(struct reading *reading)
 
 	if (!take_tagged(reading, "Request ID: ", &id))
 		return false;
-	return is_encoded(id, strlen(id), UNRESERVED SUB_DELIMS ":@") ||
+	return siwe_is_encoded(id, strlen(id), UNRESERVED SUB_DELIMS ":@") ||
 	       refuse_line(reading, "holds a character that a request id must not hold");
 }
 
@@ -271,7 +272,7 @@ static bool take_resources(struct reading *reading)
 {
 	const char *line;
 
-	if (!take_line(reading, "\"Resources:\"", &line))
+	if (!siwe_take_line(reading, "\"Resources:\"", &line))
 		return false;
 	if (strcmp(line, "Resources:") != 0)
 		return refuse_line(reading, "holds more than \"Resources:\"");
@@ -295,7 +296,8 @@ static bool take_optional(struct reading *reading, struct siwe *siwe)
 		return false;
 	if (has_tag(reading, "Resources:") && !take_resources(reading))
 		return false;
-	return reading->line == NULL || refuse(reading, reading->number, "is not expected here");
+	return reading->line == NULL ||
+	       siwe_refuse(reading, reading->number, "is not expected here");
 }
 
 /* Nothing that the grammar allows holds more than printable ASCII. */
@@ -305,10 +307,10 @@ static bool check_characters(const struct reading *reading)
 
 	for (const char *at = reading->line; *at != '\0'; at++) {
 		if (*at == '\r')
-			return refuse(reading, number,
+			return siwe_refuse(reading, number,
 				"holds a carriage return: lines end in a line feed alone");
 		if (*at != '\n' && (*at < ' ' || *at > '~'))
-			return refuse(
+			return siwe_refuse(
 				reading, number, "holds a character that is not printable ASCII");
 		number += *at == '\n';
 	}

@@ -61,7 +61,7 @@ static size_t quoted_length(const char *sql, bool has_escapes)
 }
 
 /* The place of a name, from 1 on. */
-static size_t number_of(struct naming *naming, const char *name, size_t len)
+static size_t names_number_of(struct naming *naming, const char *name, size_t len)
 {
 	for (size_t i = 0; i < naming->name_count; i++) {
 		if (strncmp(naming->names[i], name, len) == 0 && naming->names[i][len] == '\0') {
@@ -103,7 +103,7 @@ char *sql_with_numbers(
 			len = 1;
 			while (in_word(at[len]))
 				len++;
-			to += sprintf(to, "$%zu", number_of(&naming, at + 1, len - 1));
+			to += sprintf(to, "$%zu", names_number_of(&naming, at + 1, len - 1));
 		} else if (*at == '$') {
 			give_up(&naming, "has $ beside names: %.20s", at);
 		} else {

@@ -32,7 +32,7 @@ static bool is_format(uint32_t code)
 }
 
 /* White space of JavaScript's trim(), and control characters. */
-static bool is_blank(uint32_t code)
+static bool unsafe_is_blank(uint32_t code)
 {
 	return code <= 0x20 || (code >= 0x7f && code <= 0xa0) || code == 0x1680 ||
 	       (code >= 0x2000 && code <= 0x200a) || code == 0x2028 || code == 0x2029 ||
@@ -50,7 +50,7 @@ static void normal_start(const char *text, size_t len, char *start, size_t size)
 		uint32_t code = bytes == 0 ? '?' : code_point(text, bytes);
 
 		text += bytes == 0 ? 1 : bytes;
-		if (is_blank(code) || is_format(code) || is_joiner(code))
+		if (unsafe_is_blank(code) || is_format(code) || is_joiner(code))
 			continue;
 		if (code >= 'A' && code <= 'Z')
 			code += 'a' - 'A';

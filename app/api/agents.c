@@ -58,7 +58,7 @@ static const struct db_statement show_metadata = {
 	.sql = "SELECT " GIVEN_METADATA("$1", "$2"),
 };
 
-/* Parameters of register_agent beside what is read out of the file, and their values in store(). */
+/* Parameters of register_agent beside what is read out of the file, and their values in agents_store(). */
 /* clang-format off */
 #define REGISTER_PARAMS(X) \
 	X(agent_uuid, uuid) \
@@ -348,7 +348,7 @@ bool agent_user_is_gone(const struct call *call, enum db_status status)
 					      "user_storage_user_id_fkey") == 0;
 }
 
-static enum db_status store(struct call *call, const struct registration *registration,
+static enum db_status agents_store(struct call *call, const struct registration *registration,
 	const struct chain *chain, const struct registration_file *file,
 	const struct metadata *metadata, struct db_rows *rows)
 {
@@ -430,12 +430,12 @@ static void register_one(struct call *call, const struct chain **chain)
 		return;
 	}
 	call_changed(call, NULL);
-	status = store(call, &registration, *chain, &file, &metadata, &rows);
+	status = agents_store(call, &registration, *chain, &file, &metadata, &rows);
 	if (agent_has_twin(call, status))
 		/* Its twin was just stored: now it is found. A transaction begins anew for that. */
-		status = call->in_transaction
-				 ? DB_CONFLICT
-				 : store(call, &registration, *chain, &file, &metadata, &rows);
+		status = call->in_transaction ? DB_CONFLICT
+					      : agents_store(call, &registration, *chain, &file,
+							&metadata, &rows);
 	if (agent_registry_is_full(call, status)) {
 		call_problem(call, PROBLEM_REGISTRY_FULL,
 			"The identity registry of this chain has an agent with the highest id that "

@@ -9,7 +9,7 @@
 #include "app/registry/metadata.h"
 #include "app/registry/registration_file.h"
 
-/* Parameters of edit_agent beside what is read out of the file, and their values in store(). */
+/* Parameters of edit_agent beside what is read out of the file, and their values in edit_store(). */
 /* clang-format off */
 #define EDIT_PARAMS(X) \
 	X(agent_uuid, agent_uuid) \
@@ -82,7 +82,7 @@ static bool changes_nothing(const struct edit *edit)
 	       edit->status == NULL;
 }
 
-static enum db_status store(struct call *call, const char *agent_uuid, const struct edit *edit,
+static enum db_status edit_store(struct call *call, const char *agent_uuid, const struct edit *edit,
 	const struct registration_file *file, const struct metadata *metadata, struct db_rows *rows)
 {
 	struct arena *arena = call->arena;
@@ -100,7 +100,7 @@ static const struct refusal edit_refusals[] = {
 		NULL },
 };
 
-static void answer_outcome(struct call *call, const struct db_rows *rows)
+static void edit_answer_outcome(struct call *call, const struct db_rows *rows)
 {
 	const char *outcome = db_text(rows, 0, 0);
 	struct faults faults;
@@ -155,13 +155,13 @@ void agents_edit(struct call *call)
 	if (agent_uuid == NULL)
 		return;
 	call_changed(call, agent_uuid);
-	status = store(call, agent_uuid, &edit, &file, &metadata, &rows);
+	status = edit_store(call, agent_uuid, &edit, &file, &metadata, &rows);
 	if (agent_has_twin(call, status)) /* stored just now: now it is found */
-		status = store(call, agent_uuid, &edit, &file, &metadata, &rows);
+		status = edit_store(call, agent_uuid, &edit, &file, &metadata, &rows);
 	if (agent_user_is_gone(call, status))
 		call_key_gone(call);
 	else if (status != DB_OK)
 		call_db_failed(call, status);
 	else
-		answer_outcome(call, &rows);
+		edit_answer_outcome(call, &rows);
 }

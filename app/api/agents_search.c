@@ -218,7 +218,7 @@ static bool is_word(const char *name, const char *value, struct faults *faults)
 }
 
 /* The value of a filter in canonical form; NULL where it is not given or wrong. */
-static const char *read_filter(
+static const char *search_read_filter(
 	const struct call *call, const struct filter *filter, struct faults *faults)
 {
 	static const char *const booleans[] = { "true", "false", NULL };
@@ -281,7 +281,7 @@ static void read_filters(const struct call *call, struct search *search, struct 
 	const char *least, *most;
 
 	for (size_t i = 0; i < FILTERS; i++) {
-		search->filters[i] = read_filter(call, &filters[i], faults);
+		search->filters[i] = search_read_filter(call, &filters[i], faults);
 		search->has_filters |= search->filters[i] != NULL;
 	}
 	least = filter_value(search, "min_reputation_score");
@@ -306,7 +306,7 @@ static void add_name(struct names *names, const char *name)
 }
 
 /* As the registration file is read into the column: ASCII only. */
-static const char *lower_case(struct arena *arena, const char *text)
+static const char *search_lower_case(struct arena *arena, const char *text)
 {
 	char *copy = arena_strdup(arena, text);
 
@@ -332,7 +332,7 @@ static void read_names(const struct call *call, struct search *search, struct fa
 					"this registry serves no chain of that name");
 		} else if (strcmp(param->name, "service") == 0 &&
 			   is_word("service", param->value, faults)) {
-			add_name(&search->services, lower_case(call->arena, param->value));
+			add_name(&search->services, search_lower_case(call->arena, param->value));
 		}
 	}
 }
@@ -402,7 +402,7 @@ static void read_page(const struct call *call, struct search *search, struct fau
 /* Every script that has no blanks between words is encoded from this byte on: see areg_words_to_find(). */
 enum { UNSPACED_FIRST = 0xe0 };
 
-static void read_words(struct search *search)
+static void search_read_words(struct search *search)
 {
 	const unsigned char *c = (const unsigned char *)search->q;
 
@@ -424,7 +424,7 @@ static void read_search(const struct call *call, struct search *search, struct f
 		fault_add(
 			faults, PROBLEM_VALIDATION_FAILED, "q", "is not 1 to 200 characters long");
 	if (search->q != NULL)
-		read_words(search);
+		search_read_words(search);
 	read_names(call, search, faults);
 	word = one_of(call, "status", statuses, faults);
 	search->status = word == NULL ? "active" : word;
@@ -534,7 +534,7 @@ static const char *found(
 }
 
 /* Whether nothing but chain and status narrows the search: then the total is on record. */
-static bool is_counted(const struct search *search)
+static bool search_is_counted(const struct search *search)
 {
 	return search->q == NULL && search->services.count == 0 && !search->has_filters;
 }
@@ -545,7 +545,7 @@ static void add_total(struct query *query, const struct search *search)
 		buf_printf(&query->sql, "%" PRId64, search->crowd_total);
 		return;
 	}
-	if (!is_counted(search)) {
+	if (!search_is_counted(search)) {
 		query_text(query, "(SELECT total FROM counted)");
 		return;
 	}
@@ -699,7 +699,7 @@ static void add_pages_of_filters(
 
 /* Whether q is one word, with no doubt about where words end, and nothing else narrows the search: its
  * agents are on record then, best first. */
-static bool is_listed(const struct search *search)
+static bool search_is_listed(const struct search *search)
 {
 	static const char word[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 	const char *letters = word + 10;
@@ -724,7 +724,7 @@ static void add_by_words(struct query *query, const struct search *search, const
 			? arena_printf(arena, "areg_words_relevance(a.search, %s)", search->words)
 			: search->sorting->key;
 
-	if (is_listed(search)) {
+	if (search_is_listed(search)) {
 		query_text(query,
 			arena_printf(arena, known, PAGE_LIMIT_MAX,
 				arena_printf(arena, "(SELECT FROM " LISTED " LIMIT %d) AS these",
@@ -783,7 +783,7 @@ static void add_pages_of_words(
 			has_names, most, TOTAL_EXACT_MAX, has_names));
 	if (!stays || !search->is_many)
 		add_sorted(query, search, not_many, arena);
-	if (is_listed(search) && (!stays || !search->is_many)) {
+	if (search_is_listed(search) && (!stays || !search->is_many)) {
 		query_text(query, " UNION ALL ");
 		add_page(query, search, search->sorting, "relevance", "agent_uuid",
 			arena_printf(arena, LISTED " AND NOT %s AND %s", has_names, not_many));
@@ -802,7 +802,7 @@ static void add_pages_of_words(
  * the Stats object's columns, the agent's own. Where the page is empty there is one row still, with
  * the total and nothing else. The page is found first and by itself; what is shown of its agents is
  * looked up afterwards. */
-static void compose(struct query *query, struct search *search, struct arena *arena)
+static void search_compose(struct query *query, struct search *search, struct arena *arena)
 {
 	const char *direction = search->descending ? "DESC" : "ASC";
 
@@ -810,7 +810,7 @@ static void compose(struct query *query, struct search *search, struct arena *ar
 	query_text(query, "WITH ");
 	if (search->q != NULL) {
 		add_pages_of_words(query, search, arena);
-	} else if (!is_counted(search) && search->crowd_total == 0) {
+	} else if (!search_is_counted(search) && search->crowd_total == 0) {
 		add_pages_of_filters(query, search, arena);
 	} else {
 		query_text(query, "page AS MATERIALIZED (");
@@ -915,7 +915,7 @@ static void search_agents(struct call *call)
 		return;
 	}
 	query_init(&query, call->arena);
-	compose(&query, &search, call->arena);
+	search_compose(&query, &search, call->arena);
 	status = query_run(&query, call, &rows);
 	if (status == DB_CALLER && search.page.after_key != NULL) {
 		/* A cursor that somebody made up: what it holds is not what it should. */
@@ -929,7 +929,7 @@ static void search_agents(struct call *call)
 		return;
 	}
 	total = db_int(&rows, 0, 0);
-	if (total > TOTAL_EXACT_MAX && !is_counted(&search)) {
+	if (total > TOTAL_EXACT_MAX && !search_is_counted(&search)) {
 		is_estimate = true;
 		if (search.crowd_total == 0)
 			status = estimate(call, &search, db_bool(&rows, 0, 3), &total);

@@ -300,7 +300,7 @@ static const struct bad_verdict {
 	{ "expired", "The message has expired: ask for another challenge." },
 };
 
-static void answer_key(struct call *call, const char *key, const struct db_rows *rows)
+static void auth_answer_key(struct call *call, const char *key, const struct db_rows *rows)
 {
 	char prefix[API_KEY_PREFIX_LEN + 1];
 	struct json_out out = call_answer(call, 201);
@@ -340,11 +340,11 @@ static void answer_verdict(struct call *call, const char *key, const struct db_r
 	}
 	callers_drop_user(call->context->host->callers, db_text(rows, 0, 1));
 	authenticate_new_key(call, key);
-	answer_key(call, key, rows);
+	auth_answer_key(call, key, rows);
 }
 
-static enum db_status store(struct call *call, const struct proof *proof, const struct siwe *siwe,
-	const char *key, struct db_rows *rows)
+static enum db_status auth_store(struct call *call, const struct proof *proof,
+	const struct siwe *siwe, const char *key, struct db_rows *rows)
 {
 	char hash[API_KEY_HASH_LEN + 1], prefix[API_KEY_PREFIX_LEN + 1];
 	const char *params[] = { siwe->nonce, siwe->address, proof->message, hash, prefix,
@@ -387,7 +387,7 @@ void auth_verify(struct call *call)
 		refuse_no_random(call);
 		return;
 	}
-	status = store(call, &proof, &siwe, key, &rows);
+	status = auth_store(call, &proof, &siwe, key, &rows);
 	if (status != DB_OK)
 		call_db_failed(call, status);
 	else

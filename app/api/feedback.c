@@ -57,7 +57,7 @@ static void compose_given(struct arena *arena, const char *const params[GIVE_PAR
 
 /* Stores a feedback: together with that of others where that can be. The transaction of an idempotency
  * key, and the tag of a request, are the worker's own. */
-static enum db_status store(
+static enum db_status feedback_store(
 	const struct call *call, const char *const params[GIVE_PARAMS], struct db_rows *rows)
 {
 	struct context *context = call->context;
@@ -125,7 +125,7 @@ const struct route_input feedback_give_input = { .fields = feedback_fields,
 #undef AT
 
 /* Whether a member is there and not null. */
-static bool is_given(const struct json_doc *doc, const char *key)
+static bool feedback_is_given(const struct json_doc *doc, const char *key)
 {
 	const struct json_member *member = json_member(doc, key);
 
@@ -136,8 +136,8 @@ static bool is_given(const struct json_doc *doc, const char *key)
 static void check_score(
 	const struct json_doc *doc, const struct feedback *feedback, struct faults *faults)
 {
-	bool has_score = is_given(doc, "score");
-	bool has_value = is_given(doc, "value");
+	bool has_score = feedback_is_given(doc, "score");
+	bool has_value = feedback_is_given(doc, "value");
 
 	if (has_score && has_value)
 		fault_add(
@@ -170,7 +170,7 @@ static void refuse_until_tomorrow(struct call *call)
 			call->context->settings->feedback_per_client_per_day, wait_s));
 }
 
-static void answer_outcome(struct call *call, const struct db_rows *rows)
+static void feedback_answer_outcome(struct call *call, const struct db_rows *rows)
 {
 	const char *outcome = db_text(rows, 0, 0);
 	struct json_out out;
@@ -218,11 +218,11 @@ static void give(struct call *call)
 		arena_printf(
 			call->arena, "%d", call->context->settings->feedback_per_client_per_day) };
 	call_changed(call, feedback.agent_uuid);
-	status = store(call, params, &rows);
+	status = feedback_store(call, params, &rows);
 	if (status != DB_OK)
 		call_db_failed(call, status);
 	else
-		answer_outcome(call, &rows);
+		feedback_answer_outcome(call, &rows);
 }
 
 void feedback_give(struct call *call)
@@ -350,7 +350,8 @@ static const char *const list_params[] = { "client", "tag1", "tag2", "include_re
 	"offset", "cursor", NULL };
 const struct route_input feedback_list_input = { .params = list_params };
 
-static void read_filter(const struct call *call, struct filter *filter, struct faults *faults)
+static void feedback_read_filter(
+	const struct call *call, struct filter *filter, struct faults *faults)
 {
 	const char *client = call_param(call, "client"), *why;
 	const char *revoked = call_param(call, "include_revoked");
@@ -371,7 +372,7 @@ static void read_filter(const struct call *call, struct filter *filter, struct f
 }
 
 /* The records that fit, but for what include_revoked says. */
-static void add_filter(struct query *query, const struct filter *filter)
+static void feedback_add_filter(struct query *query, const struct filter *filter)
 {
 	query_text(query, " FROM erc8004_reputation f WHERE f.agent_uuid = agent.agent_uuid");
 	if (filter->client != NULL)
@@ -388,7 +389,7 @@ static void add_newest(struct query *query, const struct filter *filter, const c
 	const struct page *page = &filter->page;
 
 	query_text(query, "(SELECT *");
-	add_filter(query, filter);
+	feedback_add_filter(query, filter);
 	query_text(query, part);
 	if (page->after_id != NULL) {
 		query_add(query, " AND (f.created_at, f.id) < (?::timestamptz,", page->after_key);
@@ -399,22 +400,22 @@ static void add_newest(struct query *query, const struct filter *filter, const c
 }
 
 /* Whether the agent's statistics hold the total already. */
-static bool is_counted(const struct filter *filter)
+static bool feedback_is_counted(const struct filter *filter)
 {
 	return filter->client == NULL && filter->tag1 == NULL && filter->tag2 == NULL;
 }
 
 /* Rows: total, the record's columns. No row: no such agent; one row with a null id: no feedback. */
-static void compose(struct query *query, const struct filter *filter,
+static void feedback_compose(struct query *query, const struct filter *filter,
 	const char *const params[AGENT_NAMED_PARAMS], struct arena *arena)
 {
 	query_init(query, arena);
 	for (size_t i = 0; i < AGENT_NAMED_PARAMS; i++)
 		query->params[query->param_count++] = params[i];
 	query_text(query, "SELECT ");
-	if (!is_counted(filter)) {
+	if (!feedback_is_counted(filter)) {
 		query_text(query, "(SELECT count(*) FROM (SELECT");
-		add_filter(query, filter);
+		feedback_add_filter(query, filter);
 		if (!filter->include_revoked)
 			query_text(query, " AND NOT f.is_revoked");
 		buf_printf(&query->sql, " LIMIT %d) AS counted)", TOTAL_EXACT_MAX + 1);
@@ -436,7 +437,8 @@ static void compose(struct query *query, const struct filter *filter,
 		filter->page.limit + 1, filter->page.offset);
 }
 
-static void write_list(struct call *call, const struct filter *filter, const struct db_rows *rows)
+static void feedback_write_list(
+	struct call *call, const struct filter *filter, const struct db_rows *rows)
 {
 	int64_t total = db_int(rows, 0, 0);
 	const size_t found = db_text(rows, 0, 1) == NULL ? 0 : rows->count;
@@ -455,8 +457,8 @@ static void write_list(struct call *call, const struct filter *filter, const str
 		last_at = db_text(rows, shown - 1, 1 + FEEDBACK_CREATED_AT);
 		last_id = db_text(rows, shown - 1, 1);
 	}
-	page_write(call, &out, &part, total, !is_counted(filter) && total > TOTAL_EXACT_MAX, order,
-		last_at, last_id);
+	page_write(call, &out, &part, total,
+		!feedback_is_counted(filter) && total > TOTAL_EXACT_MAX, order, last_at, last_id);
 	json_close_object(&out);
 }
 
@@ -471,12 +473,12 @@ void feedback_list(struct call *call)
 
 	if (!agent_named(call, params))
 		return;
-	read_filter(call, &filter, &faults);
+	feedback_read_filter(call, &filter, &faults);
 	if (faults.count > 0) {
 		call_refuse(call, &faults);
 		return;
 	}
-	compose(&query, &filter, params, call->arena);
+	feedback_compose(&query, &filter, params, call->arena);
 	status = query_run(&query, call, &rows);
 	if (status == DB_CALLER && filter.page.after_id != NULL) {
 		fault_add(&faults, PROBLEM_VALIDATION_FAILED, "cursor",
@@ -487,6 +489,6 @@ void feedback_list(struct call *call)
 	} else if (rows.count == 0) {
 		agent_not_found(call);
 	} else {
-		write_list(call, &filter, &rows);
+		feedback_write_list(call, &filter, &rows);
 	}
 }

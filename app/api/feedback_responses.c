@@ -121,7 +121,8 @@ static const char order[] = "oldest";
 static const char *const list_params[] = { "limit", "offset", "cursor", NULL };
 const struct route_input feedback_responses_list_input = { .params = list_params };
 
-static void write_list(struct call *call, const struct page *page, const struct db_rows *rows)
+static void responses_write_list(
+	struct call *call, const struct page *page, const struct db_rows *rows)
 {
 	int64_t total = db_int(rows, 0, 0);
 	const size_t found = db_text(rows, 0, 1) == NULL ? 0 : rows->count;
@@ -170,6 +171,6 @@ void feedback_responses_list(struct call *call)
 	} else if (rows.count == 0) {
 		feedback_not_found(call);
 	} else {
-		write_list(call, &page, &rows);
+		responses_write_list(call, &page, &rows);
 	}
 }

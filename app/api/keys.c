@@ -161,7 +161,7 @@ static void compose_list(struct query *query, const struct call *call, const str
 		call->caller->user_id);
 }
 
-static void write_list(struct call *call, const struct page *page, const struct db_rows *rows)
+static void keys_write_list(struct call *call, const struct page *page, const struct db_rows *rows)
 {
 	size_t shown = db_text(rows, 0, 1) == NULL ? 0 : rows->count;
 	bool has_more = shown > page->limit;
@@ -212,7 +212,7 @@ void keys_list(struct call *call)
 	} else if (rows.count == 0) {
 		call_key_gone(call);
 	} else {
-		write_list(call, &page, &rows);
+		keys_write_list(call, &page, &rows);
 	}
 }
 
@@ -282,7 +282,7 @@ static const struct json_field wanted_fields[] = {
 const struct route_input keys_create_input = { .fields = wanted_fields,
 	.field_count = sizeof wanted_fields / sizeof wanted_fields[0] };
 
-static enum db_status store(
+static enum db_status keys_store(
 	struct call *call, const struct wanted *wanted, const char *key, struct db_rows *rows)
 {
 	char hash[API_KEY_HASH_LEN + 1], prefix[API_KEY_PREFIX_LEN + 1];
@@ -299,7 +299,7 @@ static enum db_status store(
 		call->arena, rows);
 }
 
-static void answer_key(struct call *call, const char *key, const struct db_rows *rows)
+static void keys_answer_key(struct call *call, const char *key, const struct db_rows *rows)
 {
 	struct json_out out = call_answer(call, 201);
 
@@ -329,7 +329,7 @@ void keys_create(struct call *call)
 		call_problem(call, PROBLEM_INTERNAL, "The registry's random source gives nothing.");
 		return;
 	}
-	status = store(call, &wanted, key, &rows);
+	status = keys_store(call, &wanted, key, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 		return;
@@ -355,7 +355,7 @@ void keys_create(struct call *call)
 			"There are " KEYS_MOST " active keys already: revoke one first.");
 	} else {
 		authenticate_new_key(call, key);
-		answer_key(call, key, &rows);
+		keys_answer_key(call, key, &rows);
 	}
 }
 

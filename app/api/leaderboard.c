@@ -72,7 +72,8 @@ static void read_leaderboard(
 		page_number(call, "limit", 1, PAGE_LIMIT_MAX, PAGE_LIMIT_DEFAULT, faults);
 }
 
-static void compose(struct query *query, const struct leaderboard *scoreboard, struct arena *arena)
+static void leaderboard_compose(
+	struct query *query, const struct leaderboard *scoreboard, struct arena *arena)
 {
 	const char *key = scoreboard->by->column;
 
@@ -112,7 +113,7 @@ void leaderboard_get(struct call *call)
 		call_refuse(call, &faults);
 		return;
 	}
-	compose(&query, &scoreboard, call->arena);
+	leaderboard_compose(&query, &scoreboard, call->arena);
 	status = query_run(&query, call, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);

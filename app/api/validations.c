@@ -284,7 +284,7 @@ struct filter {
 	struct page page;
 };
 
-static void add_filter(struct query *query, const struct filter *filter)
+static void validation_add_filter(struct query *query, const struct filter *filter)
 {
 	query_text(query, " FROM erc8004_validations v WHERE v.agent_uuid = a.agent_uuid");
 	if (filter->validators != NULL)
@@ -299,7 +299,7 @@ static void add_filter(struct query *query, const struct filter *filter)
  *
  * The average takes of the agent's own responses those that lower it: areg_take_own().
  */
-static void compose(struct query *query, const struct filter *filter)
+static void validation_compose(struct query *query, const struct filter *filter)
 {
 	query_text(query,
 		"SELECT summary.total, v.id, summary.count, summary.own_count,"
@@ -319,9 +319,9 @@ static void compose(struct query *query, const struct filter *filter)
 		"                       FILTER (WHERE is_own AND response IS NOT NULL), '{}') AS own_responses"
 		"              FROM (SELECT v.response,"
 		"                           v.validator_address::text = ANY (own.addresses) AS is_own");
-	add_filter(query, filter);
+	validation_add_filter(query, filter);
 	query_text(query, ") AS v) AS counted) AS summary LEFT JOIN LATERAL (SELECT *");
-	add_filter(query, filter);
+	validation_add_filter(query, filter);
 	page_add(query, &filter->page, "v.id");
 	query_text(query, ") AS v ON true WHERE a.agent_uuid = " AGENT_NAMED " ORDER BY v.id DESC");
 }
@@ -360,7 +360,8 @@ static const char *read_validators(const struct call *call, struct faults *fault
 	return count == 0 ? NULL : db_array(call->arena, validators, count);
 }
 
-static void read_filter(const struct call *call, struct filter *filter, struct faults *faults)
+static void validation_read_filter(
+	const struct call *call, struct filter *filter, struct faults *faults)
 {
 	const char *tag = call_param(call, "tag");
 
@@ -382,12 +383,12 @@ void validations_list(struct call *call)
 
 	if (!agent_query(call, &query))
 		return;
-	read_filter(call, &filter, &faults);
+	validation_read_filter(call, &filter, &faults);
 	if (faults.count > 0) {
 		call_refuse(call, &faults);
 		return;
 	}
-	compose(&query, &filter);
+	validation_compose(&query, &filter);
 	status = query_run(&query, call, &rows);
 	if (status == DB_CALLER && filter.page.after_id != NULL) {
 		page_refuse_cursor(call);

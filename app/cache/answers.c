@@ -218,7 +218,7 @@ static size_t words_for(size_t bytes)
 	return (bytes + 7) / 8;
 }
 
-static size_t room(const struct class *class)
+static size_t answers_room(const struct class *class)
 {
 	return (class->slot_bytes - sizeof(struct slot)) / 8;
 }
@@ -229,18 +229,18 @@ static size_t set_of(const struct class *class, struct answer_key key)
 }
 
 /* Never 0, which is the tag of an empty slot. */
-static uint64_t tag_of(struct answer_key key)
+static uint64_t answers_tag_of(struct answer_key key)
 {
 	return key.words[0] | 1;
 }
 
-static pthread_mutex_t *lock_of(struct class *class, size_t set)
+static pthread_mutex_t *answers_lock_of(struct class *class, size_t set)
 {
 	return &class->locks[set % LOCKS];
 }
 
 /* The head of a slot, with its sequence number. False when there is none to be had. */
-static bool read_head(const struct slot *slot, struct head *head, uint64_t *sequence)
+static bool answers_read_head(const struct slot *slot, struct head *head, uint64_t *sequence)
 {
 	*sequence = word_get(&slot->sequence);
 	if (!words_are_whole(*sequence))
@@ -265,7 +265,7 @@ static bool read_slot(const struct answers *answers, const struct slot *slot, st
 	struct head head;
 	uint64_t sequence;
 
-	if (!read_head(slot, &head, &sequence) || !is_same(head.key, key) ||
+	if (!answers_read_head(slot, &head, &sequence) || !is_same(head.key, key) ||
 		!is_present(answers, &head.label))
 		return false;
 	answer->target = copy_out(arena, slot->words, head.target_len);
@@ -294,7 +294,7 @@ bool answers_find(struct answers *answers, struct answer_key key, int64_t now_s,
 		for (size_t way = 0; way < class->ways; way++) {
 			struct slot *slot = slot_at(answers, class, set * class->ways + way);
 
-			if (word_get(&tags[way]) != tag_of(key) ||
+			if (word_get(&tags[way]) != answers_tag_of(key) ||
 				!read_slot(answers, slot, key, arena, answer))
 				continue;
 			note_use(slot, now_s);
@@ -311,7 +311,7 @@ static int64_t worth(const struct answers *answers, const struct slot *slot, uin
 	struct head head;
 	uint64_t sequence;
 
-	if (tag == 0 || !read_head(slot, &head, &sequence))
+	if (tag == 0 || !answers_read_head(slot, &head, &sequence))
 		return INT64_MIN;
 	if (!is_present(answers, &head.label))
 		return INT64_MIN + 1;
@@ -337,11 +337,11 @@ static void store_in(struct answers *answers, struct class *class, const struct 
 {
 	const size_t set = set_of(class, head->key);
 	uint64_t *tags = tags_of(answers, class, set);
-	const uint64_t tag = tag_of(head->key);
+	const uint64_t tag = answers_tag_of(head->key);
 	int64_t least = INT64_MAX;
 	size_t found = 0;
 
-	shm_mutex_lock(lock_of(class, set));
+	shm_mutex_lock(answers_lock_of(class, set));
 	for (size_t way = 0; way < class->ways; way++) {
 		int64_t now_worth;
 
@@ -359,7 +359,7 @@ static void store_in(struct answers *answers, struct class *class, const struct 
 		write_slot(slot_at(answers, class, set * class->ways + found), head, now_s, answer);
 		word_put(&tags[found], tag);
 	}
-	shm_mutex_unlock(lock_of(class, set));
+	shm_mutex_unlock(answers_lock_of(class, set));
 }
 
 void answers_store(struct answers *answers, struct answer_key key, struct answer_label label,
@@ -374,7 +374,8 @@ void answers_store(struct answers *answers, struct answer_key key, struct answer
 	memcpy(head.etag, answer->etag, sizeof answer->etag);
 	for (size_t i = 0; i < CLASSES; i++) {
 		struct class *class = &answers->classes[i];
-		bool fits = words_for(head.target_len) + words_for(answer->len) <= room(class);
+		bool fits =
+			words_for(head.target_len) + words_for(answer->len) <= answers_room(class);
 
 		if (class->sets == 0)
 			continue;
@@ -401,7 +402,7 @@ void answers_tell_used(struct answers *answers, size_t most,
 			if (uses == 0)
 				continue;
 			__atomic_store_n(&slot->uses, uses - (uses + 15) / 16, __ATOMIC_RELAXED);
-			if (!read_head(slot, &head, &sequence) || head.target_len == 0)
+			if (!answers_read_head(slot, &head, &sequence) || head.target_len == 0)
 				continue;
 			words_get(words, slot->words, head.target_len);
 			((char *)words)[head.target_len] = '\0';
@@ -417,7 +418,7 @@ void answers_tell_used(struct answers *answers, size_t most,
 
 /* ---- Claims ---- */
 
-static bool has_key(const struct answer_claim *claim, struct answer_key key)
+static bool answers_has_key(const struct answer_claim *claim, struct answer_key key)
 {
 	return word_get(&claim->key[0]) == key.words[0] && word_get(&claim->key[1]) == key.words[1];
 }
@@ -465,14 +466,14 @@ struct answer_claim *answers_claim(struct answers *answers, struct answer_key ke
 			break;
 		sched_yield();
 	}
-	if (!has_key(claim, key))
+	if (!answers_has_key(claim, key))
 		return NULL;
 	*waited = true;
 	if (!wait_in_turns(&claim->mutex, wait_ms, let_go, arg))
 		return NULL;
 	/* A holder that lets go clears the key. If the key is still there, the holder died, and
 	 * this process asks for the others. */
-	if (has_key(claim, key))
+	if (answers_has_key(claim, key))
 		return claim;
 	shm_mutex_unlock(&claim->mutex);
 	return NULL;

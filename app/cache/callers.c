@@ -203,7 +203,7 @@ void callers_store(struct callers *callers, const struct caller_record *record, 
 
 /* Drops what has that user's tag, or everything when `all`. Also entries whose writer was killed:
  * those are dead already. */
-static void drop(struct callers *callers, bool all, uint64_t tag)
+static void callers_drop(struct callers *callers, bool all, uint64_t tag)
 {
 	__atomic_fetch_add(&callers->version, 1, __ATOMIC_SEQ_CST);
 	for (size_t lock = 0, number = 0; number < callers->set_count; lock++) {
@@ -223,12 +223,12 @@ static void drop(struct callers *callers, bool all, uint64_t tag)
 
 void callers_drop_user(struct callers *callers, const char *user_id)
 {
-	drop(callers, false, user_tag(user_id));
+	callers_drop(callers, false, user_tag(user_id));
 }
 
 void callers_drop_all(struct callers *callers)
 {
-	drop(callers, true, 0);
+	callers_drop(callers, true, 0);
 }
 
 void callers_set_fresh_until(struct callers *callers, uint64_t until_ms)

@@ -40,7 +40,7 @@ static size_t key_filter_part(size_t part)
 }
 
 /* Where everything is, in memory that is there. Returns the bytes of each part but the last. */
-static size_t lay_out(struct host_memory *host)
+static size_t host_memory_lay_out(struct host_memory *host)
 {
 	const size_t part = (host->bytes - HEAD_BYTES) / 8 / CACHE_LINE * CACHE_LINE;
 	char *at = (char *)host->memory + HEAD_BYTES;
@@ -94,7 +94,7 @@ int host_memory_new(struct host_memory *host, size_t bytes)
 	host->memory = shm_new("areg-hot", bytes, &host->fd);
 	if (host->memory == NULL)
 		return -1;
-	part = lay_out(host);
+	part = host_memory_lay_out(host);
 	wal_position_init(host->memory);
 	callers_init(host->callers, fitting(part - key_filter_part(part), callers_bytes));
 	key_filter_init(host->key_filter, key_filter_part(part));
@@ -114,7 +114,7 @@ int host_memory_adopt(struct host_memory *host, int fd, size_t bytes)
 	host->bytes = bytes;
 	host->fd = fd;
 	host->memory = memory;
-	lay_out(host);
+	host_memory_lay_out(host);
 	return 0;
 }
 

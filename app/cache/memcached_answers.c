@@ -102,7 +102,7 @@ static void token_key(
 
 /* SHA-256 whole: nobody finds two requests that share an answer. It lies where the agent's token
  * does; those of the registry are spread. */
-static void answer_key(const struct memcached_answers *memcached, const char *agent_uuid,
+static void memcached_answers_key(const struct memcached_answers *memcached, const char *agent_uuid,
 	const char *text, size_t len, char key[KEY_BYTES])
 {
 	uint8_t digest[SHA256_BYTES];
@@ -228,7 +228,7 @@ bool memcached_answers_find(struct memcached_answers *memcached, const char *age
 		return false;
 	name_key(memcached, token_place(agent_uuid), "all", all);
 	token_key(memcached, agent_uuid, dependency);
-	answer_key(memcached, agent_uuid, text, len, key);
+	memcached_answers_key(memcached, agent_uuid, text, len, key);
 	if (cache_get_many(memcached->cache, keys, 3, arena, values) == CACHE_AWAY ||
 		cache_view(memcached->cache) != view)
 		return false;
@@ -258,7 +258,7 @@ bool memcached_answers_store(struct memcached_answers *memcached,
 
 	if (!ticket->is_valid || !memcached_answers_is_trusted(memcached))
 		return false;
-	answer_key(memcached, agent_uuid, text, len, key);
+	memcached_answers_key(memcached, agent_uuid, text, len, key);
 	buf_init(&value, arena, HEAD_BYTES + answer->len + 1);
 	buf_put(&value, ticket->tokens, sizeof ticket->tokens);
 	buf_put(&value, answer->etag, ANSWER_ETAG_LEN);

@@ -40,12 +40,12 @@ static const struct db_statement find_primary = {
 	       "                    ELSE pg_current_wal_flush_lsn() END) AS here (lsn)",
 };
 
-static uint64_t get(const uint64_t *word)
+static uint64_t wal_get(const uint64_t *word)
 {
 	return __atomic_load_n(word, __ATOMIC_SEQ_CST);
 }
 
-static void set(uint64_t *word, uint64_t value)
+static void wal_set(uint64_t *word, uint64_t value)
 {
 	__atomic_store_n(word, value, __ATOMIC_SEQ_CST);
 }
@@ -58,7 +58,7 @@ static bool replace(uint64_t *word, uint64_t from, uint64_t to)
 
 static void raise_to(uint64_t *word, uint64_t value)
 {
-	for (uint64_t now = get(word); now < value; now = get(word))
+	for (uint64_t now = wal_get(word); now < value; now = wal_get(word))
 		if (replace(word, now, value))
 			return;
 }
@@ -76,23 +76,23 @@ struct wal_position *wal_position_init(void *memory)
 
 void wal_position_want(struct wal_position *wal)
 {
-	set(&wal->wanted, 1);
+	wal_set(&wal->wanted, 1);
 }
 
 bool wal_position_is_wanted(const struct wal_position *wal)
 {
-	return get(&wal->wanted) != 0;
+	return wal_get(&wal->wanted) != 0;
 }
 
 uint64_t wal_position_required(const struct wal_position *wal)
 {
-	return get(&wal->required);
+	return wal_get(&wal->required);
 }
 
 bool wal_position_allows(const struct wal_position *wal, struct wal_place place, uint64_t at_least)
 {
 	/* In that order: wal_position_settle() sets the system last. */
-	const uint64_t system = get(&wal->system), required = get(&wal->required);
+	const uint64_t system = wal_get(&wal->system), required = wal_get(&wal->required);
 
 	/* On a higher timeline than the primary's it follows another. Changes that were lost with
 	 * an old timeline are not on the primary, either. */
@@ -101,7 +101,7 @@ bool wal_position_allows(const struct wal_position *wal, struct wal_place place,
 	       place.position >= required && place.position >= at_least;
 }
 
-static enum db_status ask(
+static enum db_status wal_ask(
 	struct db *db, bool for_others, struct arena *arena, struct wal_place *place)
 {
 	const char *params[] = { for_others ? "true" : "false" };
@@ -117,11 +117,11 @@ static enum db_status ask(
 enum db_status wal_position_tell(struct wal_position *wal, struct db *db, struct arena *arena)
 {
 	struct wal_place place;
-	enum db_status status = ask(db, false, arena, &place);
+	enum db_status status = wal_ask(db, false, arena, &place);
 
 	if (status != DB_OK)
 		return status;
-	if (place.system == get(&wal->system))
+	if (place.system == wal_get(&wal->system))
 		raise_to(&wal->required, place.position);
 	else
 		wal_position_doubt(wal);
@@ -135,26 +135,26 @@ void wal_position_doubt(struct wal_position *wal)
 
 bool wal_position_is_settled(const struct wal_position *wal)
 {
-	return get(&wal->settled) >= get(&wal->doubts);
+	return wal_get(&wal->settled) >= wal_get(&wal->doubts);
 }
 
 enum db_status wal_position_settle(struct wal_position *wal, struct db *db, struct arena *arena)
 {
-	const uint64_t doubts = get(&wal->doubts);
+	const uint64_t doubts = wal_get(&wal->doubts);
 	struct wal_place place;
-	enum db_status status = ask(db, true, arena, &place);
+	enum db_status status = wal_ask(db, true, arena, &place);
 
 	if (status != DB_OK) {
 		wal_position_doubt(wal);
 		return status;
 	}
-	if (place.system == get(&wal->system)) {
+	if (place.system == wal_get(&wal->system)) {
 		raise_to(&wal->required, place.position);
 	} else {
 		/* Another cluster: positions of the last one mean nothing here. */
-		set(&wal->system, 0);
-		set(&wal->required, place.position);
-		set(&wal->system, place.system);
+		wal_set(&wal->system, 0);
+		wal_set(&wal->required, place.position);
+		wal_set(&wal->system, place.system);
 	}
 	raise_to(&wal->settled, doubts);
 	return DB_OK;
@@ -163,9 +163,9 @@ enum db_status wal_position_settle(struct wal_position *wal, struct db *db, stru
 bool wal_position_may_try(struct wal_position *wal, size_t replica, uint64_t takes_ms)
 {
 	uint64_t *until = &wal->replicas[replica].alone_until_ms;
-	const uint64_t alone_until_ms = get(until), now_ms = clock_ms();
+	const uint64_t alone_until_ms = wal_get(until), now_ms = clock_ms();
 
-	if (get(&wal->replicas[replica].failures) == 0)
+	if (wal_get(&wal->replicas[replica].failures) == 0)
 		return true;
 	return now_ms >= alone_until_ms && replace(until, alone_until_ms, now_ms + takes_ms);
 }
@@ -176,13 +176,13 @@ bool wal_position_failed(struct wal_position *wal, size_t replica, uint64_t aske
 	uint64_t *failures = &wal->replicas[replica].failures;
 	uint64_t alone_ms = ALONE_FIRST_MS, before;
 
-	if (get(failures) != 0 && asked_ms <= get(&wal->replicas[replica].failed_ms))
+	if (wal_get(failures) != 0 && asked_ms <= wal_get(&wal->replicas[replica].failed_ms))
 		return false;
 	before = __atomic_fetch_add(failures, 1, __ATOMIC_SEQ_CST);
 	for (uint64_t i = 0; i < before && alone_ms < ALONE_MOST_MS; i++)
 		alone_ms *= 2;
-	set(&wal->replicas[replica].failed_ms, now_ms);
-	set(&wal->replicas[replica].alone_until_ms, now_ms + alone_ms);
+	wal_set(&wal->replicas[replica].failed_ms, now_ms);
+	wal_set(&wal->replicas[replica].alone_until_ms, now_ms + alone_ms);
 	return before == 0;
 }
 
@@ -190,5 +190,5 @@ bool wal_position_worked(struct wal_position *wal, size_t replica)
 {
 	uint64_t *failures = &wal->replicas[replica].failures;
 
-	return get(failures) != 0 && __atomic_exchange_n(failures, 0, __ATOMIC_SEQ_CST) != 0;
+	return wal_get(failures) != 0 && __atomic_exchange_n(failures, 0, __ATOMIC_SEQ_CST) != 0;
 }

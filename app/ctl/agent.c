@@ -122,7 +122,7 @@ static const struct ctl_column owner_columns[] = {
 };
 
 /* Fills params[0..3] for AGENT_NAMED. */
-static enum ctl_exit name_agent(struct ctl *ctl, const char **params)
+static enum ctl_exit agent_name_agent(struct ctl *ctl, const char **params)
 {
 	struct agentid *id = arena_alloc(ctl->arena, sizeof(*id));
 	const char *why;
@@ -152,7 +152,7 @@ static enum ctl_exit agent_show(struct ctl *ctl, const void *arg)
 {
 	const char *params[4] = { NULL };
 	struct db_rows rows;
-	enum ctl_exit code = name_agent(ctl, params);
+	enum ctl_exit code = agent_name_agent(ctl, params);
 
 	(void)arg;
 	if (code != CTL_DONE)
@@ -178,7 +178,7 @@ static enum ctl_exit change(
 {
 	const char *params[7] = { NULL };
 	struct db_rows rows;
-	enum ctl_exit code = name_agent(ctl, params);
+	enum ctl_exit code = agent_name_agent(ctl, params);
 
 	if (code != CTL_DONE)
 		return code;

@@ -59,7 +59,7 @@ static const struct db_statement export_entries = {
 	.effect = DB_READS,
 };
 
-static bool check_time(const char *option, const char *text)
+static bool audit_check_time(const char *option, const char *text)
 {
 	const char *why;
 
@@ -70,11 +70,11 @@ static bool check_time(const char *option, const char *text)
 }
 
 /* Puts the options into params[0..FILTER_PARAMS), as FILTER takes them. */
-static bool read_filter(struct ctl *ctl, const struct values *values, const char **params)
+static bool audit_read_filter(struct ctl *ctl, const struct values *values, const char **params)
 {
 	struct ctl_user_name user = { NULL, NULL };
 
-	if (!check_time("since", values->since) || !check_time("until", values->until))
+	if (!audit_check_time("since", values->since) || !audit_check_time("until", values->until))
 		return false;
 	if (values->user != NULL && !ctl_parse_user(ctl, values->user, &user))
 		return false;
@@ -106,7 +106,7 @@ static enum ctl_exit audit_list(struct ctl *ctl, const void *arg)
 	int64_t limit = LIST_DEFAULT;
 	struct db_rows rows;
 
-	if (!read_filter(ctl, values, params))
+	if (!audit_read_filter(ctl, values, params))
 		return CTL_USAGE;
 	if (values->limit != NULL &&
 		(!audit_read_number(values->limit, LIST_MOST, &limit) || limit == 0)) {
@@ -131,7 +131,7 @@ static enum ctl_exit audit_export(struct ctl *ctl, const void *arg)
 	struct db_rows rows;
 	enum db_status status;
 
-	if (!read_filter(ctl, arg, params))
+	if (!audit_read_filter(ctl, arg, params))
 		return CTL_USAGE;
 	params[FILTER_PARAMS] = last_id;
 	ctl_open_db_to_read(ctl, AUDIT_TIMEOUT_MS);

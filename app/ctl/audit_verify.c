@@ -152,10 +152,10 @@ struct place {
 	const char *entry, *lane, *position;
 };
 
-static void find(struct verification *v, const char *what, struct place place, const char *format,
-	...) PRINTF_LIKE(4, 5);
+static void verify_find(struct verification *v, const char *what, struct place place,
+	const char *format, ...) PRINTF_LIKE(4, 5);
 
-static void find(
+static void verify_find(
 	struct verification *v, const char *what, struct place place, const char *format, ...)
 {
 	struct arena *arena = v->ctl->arena;
@@ -183,7 +183,7 @@ static void find(
 	v->last_finding = &finding->next;
 }
 
-static void show_progress(struct verification *v, size_t more)
+static void verify_show_progress(struct verification *v, size_t more)
 {
 	double part;
 
@@ -249,18 +249,18 @@ static void check_seal(struct verification *v, const struct db_rows *rows, size_
 	char hash[HASH_HEX + 1];
 
 	if (here != *position + 1) {
-		find(v, "seals removed", place, "seals %" PRId64 " to %" PRId64 " are missing",
-			*position + 1, here - 1);
+		verify_find(v, "seals removed", place,
+			"seals %" PRId64 " to %" PRId64 " are missing", *position + 1, here - 1);
 	} else {
 		hash_row(&v->text, previous, rows, row, order, sizeof(order) / sizeof(order[0]),
 			hash);
 		if (strcmp(hash, stored) != 0)
-			find(v, "seal changed", place,
+			verify_find(v, "seal changed", place,
 				"seal %" PRId64 " of %s does not follow from the one before it",
 				here, db_text(rows, row, SEALED_AT));
 	}
 	if (here == v->expected && strcmp(stored, v->expected_hash) != 0)
-		find(v, "seals replaced", place,
+		verify_find(v, "seals replaced", place,
 			"seal %" PRId64 " of %s is another than the one expected: its hash is %s",
 			here, db_text(rows, row, SEALED_AT), stored);
 	*position = here;
@@ -286,10 +286,10 @@ static enum db_status check_seals(struct verification *v)
 		for (size_t row = 0; row < rows.count; row++)
 			check_seal(v, &rows, row, &position, previous);
 		v->seal_count += (int64_t)rows.count;
-		show_progress(v, rows.count);
+		verify_show_progress(v, rows.count);
 	} while (rows.count > 0);
 	if (v->expected > v->head)
-		find(v, "seals removed", (struct place){ NULL },
+		verify_find(v, "seals removed", (struct place){ NULL },
 			"the last seal is %" PRId64 ", but there was one of position %" PRId64,
 			v->head, v->expected);
 	return DB_OK;
@@ -323,7 +323,7 @@ static enum db_status stream_fill(struct verification *v, struct stream *stream)
 
 	if (stream->ended || stream->at < stream->rows.count)
 		return DB_OK;
-	show_progress(v, stream == &v->entries ? stream->rows.count : 0);
+	verify_show_progress(v, stream == &v->entries ? stream->rows.count : 0);
 	arena_reset(stream->arena);
 	stream->at = 0;
 	stream->rows.count = 0;
@@ -380,7 +380,7 @@ static void check_content(struct verification *v, const struct lane *lane, struc
 	hash_row(&v->text, previous, &entries->rows, entries->at, order,
 		sizeof(order) / sizeof(order[0]), hash);
 	if (strcmp(hash, stream_text(entries, HASH)) != 0)
-		find(v, "changed", place,
+		verify_find(v, "changed", place,
 			"entry %s of %s (%" PRId64
 			" of lane %s), or the hash of the entry before it",
 			place.entry, stream_text(entries, AT), seq, lane->id);
@@ -399,13 +399,13 @@ static void check_sealed(struct verification *v, struct lane *lane, struct place
 	}
 	before = stream_text(seals, SEALED_BEFORE);
 	if (before != NULL && strcmp(before, stream_text(entries, LATE_AFTER)) > 0)
-		find(v, "inserted", place,
+		verify_find(v, "inserted", place,
 			"entry %s (lane %s) says %s, but was not there when the log was sealed "
 			"at %s",
 			place.entry, lane->id, at, before);
 	if (stream_seq(seals) == stream_seq(entries) &&
 		strcmp(stream_text(seals, LANE_HASH), stream_text(entries, HASH)) != 0)
-		find(v, "replaced", place,
+		verify_find(v, "replaced", place,
 			"entry %s of %s (%" PRId64 " of lane %s) is not the one of seal %s",
 			place.entry, at, stream_seq(entries), lane->id,
 			stream_text(seals, SEAL_POSITION));
@@ -419,15 +419,15 @@ static void check_entry(struct verification *v, struct lane *lane)
 	int64_t seq = stream_seq(entries), id = db_int(&entries->rows, entries->at, ID);
 
 	if (seq > lane->seq + 1)
-		find(v, "removed", place,
+		verify_find(v, "removed", place,
 			"entries %" PRId64 " to %" PRId64 " of lane %s, before entry %s of %s",
 			lane->seq + 1, seq - 1, lane->id, place.entry, at);
 	else if (seq <= lane->seq)
-		find(v, "inserted", place,
+		verify_find(v, "inserted", place,
 			"entry %s of %s: lane %s had its entry %" PRId64 " already", place.entry,
 			at, lane->id, seq);
 	if (lane->seq > 0 && id <= lane->entry)
-		find(v, "reordered", place,
+		verify_find(v, "reordered", place,
 			"entry %s of %s stands behind entry %" PRId64 " in lane %s", place.entry,
 			at, lane->entry, lane->id);
 	check_content(v, lane, place);
@@ -450,15 +450,15 @@ static void check_end(struct verification *v, const struct lane *lane)
 	const struct place place = { .lane = lane->id };
 
 	if (lane->sealed_seq > lane->seq && lane->seq == 0)
-		find(v, "removed", place,
+		verify_find(v, "removed", place,
 			"lane %s, whole: its %" PRId64 " entries, the last sealed at %s", lane->id,
 			lane->sealed_seq, lane->sealed_at);
 	else if (lane->sealed_seq > lane->seq)
-		find(v, "removed", place,
+		verify_find(v, "removed", place,
 			"entries %" PRId64 " to %" PRId64 " at the end of lane %s, sealed at %s",
 			lane->seq + 1, lane->sealed_seq, lane->id, lane->sealed_at);
 	if (lane->unsealed > 0)
-		find(v, "inserted", place,
+		verify_find(v, "inserted", place,
 			"%" PRId64 " entries of lane %s, the first of number %" PRId64
 			", are not sealed, but ones of higher number are; or their seals were "
 			"removed",
@@ -513,7 +513,7 @@ static enum db_status check_lanes(struct verification *v)
 
 /* ---- The command ---- */
 
-static void report_json(struct verification *v)
+static void verify_report_json(struct verification *v)
 {
 	struct json_out out;
 	struct buf buf;
@@ -546,7 +546,7 @@ static void report_json(struct verification *v)
 	ctl_print_buf(&buf);
 }
 
-static void report_text(struct verification *v)
+static void verify_report_text(struct verification *v)
 {
 	struct arena *arena = v->ctl->arena;
 
@@ -597,23 +597,23 @@ static void check_counters(struct verification *v, const struct db_rows *rows)
 	const int64_t known = newest > v->settled ? newest : v->settled;
 
 	if (sealed > v->head)
-		find(v, "seals removed", (struct place){ NULL },
+		verify_find(v, "seals removed", (struct place){ NULL },
 			"the last seal is %" PRId64 ", but seals up to %" PRId64 " were made",
 			v->head, sealed);
 	else if (sealed < v->head)
-		find(v, "seals inserted", (struct place){ NULL },
+		verify_find(v, "seals inserted", (struct place){ NULL },
 			"the last seal is %" PRId64 ", but only seals up to %" PRId64
 			" were made by areg_seal_audit()",
 			v->head, sealed);
 	if (known > last)
-		find(v, "numbers set back", (struct place){ NULL },
+		verify_find(v, "numbers set back", (struct place){ NULL },
 			"audit_log_ids stands at %" PRId64 ", but number %" PRId64
 			" was handed out before",
 			last, known);
 	v->unused = last > newest ? last - newest : 0;
 }
 
-static enum db_status read_head(struct verification *v)
+static enum db_status verify_read_head(struct verification *v)
 {
 	struct ctl *ctl = v->ctl;
 	struct db_rows rows;
@@ -626,7 +626,7 @@ static enum db_status read_head(struct verification *v)
 	if (status != DB_OK)
 		return status;
 	if (rows.count != 1) {
-		find(v, "seals removed", (struct place){ NULL },
+		verify_find(v, "seals removed", (struct place){ NULL },
 			"the table audit_sealing has lost its row");
 		copy_hash(v->head_hash, no_hash);
 		return DB_OK;
@@ -653,7 +653,7 @@ enum ctl_exit audit_log_verify(struct ctl *ctl, const char *expect)
 	if (expect != NULL && !read_expected(v, expect))
 		return CTL_USAGE;
 	ctl_open_db_to_read(ctl, AUDIT_TIMEOUT_MS);
-	status = read_head(v);
+	status = verify_read_head(v);
 	if (status != DB_OK)
 		return ctl_db_failed(ctl, "audit verify");
 	snprintf(head, sizeof(head), "%" PRId64, v->head);
@@ -673,8 +673,8 @@ enum ctl_exit audit_log_verify(struct ctl *ctl, const char *expect)
 	if (status != DB_OK)
 		return ctl_db_failed(ctl, "audit verify");
 	if (ctl->json)
-		report_json(v);
+		verify_report_json(v);
 	else
-		report_text(v);
+		verify_report_text(v);
 	return v->finding_count == 0 ? CTL_DONE : CTL_REFUSED;
 }

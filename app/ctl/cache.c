@@ -54,7 +54,8 @@ static bool read_top(const char *text, size_t *top)
 }
 
 /* The first `most` of the lines that the hosts have noted. */
-static void take_lines(struct ctl *ctl, const char *lines, size_t most, struct targets *targets)
+static void warm_take_lines(
+	struct ctl *ctl, const char *lines, size_t most, struct targets *targets)
 {
 	targets->list = arena_alloc(ctl->arena, most * sizeof *targets->list);
 	while (*lines != '\0' && targets->count < most) {
@@ -72,7 +73,8 @@ static enum ctl_exit choose(
 	struct db_rows rows;
 
 	targets->source = "asked for most";
-	take_lines(ctl, memcached_answers_hottest(&context->memcached, ctl->arena), top, targets);
+	warm_take_lines(
+		ctl, memcached_answers_hottest(&context->memcached, ctl->arena), top, targets);
 	if (targets->count > 0)
 		return CTL_DONE;
 	targets->source = "about the agents with the most feedback";
@@ -139,7 +141,7 @@ static enum ctl_exit warm(struct ctl *ctl, struct context *context, size_t top)
 }
 
 /* What is stored without the right key, nobody believes. */
-static bool has_key(struct ctl *ctl, const char *name)
+static bool warm_has_key(struct ctl *ctl, const char *name)
 {
 	struct settings_faults faults;
 
@@ -158,7 +160,7 @@ static enum ctl_exit cache_warm(struct ctl *ctl, const void *arg)
 
 	if (!read_top(values->top, &top))
 		return CTL_USAGE;
-	if (!has_key(ctl, "cache warm"))
+	if (!warm_has_key(ctl, "cache warm"))
 		return CTL_FAILED;
 	context.metrics = metering_new(ctl->arena, &ctl->settings, ctl->router, 1);
 	if (context.metrics == NULL) {
@@ -183,7 +185,7 @@ static enum ctl_exit cache_flush(struct ctl *ctl, const void *arg)
 	bool is_void;
 
 	(void)arg;
-	if (!has_key(ctl, "cache flush"))
+	if (!warm_has_key(ctl, "cache flush"))
 		return CTL_FAILED;
 	cache = cache_new(&options);
 	memcached_answers_init(&memcached, ctl->arena, &ctl->settings, cache, NULL, NULL);

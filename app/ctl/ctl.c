@@ -154,7 +154,7 @@ static void put_json(struct arena *arena, struct json_out *out, const struct ctl
 	}
 }
 
-static void put_object(struct arena *arena, struct json_out *out, const struct db_rows *rows,
+static void ctl_put_object(struct arena *arena, struct json_out *out, const struct db_rows *rows,
 	size_t row, const struct ctl_column *columns, size_t count)
 {
 	json_open_object(out);
@@ -188,7 +188,7 @@ void ctl_print_rows(struct ctl *ctl, const struct db_rows *rows, const struct ct
 		json_out_init(&out, &buf);
 		json_open_array(&out);
 		for (size_t row = 0; row < rows->count; row++)
-			put_object(ctl->arena, &out, rows, row, columns, count);
+			ctl_put_object(ctl->arena, &out, rows, row, columns, count);
 		json_close_array(&out);
 		ctl_print_buf(&buf);
 		return;
@@ -224,7 +224,7 @@ void ctl_print_row(
 
 		buf_init(&buf, ctl->arena, 4096);
 		json_out_init(&out, &buf);
-		put_object(ctl->arena, &out, rows, 0, columns, count);
+		ctl_put_object(ctl->arena, &out, rows, 0, columns, count);
 		ctl_print_buf(&buf);
 		return;
 	}
@@ -249,7 +249,7 @@ void ctl_print_json_line(struct arena *arena, const struct db_rows *rows, size_t
 
 	buf_init(&buf, arena, 4096);
 	json_out_init(&out, &buf);
-	put_object(arena, &out, rows, row, columns, count);
+	ctl_put_object(arena, &out, rows, row, columns, count);
 	ctl_print_buf(&buf);
 }
 

@@ -60,7 +60,7 @@ static const struct db_statement name_role = {
 };
 
 /* The text of a file; NULL when it is not there (errno is ENOENT) or not to be read. */
-static const char *text_of(struct ctl *ctl, const char *path)
+static const char *grants_text_of(struct ctl *ctl, const char *path)
 {
 	FILE *file = fopen(path, "re");
 	char *text;
@@ -83,7 +83,7 @@ enum ctl_exit grants_load(struct ctl *ctl, const char *dir, const char **sql)
 {
 	const char *path = arena_printf(ctl->arena, "%s/grants.sql", dir);
 
-	*sql = text_of(ctl, path);
+	*sql = grants_text_of(ctl, path);
 	if (*sql != NULL || errno == ENOENT)
 		return CTL_DONE;
 	ctl_error("%s: %s", path, strerror(errno));

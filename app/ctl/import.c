@@ -63,7 +63,7 @@ static void on_signal(int signal)
 	stop_signal = signal;
 }
 
-static double now_s(void)
+static double import_now_s(void)
 {
 	struct timespec now;
 
@@ -76,7 +76,7 @@ static double now_s(void)
 /* "12,345 lines, 5,940/s", and "43 %, 0:12 left" where the end is known. */
 static const char *how_far(const struct run *run, struct arena *arena, double part)
 {
-	double elapsed = now_s() - run->started;
+	double elapsed = import_now_s() - run->started;
 	double rate = elapsed > 0 ? (double)run->line_count / elapsed : 0;
 	uint64_t left_s = part > 0 ? (uint64_t)(elapsed / part - elapsed + 0.5) : 0;
 	const char *text = arena_printf(arena, "%s lines, %s/s",
@@ -89,9 +89,9 @@ static const char *how_far(const struct run *run, struct arena *arena, double pa
 }
 
 /* Between batches: a bar on a terminal, a line now and then with --progress, else nothing. */
-static void show_progress(struct run *run)
+static void import_show_progress(struct run *run)
 {
-	double now = now_s(), part = line_reader_part(&run->lines);
+	double now = import_now_s(), part = line_reader_part(&run->lines);
 	const char *text = how_far(run, run->line_arena, part);
 
 	if (run->values->wal) {
@@ -159,7 +159,7 @@ static void say_differs(void *arg, uint64_t line, const char *fields)
 	fprintf(stderr, "line %" PRIu64 ": already there, but differs: %s\n", line, fields);
 }
 
-static bool is_blank(const char *line, size_t len)
+static bool import_is_blank(const char *line, size_t len)
 {
 	for (size_t i = 0; i < len; i++) {
 		if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r')
@@ -168,7 +168,7 @@ static bool is_blank(const char *line, size_t len)
 	return true;
 }
 
-static void take_line(struct run *run, const char *line, size_t len)
+static void import_take_line(struct run *run, const char *line, size_t len)
 {
 	enum import_kind kind;
 	struct faults faults;
@@ -192,12 +192,12 @@ static enum db_status store_batch(struct run *run)
 	arena_reset(run->batch_arena);
 	import_begin(&run->batch, run->batch_arena);
 	arena_reset(run->line_arena);
-	show_progress(run);
+	import_show_progress(run);
 	return status;
 }
 
 /* All lines, until the end, a failure or a signal; what was read whole is stored then. */
-static enum db_status take_lines(struct run *run)
+static enum db_status import_take_lines(struct run *run)
 {
 	enum db_status status = DB_OK;
 	enum line_reader_status got;
@@ -207,11 +207,11 @@ static enum db_status take_lines(struct run *run)
 	import_begin(&run->batch, run->batch_arena);
 	while (status == DB_OK && stop_signal == 0 &&
 		(got = line_reader_next(&run->lines, &line, &len)) != LINES_END) {
-		if (got == LINES_LINE && is_blank(line, len))
+		if (got == LINES_LINE && import_is_blank(line, len))
 			continue;
 		run->line_count++;
 		if (got == LINES_LINE)
-			take_line(run, line, len);
+			import_take_line(run, line, len);
 		else
 			say_refused_because(run, run->lines.line, "", "longer than 1 MiB");
 		if (import_full(&run->batch))
@@ -242,7 +242,7 @@ static void put_counts(const struct run *run, struct json_out *out)
 	}
 }
 
-static void report_json(const struct run *run, double seconds, bool complete)
+static void import_report_json(const struct run *run, double seconds, bool complete)
 {
 	struct json_out out;
 	struct buf buf;
@@ -268,7 +268,7 @@ static void report_json(const struct run *run, double seconds, bool complete)
 	ctl_print_buf(&buf);
 }
 
-static void report_text(const struct run *run, double seconds)
+static void import_report_text(const struct run *run, double seconds)
 {
 	static const char *const headings[] = { "", "STORED", "ALREADY THERE", "OF THEM DIFFERING",
 		"REFUSED", NULL };
@@ -324,7 +324,7 @@ static enum ctl_exit audit(struct run *run)
 /* Takes the file in and says how it went. */
 static enum ctl_exit take_file(struct run *run)
 {
-	enum db_status status = take_lines(run);
+	enum db_status status = import_take_lines(run);
 	enum ctl_exit code = CTL_FAILED;
 
 	if (status != DB_OK) {
@@ -344,9 +344,9 @@ static enum ctl_exit take_file(struct run *run)
 	if (status == DB_OK && audit(run) != CTL_DONE)
 		code = CTL_FAILED;
 	if (run->ctl->json)
-		report_json(run, now_s() - run->started, code != CTL_FAILED);
+		import_report_json(run, import_now_s() - run->started, code != CTL_FAILED);
 	else
-		report_text(run, now_s() - run->started);
+		import_report_text(run, import_now_s() - run->started);
 	return code;
 }
 
@@ -375,7 +375,7 @@ static enum ctl_exit import(struct ctl *ctl, const void *values)
 	run->store_arena = ctl_arena(arena_limit);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
-	run->started = run->wal_position_at = now_s();
+	run->started = run->wal_position_at = import_now_s();
 	code = take_file(run);
 	arena_free(run->batch_arena);
 	arena_free(run->line_arena);

@@ -120,7 +120,7 @@ static void check_agent_id(struct reading *reading, const char *text)
 		complain(reading, "/agent_id", why);
 }
 
-static void check_time(struct reading *reading, const char *pointer, const char *text)
+static void stage_check_time(struct reading *reading, const char *pointer, const char *text)
 {
 	const char *why;
 
@@ -221,7 +221,7 @@ static bool stage_agent(struct reading *reading)
 	size_t len;
 
 	check_agent_id(reading, agent.agent_id);
-	check_time(reading, "/registered_at", agent.registered_at);
+	stage_check_time(reading, "/registered_at", agent.registered_at);
 	if (chain != NULL && agent.registry_address != NULL &&
 		strcmp(chain->identity_registry, agent.registry_address) != 0)
 		complain(reading, "/registry_address",
@@ -278,7 +278,7 @@ static const struct json_field feedback_fields[] = {
 	FIELD(feedback, created_at, JSON_STRING, false, 0, 0, NULL),
 };
 
-static bool is_given(const struct reading *reading, const char *name)
+static bool stage_is_given(const struct reading *reading, const char *name)
 {
 	const struct json_member *member = json_member(&reading->doc, name);
 
@@ -303,10 +303,10 @@ static bool stage_feedback(struct reading *reading)
 	struct buf *row;
 
 	check_agent_id(reading, feedback.agent_id);
-	check_time(reading, "/created_at", feedback.created_at);
-	if (is_given(reading, "score") == is_given(reading, "value"))
+	stage_check_time(reading, "/created_at", feedback.created_at);
+	if (stage_is_given(reading, "score") == stage_is_given(reading, "value"))
 		complain(reading, "", "needs either score or value");
-	if (is_given(reading, "value_decimals") && !is_given(reading, "value"))
+	if (stage_is_given(reading, "value_decimals") && !stage_is_given(reading, "value"))
 		complain(reading, "/value_decimals", "stands without value");
 	if (!good || reading->faults->count > 0)
 		return false;
@@ -366,7 +366,7 @@ static bool stage_payment(struct reading *reading)
 	struct buf *row;
 
 	check_agent_id(reading, payment.agent_id);
-	check_time(reading, "/created_at", payment.created_at);
+	stage_check_time(reading, "/created_at", payment.created_at);
 	if (!good || reading->faults->count > 0)
 		return false;
 

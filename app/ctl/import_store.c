@@ -276,7 +276,8 @@ struct piece {
 };
 
 /* The text of one kind within the piece: a stretch without gaps. False when there is none. */
-static bool text_of(const struct piece *piece, enum import_kind kind, size_t *start, size_t *end)
+static bool batch_text_of(
+	const struct piece *piece, enum import_kind kind, size_t *start, size_t *end)
 {
 	bool any = false;
 
@@ -313,7 +314,7 @@ static enum db_status store_kind(struct db *db, struct piece *piece, enum import
 
 	piece->staged[kind] = piece->stored[kind] = 0;
 	piece->examined[kind].count = 0;
-	if (!text_of(piece, kind, &start, &end))
+	if (!batch_text_of(piece, kind, &start, &end))
 		return DB_OK;
 	status = copy(db, way->copy, piece->batch->text[kind].data + start, end - start,
 		&piece->staged[kind]);
@@ -371,7 +372,7 @@ static void count_piece(const struct piece *piece, struct import_tally *tallies,
 
 /* Stores the rows of the piece. Should a constraint refuse them for a reason that was not checked
  * before, halves them until the line is found that it is about, and refuses that alone. */
-static enum db_status store(struct db *db, struct piece piece, struct import_tally *tallies,
+static enum db_status batch_store(struct db *db, struct piece piece, struct import_tally *tallies,
 	const struct import_listener *listener)
 {
 	struct piece rest = piece;
@@ -391,8 +392,8 @@ static enum db_status store(struct db *db, struct piece piece, struct import_tal
 		return DB_OK;
 	}
 	piece.to = rest.from = piece.from + (piece.to - piece.from) / 2;
-	status = store(db, piece, tallies, listener);
-	return status == DB_OK ? store(db, rest, tallies, listener) : status;
+	status = batch_store(db, piece, tallies, listener);
+	return status == DB_OK ? batch_store(db, rest, tallies, listener) : status;
 }
 
 enum db_status import_store(struct db *db, const struct import_batch *batch, struct arena *arena,
@@ -400,5 +401,5 @@ enum db_status import_store(struct db *db, const struct import_batch *batch, str
 {
 	struct piece piece = { .batch = batch, .to = batch->count, .arena = arena };
 
-	return batch->count > 0 ? store(db, piece, tallies, listener) : DB_OK;
+	return batch->count > 0 ? batch_store(db, piece, tallies, listener) : DB_OK;
 }

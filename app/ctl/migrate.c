@@ -297,7 +297,7 @@ static int version_applied(const struct history *history)
 /* ---- The commands ---- */
 
 /* Opens folder and database, under the lock unless only looking. */
-static enum ctl_exit begin(
+static enum ctl_exit migrate_begin(
 	struct ctl *ctl, const struct values *values, bool lock, struct history *history)
 {
 	struct db_rows rows;
@@ -379,7 +379,7 @@ static enum ctl_exit take_step(struct step *step)
 }
 
 /* {"from": version before, "to": version after}, or a line for people when nothing was done. */
-static void report(struct ctl *ctl, int from, int to)
+static void migrate_report(struct ctl *ctl, int from, int to)
 {
 	if (ctl->json)
 		printf("{\"from\":%d,\"to\":%d}\n", from, to);
@@ -417,7 +417,7 @@ static enum ctl_exit migrate_up(struct ctl *ctl, const void *arg)
 
 	if (!parse_to(values, &to))
 		return CTL_USAGE;
-	code = begin(ctl, values, true, &history);
+	code = migrate_begin(ctl, values, true, &history);
 	if (code != CTL_DONE)
 		return code;
 	if (!check_history(&history))
@@ -446,7 +446,7 @@ static enum ctl_exit migrate_up(struct ctl *ctl, const void *arg)
 	if (db_script(ctl->db, resume_events) != DB_OK ||
 		db_transact(ctl->db, grant, &history) != DB_OK)
 		return ctl_db_failed(ctl, "migrate");
-	report(ctl, from, at);
+	migrate_report(ctl, from, at);
 	return CTL_DONE;
 }
 
@@ -465,7 +465,7 @@ static enum ctl_exit migrate_down(struct ctl *ctl, const void *arg)
 	}
 	if (!parse_to(values, &to))
 		return CTL_USAGE;
-	code = begin(ctl, values, true, &history);
+	code = migrate_begin(ctl, values, true, &history);
 	if (code != CTL_DONE)
 		return code;
 	if (!check_history(&history))
@@ -492,7 +492,7 @@ static enum ctl_exit migrate_down(struct ctl *ctl, const void *arg)
 		if (code != CTL_DONE)
 			return code;
 	}
-	report(ctl, from, to);
+	migrate_report(ctl, from, to);
 	return CTL_DONE;
 }
 
@@ -524,7 +524,7 @@ static enum ctl_exit migrate_status(struct ctl *ctl, const void *arg)
 {
 	static const char *const headings[] = { "VERSION", "NAME", "STATE", "APPLIED AT", NULL };
 	struct history history;
-	enum ctl_exit code = begin(ctl, arg, false, &history);
+	enum ctl_exit code = migrate_begin(ctl, arg, false, &history);
 
 	if (code != CTL_DONE)
 		return code;

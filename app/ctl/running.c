@@ -43,7 +43,7 @@ static int connect_to(const char *path)
 
 /* The line of the answer, in `text`. False with errno set; 0 when the master closed too early, as it
  * does in the moment of a reload. */
-static bool ask(const char *path, const char *request, struct buf *text)
+static bool running_ask(const char *path, const char *request, struct buf *text)
 {
 	int fd = connect_to(path);
 	char part[4096];
@@ -74,7 +74,7 @@ static struct json_object *ask_master(struct ctl *ctl, const char *request, stru
 	}
 	do {
 		buf_init(text, ctl->arena, 4096);
-		if (ask(path, request, text)) {
+		if (running_ask(path, request, text)) {
 			answer = json_tokener_parse(text->data);
 			if (answer != NULL)
 				return answer;
@@ -89,14 +89,14 @@ static struct json_object *ask_master(struct ctl *ctl, const char *request, stru
 	return NULL;
 }
 
-static const char *text_of(struct json_object *object, const char *key)
+static const char *running_text_of(struct json_object *object, const char *key)
 {
 	struct json_object *value = json_object_object_get(object, key);
 
 	return value == NULL ? "" : json_object_get_string(value);
 }
 
-static int64_t number_of(struct json_object *object, const char *key)
+static int64_t running_number_of(struct json_object *object, const char *key)
 {
 	return json_object_get_int64(json_object_object_get(object, key));
 }
@@ -115,7 +115,7 @@ static const char *duration(struct arena *arena, int64_t ms)
 		arena, "%lld h %lld min", (long long)ms / 3600000, (long long)ms / 60000 % 60);
 }
 
-static void print_workers(struct ctl *ctl, struct json_object *status)
+static void running_print_workers(struct ctl *ctl, struct json_object *status)
 {
 	struct json_object *workers = json_object_object_get(status, "workers");
 
@@ -125,36 +125,38 @@ static void print_workers(struct ctl *ctl, struct json_object *status)
 		struct json_object *worker = json_object_array_get_idx(workers, i);
 
 		printf("%3lld %4lld %8lld  %-9s %9s %10lld %5.1f MiB  %s\n",
-			(long long)number_of(worker, "worker"),
-			(long long)number_of(worker, "generation"),
-			(long long)number_of(worker, "pid"), text_of(worker, "state"),
-			duration(ctl->arena, number_of(worker, "for_ms")),
-			(long long)number_of(worker, "requests"),
-			(double)number_of(worker, "private_bytes") / (1024 * 1024),
-			text_of(worker, "serving"));
+			(long long)running_number_of(worker, "worker"),
+			(long long)running_number_of(worker, "generation"),
+			(long long)running_number_of(worker, "pid"),
+			running_text_of(worker, "state"),
+			duration(ctl->arena, running_number_of(worker, "for_ms")),
+			(long long)running_number_of(worker, "requests"),
+			(double)running_number_of(worker, "private_bytes") / (1024 * 1024),
+			running_text_of(worker, "serving"));
 	}
 }
 
-static void print_status(struct ctl *ctl, struct json_object *status)
+static void running_print_status(struct ctl *ctl, struct json_object *status)
 {
 	struct json_object *generations = json_object_object_get(status, "generations");
 	struct json_object *reloads = json_object_object_get(status, "reloads");
 
-	printf("areg %s, pid %lld, %s, up for %s\n", text_of(status, "version"),
-		(long long)number_of(status, "pid"), text_of(status, "state"),
-		duration(ctl->arena, number_of(status, "uptime_ms")));
-	printf("configuration: %s\n", text_of(status, "configuration"));
+	printf("areg %s, pid %lld, %s, up for %s\n", running_text_of(status, "version"),
+		(long long)running_number_of(status, "pid"), running_text_of(status, "state"),
+		duration(ctl->arena, running_number_of(status, "uptime_ms")));
+	printf("configuration: %s\n", running_text_of(status, "configuration"));
 	for (size_t i = 0; i < json_object_array_length(generations); i++) {
 		struct json_object *one = json_object_array_get_idx(generations, i);
 
 		printf("generation %lld: areg %s, %s, %lld workers\n",
-			(long long)number_of(one, "generation"), text_of(one, "version"),
-			text_of(one, "state"), (long long)number_of(one, "workers"));
+			(long long)running_number_of(one, "generation"),
+			running_text_of(one, "version"), running_text_of(one, "state"),
+			(long long)running_number_of(one, "workers"));
 	}
 	if (json_object_object_get(reloads, "last_failure") != NULL)
-		printf("the last reload failed: %s\n", text_of(reloads, "last_failure"));
+		printf("the last reload failed: %s\n", running_text_of(reloads, "last_failure"));
 	printf("\n");
-	print_workers(ctl, status);
+	running_print_workers(ctl, status);
 }
 
 /* ---- The commands ---- */
@@ -170,7 +172,7 @@ static enum ctl_exit show_status(struct ctl *ctl, const void *values)
 	if (ctl->json)
 		fputs(text.data, stdout);
 	else
-		print_status(ctl, status);
+		running_print_status(ctl, status);
 	json_object_put(status);
 	return CTL_DONE;
 }
@@ -200,7 +202,7 @@ static enum ctl_exit show_workers(struct ctl *ctl, const void *values)
 					       json_object_object_get(status, "workers"),
 					       JSON_C_TO_STRING_PLAIN));
 		else
-			print_workers(&turn, status);
+			running_print_workers(&turn, status);
 		json_object_put(status);
 		arena_free(turn.arena);
 		if (!watching->watch || fflush(stdout) != 0)
@@ -217,9 +219,9 @@ static struct json_object *await_reload(struct ctl *ctl, int64_t number)
 	for (;;) {
 		struct buf text;
 		struct json_object *status = ask_master(ctl, "status", &text);
-		bool is_done =
-			status != NULL &&
-			number_of(json_object_object_get(status, "reloads"), "done") >= number;
+		bool is_done = status != NULL &&
+			       running_number_of(
+				       json_object_object_get(status, "reloads"), "done") >= number;
 
 		if (status == NULL || is_done || clock_ms() >= until_ms)
 			return status;
@@ -232,12 +234,12 @@ static enum ctl_exit reload(struct ctl *ctl, const void *values)
 {
 	struct buf text;
 	struct json_object *answer = ask_master(ctl, "reload", &text), *status, *reloads;
-	int64_t number = answer == NULL ? 0 : number_of(answer, "reload");
+	int64_t number = answer == NULL ? 0 : running_number_of(answer, "reload");
 	enum ctl_exit result = CTL_FAILED;
 
 	(void)values;
 	if (answer != NULL && number == 0)
-		ctl_error("reload: %s", text_of(answer, "error"));
+		ctl_error("reload: %s", running_text_of(answer, "error"));
 	json_object_put(answer);
 	if (number == 0)
 		return CTL_FAILED;
@@ -245,19 +247,20 @@ static enum ctl_exit reload(struct ctl *ctl, const void *values)
 	if (status == NULL)
 		return CTL_FAILED;
 	reloads = json_object_object_get(status, "reloads");
-	if (number_of(reloads, "done") < number) {
+	if (running_number_of(reloads, "done") < number) {
 		ctl_error("reload: not done after %d s; aregctl status says how it goes on",
 			RELOAD_MS / 1000);
 	} else if (json_object_object_get(reloads, "last_failure") != NULL) {
-		ctl_error("reload refused: %s", text_of(reloads, "last_failure"));
+		ctl_error("reload refused: %s", running_text_of(reloads, "last_failure"));
 		result = CTL_REFUSED;
 	} else if (ctl->json) {
 		printf("{\"generation\":%lld,\"version\":\"%s\"}\n",
-			(long long)number_of(status, "generation"), text_of(status, "version"));
+			(long long)running_number_of(status, "generation"),
+			running_text_of(status, "version"));
 		result = CTL_DONE;
 	} else {
-		printf("reloaded: areg %s, generation %lld\n", text_of(status, "version"),
-			(long long)number_of(status, "generation"));
+		printf("reloaded: areg %s, generation %lld\n", running_text_of(status, "version"),
+			(long long)running_number_of(status, "generation"));
 		result = CTL_DONE;
 	}
 	json_object_put(status);

@@ -32,7 +32,7 @@ static enum db_status sweep_all(struct ctl *ctl, enum sweep what, uint64_t *remo
 	return status;
 }
 
-static enum ctl_exit sweep(struct ctl *ctl, const void *values)
+static enum ctl_exit sweep_sweep(struct ctl *ctl, const void *values)
 {
 	uint64_t removed[SWEEPS];
 
@@ -55,6 +55,6 @@ static enum ctl_exit sweep(struct ctl *ctl, const void *values)
 const struct ctl_command ctl_sweep_commands[] = {
 	{ "sweep", "", 0, "remove what has expired from the database",
 		"A running aregd does that by itself, once a minute. Several at once are safe.\n",
-		NULL, 0, 0, sweep },
+		NULL, 0, 0, sweep_sweep },
 	{ .name = NULL },
 };

@@ -81,8 +81,8 @@ static bool refuse_over_limit(
  * Counts the request. Where this host has used up what it reserved among several, it reserves more
  * in two round trips; with the ledger away it owes what it lets through.
  */
-static enum limit_verdict take(struct call *call, uint64_t tag, uint32_t limit, uint64_t now_ms,
-	struct limit_answer *answer)
+static enum limit_verdict caller_take(struct call *call, uint64_t tag, uint32_t limit,
+	uint64_t now_ms, struct limit_answer *answer)
 {
 	struct limiter *limiter = call->context->host->limiter;
 	enum limit_verdict verdict = limiter_take(limiter, tag, limit, now_ms, answer);
@@ -146,7 +146,7 @@ static bool count_as(
 	struct call *call, enum rate_class class, uint64_t tag, uint32_t limit, uint64_t now_ms)
 {
 	struct limit_answer answer;
-	enum limit_verdict verdict = take(call, tag, limit, now_ms, &answer);
+	enum limit_verdict verdict = caller_take(call, tag, limit, now_ms, &answer);
 
 	add_limit_headers(call, &answer);
 	return verdict == LIMIT_PASSED || refuse_over_limit(call, class, &answer);
@@ -154,7 +154,7 @@ static bool count_as(
 
 /* Counts the request of whom it is from: a user, or else a client's address. What is not for the
  * caller's tier at all, and so will be refused, counts as a read. */
-static bool count(struct call *call, enum rate_class class, uint64_t now_ms)
+static bool caller_count(struct call *call, enum rate_class class, uint64_t now_ms)
 {
 	const struct caller_record *caller = call->caller;
 	enum tier tier = caller == NULL ? TIER_ANONYMOUS : (enum tier)caller->tier;
@@ -234,7 +234,7 @@ static void copy_text(char *to, size_t size, const char *from)
 }
 
 /* DB_OK with *is_known; or why it could not be asked. */
-static enum db_status look_up(
+static enum db_status caller_look_up(
 	struct call *call, const uint8_t hash[32], struct caller_record *caller, bool *is_known)
 {
 	char hex[2 * 32 + 1];
@@ -264,7 +264,7 @@ static enum db_status look_up(
 }
 
 /* Finds the caller of a well-formed key. DB_OK with *is_known; or why it could not be asked. */
-static enum db_status find(struct call *call, const char *key, uint64_t now_ms,
+static enum db_status caller_find(struct call *call, const char *key, uint64_t now_ms,
 	struct caller_record *caller, bool *is_known)
 {
 	struct callers *callers = call->context->host->callers;
@@ -287,7 +287,7 @@ static enum db_status find(struct call *call, const char *key, uint64_t now_ms,
 		*is_known = false;
 		return DB_OK;
 	}
-	status = look_up(call, hash, caller, is_known);
+	status = caller_look_up(call, hash, caller, is_known);
 	if (*is_known && is_fresh)
 		callers_store(callers, caller, version);
 	if (status == DB_OK && !*is_known)
@@ -311,14 +311,14 @@ bool authenticate(struct call *call, enum rate_class class)
 	bool is_known;
 
 	if (key == NULL) /* nginx has counted what is shared */
-		return call->is_shared || count(call, class, limit_ms);
+		return call->is_shared || caller_count(call, class, limit_ms);
 	call->is_shared = false;
 	if (!api_key_well_formed(key))
 		return refuse_malformed(call, key, limit_ms);
 	caller = arena_alloc(call->arena, sizeof *caller);
-	status = find(call, key, now_ms, caller, &is_known);
+	status = caller_find(call, key, now_ms, caller, &is_known);
 	if (status != DB_OK) {
-		if (count(call, class, limit_ms))
+		if (caller_count(call, class, limit_ms))
 			call_db_failed(call, status);
 		return false;
 	}
@@ -326,5 +326,5 @@ bool authenticate(struct call *call, enum rate_class class)
 		(caller->expires_at_s != 0 && caller->expires_at_s <= (int64_t)(now_ms / 1000)))
 		return refuse_wrong(call, limit_ms);
 	call->caller = caller;
-	return count(call, class, limit_ms);
+	return caller_count(call, class, limit_ms);
 }

@@ -44,19 +44,19 @@ static struct answers *answers_of(const struct call *call)
 	return call->context->host == NULL ? NULL : call->context->host->answers;
 }
 
-static int64_t now_s(void)
+static int64_t cached_now_s(void)
 {
 	return (int64_t)(clock_unix_ms() / 1000);
 }
 
-static void count(const struct call *call, enum meter meter, size_t level)
+static void cached_count(const struct call *call, enum meter meter, size_t level)
 {
 	metrics_add(call->context->metrics, meter, level, 0, 1);
 }
 
 /* ---- The question ---- */
 
-static void put_text(struct buf *to, const char *text)
+static void cached_put_text(struct buf *to, const char *text)
 {
 	buf_put(to, text, strlen(text) + 1);
 }
@@ -83,11 +83,11 @@ static const char *agent_of_token(const struct call *call, const struct agentid 
 	struct buf text;
 
 	buf_init(&text, call->arena, QUERY_HINT);
-	put_text(&text, "token");
+	cached_put_text(&text, "token");
 	for (size_t i = 0; i < 3; i++)
-		put_text(&text, params[i]);
+		cached_put_text(&text, params[i]);
 	key = answers_key(answers, text.data, text.len);
-	if (answers_find(answers, key, now_s(), call->arena, &known))
+	if (answers_find(answers, key, cached_now_s(), call->arena, &known))
 		return known.body;
 	label = answers_lasting_label(answers);
 	if (call_read(call, &find_agent, params, 3, &rows) != DB_OK || rows.count == 0)
@@ -95,13 +95,13 @@ static const char *agent_of_token(const struct call *call, const struct agentid 
 	known.target = "";
 	known.body = db_text(&rows, 0, 0);
 	known.len = strlen(known.body);
-	answers_store(answers, key, label, now_s(), &known);
+	answers_store(answers, key, label, cached_now_s(), &known);
 	return known.body;
 }
 
 /* Finds out which agent the path means, and names it to the handler by its agent_uuid. False for
  * what is no agent, which the handler says best. */
-static bool name_agent(struct question *question)
+static bool cached_name_agent(struct question *question)
 {
 	struct call *call = question->call;
 	struct agentid *id = arena_alloc(call->arena, sizeof *id);
@@ -135,15 +135,15 @@ static bool put_question(struct call *call, struct question *question)
 	*question = (struct question){ .call = call };
 	if (call->route->caching != BY_AGENT && call->route->caching != BY_REGISTRY)
 		return false;
-	if (call->route->caching == BY_AGENT && !name_agent(question))
+	if (call->route->caching == BY_AGENT && !cached_name_agent(question))
 		return false;
 	buf_init(&question->text, call->arena, QUERY_HINT);
-	put_text(&question->text, template);
+	cached_put_text(&question->text, template);
 	for (size_t i = 0; i < value_count(template); i++)
-		put_text(&question->text, call->path_values[i]);
+		cached_put_text(&question->text, call->path_values[i]);
 	for (size_t i = 0; i < request->param_count; i++) {
-		put_text(&question->text, request->params[i].name);
-		put_text(&question->text, request->params[i].value);
+		cached_put_text(&question->text, request->params[i].name);
+		cached_put_text(&question->text, request->params[i].value);
 	}
 	if (answers_of(call) != NULL)
 		question->key =
@@ -181,10 +181,10 @@ static bool answer_from_memory(const struct question *question, size_t level)
 	struct call *call = question->call;
 	struct answer answer;
 
-	if (!answers_find(answers_of(call), question->key, now_s(), call->arena, &answer))
+	if (!answers_find(answers_of(call), question->key, cached_now_s(), call->arena, &answer))
 		return false;
 	send(question, &answer);
-	count(call, METER_CACHE_HITS, level);
+	cached_count(call, METER_CACHE_HITS, level);
 	return true;
 }
 
@@ -202,7 +202,8 @@ static bool find_in_memcached(struct question *question, struct answer *answer)
 static void keep_in_memory(const struct question *question, struct answer *answer)
 {
 	answer->target = target_of(question->call);
-	answers_store(answers_of(question->call), question->key, question->label, now_s(), answer);
+	answers_store(
+		answers_of(question->call), question->key, question->label, cached_now_s(), answer);
 }
 
 static bool answer_from_memcached(struct question *question)
@@ -213,12 +214,12 @@ static bool answer_from_memcached(struct question *question)
 		return false;
 	keep_in_memory(question, &answer);
 	send(question, &answer);
-	count(question->call, METER_CACHE_HITS, METER_CACHE_MEMCACHED);
+	cached_count(question->call, METER_CACHE_HITS, METER_CACHE_MEMCACHED);
 	return true;
 }
 
 /* Whether what the handler answered can be told again from its body alone. */
-static bool is_plain(const struct http_response *response, size_t headers_before)
+static bool cached_is_plain(const struct http_response *response, size_t headers_before)
 {
 	return response->status == 200 && response->header_count == headers_before &&
 	       strcmp(response->content_type, "application/json") == 0;
@@ -260,7 +261,7 @@ static void answer_anew(struct question *question, bool may_be_kept)
 
 	call->read_position = question->ticket.is_valid ? question->ticket.position : 0;
 	ask_handler(question);
-	if (question->keeps && is_plain(call->response, before.header_count)) {
+	if (question->keeps && cached_is_plain(call->response, before.header_count)) {
 		answer = kept_form(call->response);
 		keep_in_memory(question, &answer);
 		(void)memcached_answers_store(&call->context->memcached, &question->ticket,
@@ -276,7 +277,7 @@ static void answer_anew(struct question *question, bool may_be_kept)
 		return;
 	if (find_in_memcached(question, &answer)) {
 		send(question, &answer);
-		count(call, METER_CACHE_HITS, METER_CACHE_OUTAGE);
+		cached_count(call, METER_CACHE_HITS, METER_CACHE_OUTAGE);
 		return;
 	}
 	*call->response = refused;
@@ -286,7 +287,7 @@ static void answer_from_below(struct question *question)
 {
 	if (answer_from_memcached(question))
 		return;
-	count(question->call, METER_CACHE_MISSES, 0);
+	cached_count(question->call, METER_CACHE_MISSES, 0);
 	answer_anew(question, true);
 }
 
@@ -309,7 +310,7 @@ static void answer_once(struct question *question)
 		call->context->connections, &waited);
 	call->context->claim = claim;
 	if (waited)
-		count(call, METER_CACHE_WAITS, 0);
+		cached_count(call, METER_CACHE_WAITS, 0);
 	/* The holder before may have stored the answer meanwhile. */
 	if (!answer_from_memory(question, METER_CACHE_MEMORY))
 		answer_from_below(question);
@@ -361,7 +362,7 @@ void cached_answers_serve(struct call *call)
 			answer_once(&question);
 		return;
 	}
-	count(call, METER_CACHE_BYPASSES, 0);
+	cached_count(call, METER_CACHE_BYPASSES, 0);
 	/* Without a ticket: memcached is spared the question, and so is not told the answer. */
 	question.label = answers_label(answers_of(call), question.agent_uuid);
 	answer_anew(&question, !wants_truth(call));
@@ -470,7 +471,7 @@ enum warmth cached_answers_warm(struct context *context, const char *target)
 	call.route->serve(&call);
 	if (call.db_status != DB_OK)
 		return WARM_FAILED;
-	if (!is_plain(&response, 0))
+	if (!cached_is_plain(&response, 0))
 		return WARM_NOTHING;
 	answer = kept_form(&response);
 	return memcached_answers_store(&context->memcached, &question.ticket, question.agent_uuid,

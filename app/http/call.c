@@ -210,7 +210,7 @@ const char *call_param(const struct call *call, const char *name)
 	return NULL;
 }
 
-static bool is_listed(const char *const *list, const char *name)
+static bool call_is_listed(const char *const *list, const char *name)
 {
 	while (list != NULL && *list != NULL)
 		if (strcmp(*list++, name) == 0)
@@ -230,9 +230,9 @@ void call_params(const struct call *call, struct faults *faults)
 		const char *name = params[i].name;
 		size_t earlier = 0;
 
-		if (is_listed(input->repeatable, name))
+		if (call_is_listed(input->repeatable, name))
 			continue;
-		if (!is_listed(input->params, name)) {
+		if (!call_is_listed(input->params, name)) {
 			fault_add(faults, PROBLEM_VALIDATION_FAILED, name,
 				"is not a parameter of this request");
 			continue;

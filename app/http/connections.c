@@ -21,7 +21,7 @@ enum {
 
 /* ---- What is held ---- */
 
-static int watch(const struct connections *connections, int fd, uint32_t events)
+static int connections_watch(const struct connections *connections, int fd, uint32_t events)
 {
 	struct epoll_event event = { .events = events, .data.fd = fd };
 
@@ -43,10 +43,12 @@ int connections_open(struct connections *connections, int listen_fd, struct rela
 	if (connections->epoll_fd < 0 ||
 		fcntl(listen_fd, F_SETFL, fcntl(listen_fd, F_GETFL) | O_NONBLOCK) != 0)
 		return -1;
-	if (watch(connections, signal_fd, EPOLLIN) != 0 ||
-		watch(connections, listen_fd, EPOLLIN | EPOLLEXCLUSIVE) != 0)
+	if (connections_watch(connections, signal_fd, EPOLLIN) != 0 ||
+		connections_watch(connections, listen_fd, EPOLLIN | EPOLLEXCLUSIVE) != 0)
 		return -1;
-	return relay.take < 0 ? 0 : watch(connections, relay.take, EPOLLIN | EPOLLEXCLUSIVE);
+	return relay.take < 0
+		       ? 0
+		       : connections_watch(connections, relay.take, EPOLLIN | EPOLLEXCLUSIVE);
 }
 
 static bool holds(const struct connections *connections, int fd)
@@ -60,7 +62,7 @@ static bool holds(const struct connections *connections, int fd)
 static void hold(struct connections *connections, int fd)
 {
 	if (connections->count == CONNECTIONS_PLACES ||
-		watch(connections, fd, EPOLLIN | EPOLLRDHUP) != 0) {
+		connections_watch(connections, fd, EPOLLIN | EPOLLRDHUP) != 0) {
 		close(fd);
 		return;
 	}
@@ -119,7 +121,8 @@ static int take_new(struct connections *connections)
 	if (fd >= 0 && ++connections->accepted % TURN == 0 &&
 		epoll_ctl(connections->epoll_fd, EPOLL_CTL_DEL, connections->listen_fd, NULL) ==
 			0 &&
-		watch(connections, connections->listen_fd, EPOLLIN | EPOLLEXCLUSIVE) != 0) {
+		connections_watch(connections, connections->listen_fd, EPOLLIN | EPOLLEXCLUSIVE) !=
+			0) {
 		close(fd);
 		return -1;
 	}
@@ -213,7 +216,7 @@ static bool has_request(int fd)
 }
 
 /* Answered, and to be kept by somebody. */
-static void keep(struct connections *connections, int fd)
+static void connections_keep(struct connections *connections, int fd)
 {
 	bool is_held = holds(connections, fd);
 
@@ -240,7 +243,7 @@ void connections_answered(struct connections *connections, int connection, bool 
 	if (connection < 0)
 		forget(connections, fd);
 	else if (is_kept)
-		keep(connections, fd);
+		connections_keep(connections, fd);
 	else
 		hang_up(connections, fd);
 }
@@ -261,7 +264,7 @@ void connections_drain(struct connections *connections, int most_ms)
 /* ---- While a request is served ---- */
 
 /* Waits for what others send, and for *fd where it is not NULL. */
-static int look(struct connections *connections, struct pollfd *fd, int timeout_ms)
+static int connections_look(struct connections *connections, struct pollfd *fd, int timeout_ms)
 {
 	struct pollfd all[1 + CONNECTIONS_PLACES];
 	nfds_t count = 1;
@@ -288,7 +291,7 @@ static int look(struct connections *connections, struct pollfd *fd, int timeout_
 void connections_let_go(struct connections *connections)
 {
 	if (connections != NULL && connections->count > 0)
-		(void)look(connections, NULL, 0);
+		(void)connections_look(connections, NULL, 0);
 }
 
 int connections_wait(void *arg, struct pollfd *fd, int timeout_ms)
@@ -306,7 +309,8 @@ int connections_wait(void *arg, struct pollfd *fd, int timeout_ms)
 
 		if (timeout_ms >= 0 && now >= until_ms)
 			return 0;
-		ready = look(connections, fd, timeout_ms < 0 ? -1 : (int)(until_ms - now));
+		ready = connections_look(
+			connections, fd, timeout_ms < 0 ? -1 : (int)(until_ms - now));
 		if (ready > 0 && fd->revents == 0)
 			ready = 0;
 		else if (ready == 0)

@@ -56,7 +56,7 @@ bool writer_send(int fd, const struct buf *message)
 
 /* ---- Links ---- */
 
-static void knock(struct writer_link *link, struct relay door)
+static void link_knock(struct writer_link *link, struct relay door)
 {
 	int ends[2];
 
@@ -91,7 +91,7 @@ void writer_links_open(struct writer_links *links, const struct writer_doors *do
 		.wait_arg = wait_arg };
 	for (size_t i = 0; i < doors->count; i++) {
 		links->links[i].fd = -1;
-		knock(&links->links[i], doors->doors[i]);
+		link_knock(&links->links[i], doors->doors[i]);
 	}
 }
 
@@ -115,7 +115,7 @@ static bool is_open(struct writer_link *link, struct relay door)
 	if (len == 1)
 		link->is_open = true;
 	else if (len == 0)
-		knock(link, door);
+		link_knock(link, door);
 	return link->is_open;
 }
 
@@ -184,7 +184,7 @@ enum writer_outcome writer_store(struct writer_links *links,
 		return WRITER_ALONE;
 	answer = arena_alloc(arena, WRITER_ANSWER_BYTES); /* before sending: it may not return */
 	if (!writer_send(link->fd, &message)) {
-		knock(link, door);
+		link_knock(link, door);
 		return WRITER_ALONE;
 	}
 	links->given++;
@@ -202,7 +202,7 @@ enum writer_outcome writer_store(struct writer_links *links,
 		snprintf(error->message, sizeof error->message, "%s", failure[2]);
 		return WRITER_FAILED;
 	}
-	knock(link, door);
+	link_knock(link, door);
 	error->status = DB_OUTCOME_UNKNOWN;
 	snprintf(error->message, sizeof error->message, "%s", why);
 	return WRITER_FAILED;

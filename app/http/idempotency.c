@@ -73,7 +73,7 @@ static void seal_key(const struct attempt *attempt, uint8_t key[SEAL_KEY])
 }
 
 /* NULL when OpenSSL or the kernel's random source fails. */
-static const char *seal(const struct attempt *attempt, const char *text)
+static const char *idempotency_seal(const struct attempt *attempt, const char *text)
 {
 	struct arena *arena = attempt->call->arena;
 	int len = (int)strlen(text), part = 0;
@@ -239,14 +239,14 @@ static const char *location_of(const struct http_response *response)
 	return NULL;
 }
 
-static enum db_status keep(struct attempt *attempt)
+static enum db_status idempotency_keep(struct attempt *attempt)
 {
 	struct call *call = attempt->call;
 	const char *body = body_without_echoes(call);
 	struct db_rows rows;
 
 	if (call->route->caching == HOLDS_SECRET && call->response->status < 400)
-		body = seal(attempt, body);
+		body = idempotency_seal(attempt, body);
 	if (body == NULL)
 		return DB_OURS;
 	const char *params[] = { call->caller->user_id, attempt->key,
@@ -280,7 +280,7 @@ static enum db_status attempt_once(struct db *db, void *arg)
 		return DB_OURS;
 	if (call->response->status >= 400 && call->response->body.len > REFUSAL_BYTES_MAX)
 		return db_run(db, &release_key, params, 2, call->arena, &rows);
-	return keep(attempt);
+	return idempotency_keep(attempt);
 }
 
 static bool is_user_gone(const struct call *call, enum db_status status)
@@ -301,7 +301,7 @@ static const char *route_of(const struct call *call)
 	return route;
 }
 
-static bool is_key(const char *key)
+static bool idempotency_is_key(const char *key)
 {
 	size_t len = 0;
 
@@ -322,7 +322,7 @@ void idempotent_serve(struct call *call, const char *key)
 	enum db_status status;
 	size_t len = 0;
 
-	if (!is_key(key)) {
+	if (!idempotency_is_key(key)) {
 		call_problem(call, PROBLEM_VALIDATION_FAILED,
 			"Invalid Idempotency-Key: not 1 to 255 visible ASCII characters.");
 		return;

@@ -125,7 +125,7 @@ static enum replica_outcome failed(struct replicas *replicas, size_t at, enum db
 }
 
 /* Asks a replica how far it is: REPLICA_ANSWERED when that is enough. */
-static enum replica_outcome catch_up(
+static enum replica_outcome replicas_catch_up(
 	struct replicas *replicas, size_t at, uint64_t at_least, struct arena *arena)
 {
 	struct replica *replica = &replicas->list[at];
@@ -162,7 +162,7 @@ static enum replica_outcome read_from(struct replicas *replicas, size_t at, uint
 		enum db_status status;
 
 		if (!wal_position_allows(replicas->wal, replica->place, at_least))
-			outcome = catch_up(replicas, at, at_least, arena);
+			outcome = replicas_catch_up(replicas, at, at_least, arena);
 		if (outcome != REPLICA_ANSWERED)
 			return outcome;
 		connections = db_meter(replica->db)->reconnects;

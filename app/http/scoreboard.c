@@ -17,7 +17,7 @@ static size_t bytes_of(size_t count)
 	return sizeof(struct scoreboard_head) + (count + 1) * sizeof(struct scoreboard_place);
 }
 
-static int lay_out(struct scoreboard *scoreboard, void *memory, size_t count)
+static int scoreboard_lay_out(struct scoreboard *scoreboard, void *memory, size_t count)
 {
 	if (memory == NULL)
 		return -1;
@@ -29,13 +29,14 @@ static int lay_out(struct scoreboard *scoreboard, void *memory, size_t count)
 
 int scoreboard_new(struct scoreboard *scoreboard, size_t count)
 {
-	return lay_out(scoreboard, shm_new("areg-board", bytes_of(count), &scoreboard->fd), count);
+	return scoreboard_lay_out(
+		scoreboard, shm_new("areg-board", bytes_of(count), &scoreboard->fd), count);
 }
 
 int scoreboard_adopt(struct scoreboard *scoreboard, int fd, size_t count)
 {
 	scoreboard->fd = fd;
-	return lay_out(scoreboard, shm_adopt(fd, bytes_of(count)), count);
+	return scoreboard_lay_out(scoreboard, shm_adopt(fd, bytes_of(count)), count);
 }
 
 void scoreboard_free(struct scoreboard *scoreboard)

@@ -98,7 +98,7 @@ static bool has_no_stray_param(struct call *call)
 	return false;
 }
 
-static void run(struct call *call)
+static void serve_run(struct call *call)
 {
 	const char *idempotency_key = http_header(call->request, "HTTP_IDEMPOTENCY_KEY");
 	struct http_response before;
@@ -187,7 +187,7 @@ static void answer(struct call *call)
 		call->path_values = routed.values;
 		scoreboard_serving(call->context->scoreboard, call->context->place,
 			http_method_name(call->route->path.method), call->route->path.template);
-		run(call);
+		serve_run(call);
 		break;
 	case ROUTE_NO_PATH:
 		answer_nothing_here(call);
@@ -227,7 +227,7 @@ static struct spent spent_since(const struct context *context, const struct spen
 		now.cache - before->cache };
 }
 
-static void count(const struct call *call, size_t route, const struct spent *spent)
+static void serve_count(const struct call *call, size_t route, const struct spent *spent)
 {
 	struct metrics *metrics = call->context->metrics;
 
@@ -240,7 +240,7 @@ static void count(const struct call *call, size_t route, const struct spent *spe
 }
 
 /* A fault of ours: what its operators must hear of, without anything that the caller sent. */
-static void report(const struct call *call)
+static void serve_report(const struct call *call)
 {
 	const struct http_response *response = call->response;
 	const char *template = call->route == NULL ? "" : call->route->path.template;
@@ -268,9 +268,10 @@ static void record(const struct call *call, size_t sent, const struct spent *spe
 	const int64_t slow_us = (int64_t)call->context->settings->slow_request_ms * 1000;
 	const bool is_slow = slow_us > 0 && (int64_t)spent->all >= slow_us;
 
-	count(call, call->route == NULL ? router_count(call->context->router) : call->route_index,
+	serve_count(call,
+		call->route == NULL ? router_count(call->context->router) : call->route_index,
 		spent);
-	report(call);
+	serve_report(call);
 	if (call->route != NULL && call->route->access == FOR_OPERATOR)
 		return;
 	log_event(is_slow ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, is_slow ? "slow request" : "request",

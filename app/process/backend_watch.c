@@ -44,7 +44,8 @@ static struct timespec in_ms(int ms)
 	return at;
 }
 
-static void keep(struct backend_watch *watch, const struct health_report *report, uint64_t asked)
+static void watch_keep(
+	struct backend_watch *watch, const struct health_report *report, uint64_t asked)
 {
 	free((char *)watch->report.agents);
 	watch->report = *report;
@@ -77,7 +78,7 @@ static void *look_on(void *arg)
 		pthread_mutex_unlock(&watch->lock);
 		health_look(db, cache, arena, &report);
 		pthread_mutex_lock(&watch->lock);
-		keep(watch, &report, asked);
+		watch_keep(watch, &report, asked);
 		arena_reset(arena);
 		until = in_ms(BACKEND_WATCH_EVERY_MS);
 		while (watch->wanted == watch->done &&

@@ -262,7 +262,7 @@ static enum db_status tell_uses(struct listener *listener, bool *more)
 	return uses->status;
 }
 
-static enum db_status sweep(struct listener *listener, enum sweep what, bool *more)
+static enum db_status listener_sweep(struct listener *listener, enum sweep what, bool *more)
 {
 	uint64_t removed;
 
@@ -271,22 +271,22 @@ static enum db_status sweep(struct listener *listener, enum sweep what, bool *mo
 
 static enum db_status sweep_retries(struct listener *listener, bool *more)
 {
-	return sweep(listener, SWEEP_RETRIES, more);
+	return listener_sweep(listener, SWEEP_RETRIES, more);
 }
 
 static enum db_status sweep_challenges(struct listener *listener, bool *more)
 {
-	return sweep(listener, SWEEP_CHALLENGES, more);
+	return listener_sweep(listener, SWEEP_CHALLENGES, more);
 }
 
 static enum db_status sweep_events(struct listener *listener, bool *more)
 {
-	return sweep(listener, SWEEP_EVENTS, more);
+	return listener_sweep(listener, SWEEP_EVENTS, more);
 }
 
 static enum db_status fold(struct listener *listener, bool *more)
 {
-	return sweep(listener, SWEEP_TOTALS, more);
+	return listener_sweep(listener, SWEEP_TOTALS, more);
 }
 
 /* The database may have been restored from another cluster. */
@@ -300,7 +300,7 @@ static enum db_status resume(struct listener *listener, bool *more)
 
 /* The host logs each head that it has not logged yet, whoever sealed it: who deletes an entry later has
  * the log of each host against him, for `aregctl audit verify --expect`. */
-static enum db_status seal(struct listener *listener, bool *more)
+static enum db_status listener_seal(struct listener *listener, bool *more)
 {
 	struct db_rows rows;
 	enum db_status status = db_run(listener->db, &seal_audit, NULL, 0, listener->arena, &rows);
@@ -481,7 +481,7 @@ static void heard_agent(struct listener *listener, const char *agent_uuid)
 
 /* Sets the tokens of what changed since somebody last noted how far they were set. False when that
  * cannot be found out. */
-static bool catch_up(struct listener *listener)
+static bool listener_catch_up(struct listener *listener)
 {
 	const char *place = memcached_answers_heard(&listener->memcached, listener->arena);
 	struct db_rows rows;
@@ -565,7 +565,7 @@ static void begin_to_listen(struct listener *listener)
 	listener->filling = 0;
 	require(listener);
 	/* Afterwards, not before: what changed until now was never heard of. */
-	if (!catch_up(listener))
+	if (!listener_catch_up(listener))
 		memcached_answers_drop_all(&listener->memcached);
 	callers_drop_all(listener->host->callers);
 	answers_drop_all(listener->host->answers);
@@ -624,7 +624,7 @@ static void say_fresh(struct listener *listener)
 	callers_set_fresh_until(listener->host->callers, asked_ms + FRESH_MS);
 }
 
-static void take_turn(struct listener *listener, struct chore *chores, size_t count)
+static void listener_take_turn(struct listener *listener, struct chore *chores, size_t count)
 {
 	struct chore *chore;
 
@@ -655,7 +655,7 @@ int change_listener_run(const struct settings *settings, struct host_memory *hos
 	struct chore chores[] = {
 		{ .name = "resuming events after a restore", .every_ms = 60000, .run = resume },
 		{ .name = "folding totals", .every_ms = 1000, .run = fold },
-		{ .name = "sealing the audit log", .every_ms = 1000, .run = seal },
+		{ .name = "sealing the audit log", .every_ms = 1000, .run = listener_seal },
 		{ .name = "writing last uses of keys", .every_ms = 10000, .run = tell_uses },
 		{ .name = "noting how far changes were heard",
 			.every_ms = 1000,
@@ -692,7 +692,7 @@ int change_listener_run(const struct settings *settings, struct host_memory *hos
 	if (settings_replicas(settings) > 0)
 		wal_position_want(host->wal);
 	while (helper_wait(listener.listens ? 0 : PAUSE_MS)) {
-		take_turn(&listener, chores, sizeof chores / sizeof chores[0]);
+		listener_take_turn(&listener, chores, sizeof chores / sizeof chores[0]);
 		arena_reset(listener.arena);
 	}
 	cache_free(listener.memcached.cache);

@@ -117,7 +117,7 @@ static void welcome(struct control *control)
 	}
 }
 
-static void compose(struct control *control, struct control_client *client)
+static void control_compose(struct control *control, struct control_client *client)
 {
 	struct arena *arena = arena_new(16 * 1024, ANSWER_MAX);
 	struct buf out;
@@ -134,7 +134,7 @@ static void compose(struct control *control, struct control_client *client)
 }
 
 /* False when the client is done with, or has to be. */
-static bool read_request(struct control *control, struct control_client *client)
+static bool control_read_request(struct control *control, struct control_client *client)
 {
 	size_t room = sizeof client->request - 1 - client->request_len;
 	ssize_t got = recv(client->fd, client->request + client->request_len, room, 0);
@@ -148,7 +148,7 @@ static bool read_request(struct control *control, struct control_client *client)
 	if (newline == NULL)
 		return client->request_len < sizeof client->request - 1;
 	*newline = '\0';
-	compose(control, client);
+	control_compose(control, client);
 	return client->answer != NULL;
 }
 
@@ -173,7 +173,7 @@ void control_serve(struct control *control)
 		if (client->fd < 0)
 			continue;
 		if (goes_on && client->answer == NULL)
-			goes_on = read_request(control, client);
+			goes_on = control_read_request(control, client);
 		if (goes_on && client->answer != NULL)
 			goes_on = send_answer(client);
 		if (!goes_on)

@@ -211,7 +211,7 @@ static void close_doors(struct crew *crew, size_t at)
 }
 
 /* In the child. */
-static _Noreturn void become(struct crew *crew, size_t at, pid_t parent, int ready_fd)
+static _Noreturn void crew_become(struct crew *crew, size_t at, pid_t parent, int ready_fd)
 {
 	const struct stage *stage = crew->stage;
 	struct relay relay = stage->relay;
@@ -255,7 +255,7 @@ bool crew_start(struct crew *crew, size_t at)
 	if (pid == 0) {
 		if (ends[0] >= 0)
 			close(ends[0]);
-		become(crew, at, parent, ends[1]);
+		crew_become(crew, at, parent, ends[1]);
 	}
 	if (ends[1] >= 0)
 		close(ends[1]);

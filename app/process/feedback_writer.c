@@ -198,7 +198,7 @@ static int await(struct writer *writer, struct pollfd *fds, int wait_ms)
 /* Takes the lot that there is by now, each round from another link on, so that none comes last each
  * time. Where the worker has closed its link, it has died, or has told its client that it does not know:
  * what is left there is not stored any more. */
-static void gather(struct writer *writer, const struct pollfd *fds, size_t from)
+static void writer_gather(struct writer *writer, const struct pollfd *fds, size_t from)
 {
 	const size_t count = writer->link_count;
 
@@ -250,7 +250,7 @@ int feedback_writer_run(const struct settings *settings, struct metrics *metrics
 		}
 		if (fds[0].revents != 0)
 			ends |= !helper_heed(writer->signal_fd);
-		gather(writer, fds, turn++);
+		writer_gather(writer, fds, turn++);
 		if (fds[1].revents != 0)
 			open_door(writer);
 		if (writer->item_count > 0)

@@ -16,7 +16,7 @@ struct memory {
 	unsigned long long resident, private; /* bytes; private: not shared with others */
 };
 
-static void look(struct call *call, struct health_report *report)
+static void health_own_look(struct call *call, struct health_report *report)
 {
 	backend_watch_ask(call->context->watch, call->arena, report);
 	if (report->cache == UNHEALTHY)
@@ -42,7 +42,7 @@ static bool is_replica(const struct replica_health *replica)
 	return strcmp(replica->role, "replica") == 0;
 }
 
-static enum health check_replicas(const struct health_report *report)
+static enum health health_check_replicas(const struct health_report *report)
 {
 	for (size_t i = 0; i < report->replica_count; i++)
 		if (!is_replica(&report->replicas[i]))
@@ -87,11 +87,11 @@ void health_get(struct call *call)
 	struct health_report report;
 	struct json_out out;
 
-	look(call, &report);
+	health_own_look(call, &report);
 	worst = report.database > report.cache ? report.database : report.cache;
 	if (workers > worst)
 		worst = workers;
-	if (check_replicas(&report) > worst)
+	if (health_check_replicas(&report) > worst)
 		worst = DEGRADED;
 	out = call_answer(call, worst == UNHEALTHY ? 503 : 200);
 	if (worst == UNHEALTHY)
@@ -173,7 +173,7 @@ static void print_state(struct call *call, const struct health_report *report, s
 	buf_printf(out, "%s{check=\"workers\"} %d\n", healthy, check_workers(call) == HEALTHY);
 }
 
-static void print_workers(struct buf *out, const struct scoreboard *scoreboard)
+static void health_print_workers(struct buf *out, const struct scoreboard *scoreboard)
 {
 	size_t ready, busy;
 
@@ -284,11 +284,11 @@ void metrics_get(struct call *call)
 	struct buf *out = &call->response->body;
 	struct health_report report;
 
-	look(call, &report);
+	health_own_look(call, &report);
 	call->response->content_type = "text/plain; version=0.0.4; charset=utf-8";
 	metrics_print(call->context->metrics, out);
 	print_state(call, &report, out);
-	print_workers(out, call->context->scoreboard);
+	health_print_workers(out, call->context->scoreboard);
 	print_memory(out, call->context->scoreboard);
 	print_limiter(call, &report, out);
 	print_cache(call, &report, out);

@@ -12,7 +12,7 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 
-static sigset_t block_signals(void)
+static sigset_t helper_block_signals(void)
 {
 	sigset_t signals;
 
@@ -23,7 +23,7 @@ static sigset_t block_signals(void)
 	return signals;
 }
 
-static void reopen_log(void)
+static void helper_reopen_log(void)
 {
 	const char *why;
 
@@ -33,7 +33,7 @@ static void reopen_log(void)
 
 int helper_signals(void)
 {
-	const sigset_t signals = block_signals();
+	const sigset_t signals = helper_block_signals();
 
 	return signalfd(-1, &signals, SFD_CLOEXEC);
 }
@@ -45,14 +45,14 @@ bool helper_heed(int signal_fd)
 	if (read(signal_fd, &signal, sizeof signal) != sizeof signal)
 		return true;
 	if (signal.ssi_signo == SIGUSR1)
-		reopen_log();
+		helper_reopen_log();
 	return signal.ssi_signo != SIGTERM;
 }
 
 bool helper_wait(int64_t wait_ms)
 {
 	const uint64_t until_ms = clock_ms() + (uint64_t)wait_ms;
-	const sigset_t signals = block_signals();
+	const sigset_t signals = helper_block_signals();
 
 	for (;;) {
 		const uint64_t now_ms = clock_ms();
@@ -64,7 +64,7 @@ bool helper_wait(int64_t wait_ms)
 		case SIGTERM:
 			return false;
 		case SIGUSR1:
-			reopen_log();
+			helper_reopen_log();
 			break;
 		default:
 			if (left_ms == 0)

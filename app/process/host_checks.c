@@ -16,7 +16,7 @@ struct list {
 	size_t count;
 };
 
-static void add(struct list *list, enum host_weight weight, const char *what)
+static void check_add(struct list *list, enum host_weight weight, const char *what)
 {
 	list->at[list->count++] = (struct host_finding){ weight, what };
 }
@@ -35,30 +35,30 @@ bool chain_is_official(const struct chain *chain)
 	return false;
 }
 
-static void check_chains(struct list *list, const struct settings *settings)
+static void check_check_chains(struct list *list, const struct settings *settings)
 {
 	if (settings->chain_count == 0)
-		add(list, HOST_FAULT,
+		check_add(list, HOST_FAULT,
 			"chains: none is configured, so no agent can be registered or imported: "
 			"add a [chain NAME] section");
 	for (size_t i = 0; i < settings->chain_count; i++) {
 		const struct chain *chain = &settings->chains[i];
 
 		if (chain->rpc_url != NULL)
-			add(list, HOST_REFUSED,
+			check_add(list, HOST_REFUSED,
 				arena_printf(list->arena,
 					"chain %s: rpc_url: this version does not read chains, and "
 					"hands out the agent ids itself: take rpc_url out",
 					chain->name));
 		if (chain->authority == AUTHORITY_CHAIN)
-			add(list, HOST_REFUSED,
+			check_add(list, HOST_REFUSED,
 				arena_printf(list->arena,
 					"chain %s: authority = chain: this version does not read "
 					"chains, and hands out the agent ids itself: say "
 					"authority = registry",
 					chain->name));
 		if (chain_is_official(chain))
-			add(list, HOST_WARNING,
+			check_add(list, HOST_WARNING,
 				arena_printf(list->arena,
 					"chain %s: identity_registry is the official registry of a "
 					"real chain, but this registry hands out the ids: agents "
@@ -78,7 +78,7 @@ static void check_log_file(struct list *list, const struct settings *settings)
 	folder = dirname(arena_strdup(list->arena, path));
 	if (access(path, W_OK) == 0 || (errno == ENOENT && access(folder, W_OK | X_OK) == 0))
 		return;
-	add(list, HOST_FAULT,
+	check_add(list, HOST_FAULT,
 		errno == ENOENT
 			? arena_printf(list->arena,
 				  "log_file: there is no folder %s: make it, owned by the user of areg",
@@ -96,7 +96,7 @@ static void check_rights(struct list *list, const struct settings *settings)
 	for (size_t i = 0; i < settings_replicas(settings); i++)
 		is_secret = is_secret || url_has_password(settings->database_read[i]);
 	if (is_secret && stat(settings->source, &found) == 0 && (found.st_mode & S_IROTH) != 0)
-		add(list, HOST_FAULT,
+		check_add(list, HOST_FAULT,
 			arena_printf(list->arena,
 				"%s holds a secret, and every user of this host can read it: "
 				"chgrp it to the group of areg, and chmod 0640",
@@ -120,7 +120,7 @@ static bool all_are_sockets(const char *servers)
 static void check_cache_secret(struct list *list, const struct settings *settings)
 {
 	if (!settings->is_cache_key_secret && !all_are_sockets(settings->memcached_servers))
-		add(list, HOST_WARNING,
+		check_add(list, HOST_WARNING,
 			"memcached_servers: whoever reaches them can put answers there, since there is "
 			"no secret to seal them with: make cache_secret_file, the same on all hosts");
 }
@@ -131,7 +131,7 @@ size_t host_checks(
 	struct list list = { .arena = arena };
 
 	list.at = arena_alloc(arena, (4 + 3 * settings->chain_count) * sizeof *list.at);
-	check_chains(&list, settings);
+	check_check_chains(&list, settings);
 	check_log_file(&list, settings);
 	check_rights(&list, settings);
 	check_cache_secret(&list, settings);

@@ -148,7 +148,7 @@ static void log_hosts(struct ledger_keeper *keeper, unsigned hosts)
 
 /* Whether what was entered under the key is to be entered again: it belongs on another server than
  * in the last round, or its server was started again, as far as this host's own place tells. */
-static bool is_lost(const struct ledger_keeper *keeper, const char *key)
+static bool keeper_is_lost(const struct ledger_keeper *keeper, const char *key)
 {
 	const uint64_t view = keeper->new_view;
 	const size_t server = cache_server_of(keeper->cache, view, key);
@@ -167,7 +167,7 @@ static void restore(const struct limit_share *share, void *arg)
 	uint32_t excess;
 
 	ledger_keys(keeper->cache, share, &ledger);
-	if (share->reserved == 0 || !is_lost(keeper, ledger.key) ||
+	if (share->reserved == 0 || !keeper_is_lost(keeper, ledger.key) ||
 		cache_add_count(keeper->cache, ledger.key, share->reserved, share->reserved,
 			LEDGER_TTL_S, &total) != CACHE_HIT ||
 		total <= share->limit)

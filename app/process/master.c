@@ -188,7 +188,7 @@ void master_forget_old(struct master *master)
 
 /* ---- Signals ---- */
 
-static void reopen_log(struct master *master)
+static void master_reopen_log(struct master *master)
 {
 	const char *why;
 
@@ -230,7 +230,7 @@ static void take_signals(struct master *master)
 			master->is_draining = true;
 			break;
 		case SIGUSR1:
-			reopen_log(master);
+			master_reopen_log(master);
 			break;
 		case SIGHUP:
 			if (!master->is_draining)
@@ -261,7 +261,7 @@ static void attend(struct master *master, int64_t wait_ms)
 }
 
 /* Serves until told to stop. */
-static void watch(struct master *master)
+static void master_watch(struct master *master)
 {
 	while (!master->is_draining) {
 		int64_t wait_ms;
@@ -298,7 +298,7 @@ static void end_all(struct master *master, bool workers_only, int64_t within_ms)
 
 /* Lets the workers finish, and ends those that do not within shutdown_timeout. Until then they need
  * what the processes beside them do. */
-static void drain(struct master *master)
+static void master_drain(struct master *master)
 {
 	reload_trial_kill(&master->trial);
 	log_info("draining %zu workers", running(master, true));
@@ -451,7 +451,7 @@ static bool adopt_crews(struct master *master, const struct handover *from)
 	return true;
 }
 
-static void block_signals(struct master *master)
+static void master_block_signals(struct master *master)
 {
 	sigset_t signals;
 
@@ -473,7 +473,7 @@ static bool set_up(struct master *master, struct arena *arena, const struct hand
 	const struct settings *settings = master->settings;
 	unsigned number = from == NULL ? 1 : from->crews[from->crew_count - 1].number + 1;
 
-	block_signals(master);
+	master_block_signals(master);
 	master->service_since_ms = clock_ms();
 	master->host_memory_identity = host_memory_identity(arena, settings);
 	master->metrics = master->stage.metrics =
@@ -548,8 +548,8 @@ int master_run(struct arena *arena, const struct settings *settings, struct rout
 		settings->workers, master.crew.number, settings->source);
 	start_ledger_keeper(&master);
 	reap(&master);
-	watch(&master);
-	drain(&master);
+	master_watch(&master);
+	master_drain(&master);
 	log_info("stopped");
 	exit_code = 0;
 done:

@@ -57,7 +57,7 @@ static void print_worker(struct json_out *out, const struct crew *crew, size_t a
 	json_close_object(out);
 }
 
-static void print_workers(struct json_out *out, const struct crew *crew)
+static void status_print_workers(struct json_out *out, const struct crew *crew)
 {
 	for (size_t at = 0; at < crew->capacity; at++)
 		if (crew->places[at].pid != 0)
@@ -74,7 +74,7 @@ static void print_crew(struct json_out *out, const struct crew *crew, const char
 	json_close_object(out);
 }
 
-static void print_status(const struct master *master, struct json_out *out)
+static void status_print_status(const struct master *master, struct json_out *out)
 {
 	static const char *const old_states[] = { "ended", "serving", "retiring", "serving" };
 	static const char *const new_states[] = { "serving", "starting", "serving", "replacing" };
@@ -102,8 +102,8 @@ static void print_status(const struct master *master, struct json_out *out)
 	json_key(out, "workers");
 	json_open_array(out);
 	for (size_t i = 0; i < master->old_count; i++)
-		print_workers(out, &master->old[i]);
-	print_workers(out, &master->crew);
+		status_print_workers(out, &master->old[i]);
+	status_print_workers(out, &master->crew);
 	json_close_array(out);
 	json_close_object(out);
 }
@@ -133,7 +133,7 @@ void master_answer_control(void *arg, const char *request, struct buf *text)
 
 	json_out_init(&out, text);
 	if (strcmp(request, "status") == 0) {
-		print_status(master, &out);
+		status_print_status(master, &out);
 		return;
 	}
 	json_open_object(&out);

@@ -39,7 +39,7 @@ static const char variable[] = "AREGD_RELOAD_TRIAL"; /* the layout of the handov
 
 /* ---- In the master ---- */
 
-static _Noreturn void become(const char *path, char *const *argv, int fd, pid_t parent)
+static _Noreturn void trial_become(const char *path, char *const *argv, int fd, pid_t parent)
 {
 	char layout[32];
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -70,7 +70,7 @@ bool reload_trial_start(struct reload_trial *trial, const char *path, char *cons
 	pid = fork();
 	if (pid == 0) {
 		in_child(arg);
-		become(path, argv, ends[1], parent);
+		trial_become(path, argv, ends[1], parent);
 	}
 	close(ends[1]);
 	if (pid < 0 || fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0) {

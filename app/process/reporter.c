@@ -49,7 +49,8 @@ struct reporter {
 	bool ends;
 };
 
-static void count(const struct reporter *reporter, enum meter_report outcome, uint64_t amount)
+static void reporter_count(
+	const struct reporter *reporter, enum meter_report outcome, uint64_t amount)
 {
 	metrics_add(reporter->metrics, METER_REPORTS, outcome, 0, amount);
 }
@@ -73,7 +74,7 @@ static struct group *group_of(struct reporter *reporter, const struct report *re
 	return oldest;
 }
 
-static void gather(struct reporter *reporter)
+static void reporter_gather(struct reporter *reporter)
 {
 	struct report report;
 
@@ -81,14 +82,14 @@ static void gather(struct reporter *reporter)
 		struct group *group = group_of(reporter, &report);
 
 		if (group == NULL) {
-			count(reporter, METER_REPORT_DROPPED, 1);
+			reporter_count(reporter, METER_REPORT_DROPPED, 1);
 			continue;
 		}
 		if (group->count++ > 0)
-			count(reporter, METER_REPORT_FOLDED, 1);
+			reporter_count(reporter, METER_REPORT_FOLDED, 1);
 		group->report = report;
 	}
-	count(reporter, METER_REPORT_DROPPED, reports_take_dropped(reporter->reports));
+	reporter_count(reporter, METER_REPORT_DROPPED, reports_take_dropped(reporter->reports));
 }
 
 static void write_envelope(struct reporter *reporter, const struct group *group, struct buf *out)
@@ -123,7 +124,7 @@ static bool may_go_on(void *arg)
 	return !reporter->ends;
 }
 
-static void back_off(struct reporter *reporter, const struct sentry_reply *reply)
+static void reporter_back_off(struct reporter *reporter, const struct sentry_reply *reply)
 {
 	if (reporter->backoff_ms == 0)
 		log_event(LOG_LEVEL_WARN, "Sentry takes no reports; they are kept and folded",
@@ -148,8 +149,8 @@ static bool send_group(struct reporter *reporter, struct group *group)
 	write_envelope(reporter, group, &envelope);
 	status = sentry_send(reporter->sentry, &envelope, may_go_on, reporter, &reply);
 	if (status == SENTRY_LATER) {
-		count(reporter, METER_REPORT_RETRIED, 1);
-		back_off(reporter, &reply);
+		reporter_count(reporter, METER_REPORT_RETRIED, 1);
+		reporter_back_off(reporter, &reply);
 		return false;
 	}
 	if (status == SENTRY_REFUSED)
@@ -159,7 +160,8 @@ static bool send_group(struct reporter *reporter, struct group *group)
 		log_info("Sentry takes reports again");
 	reporter->backoff_ms = 0;
 	reporter->sent_ms[reporter->sent++ % cap] = clock_ms();
-	count(reporter, status == SENTRY_TAKEN ? METER_REPORT_SENT : METER_REPORT_DROPPED, 1);
+	reporter_count(
+		reporter, status == SENTRY_TAKEN ? METER_REPORT_SENT : METER_REPORT_DROPPED, 1);
 	group->count = 0;
 	group->due_ms = clock_ms() + FOLD_MS;
 	return true;
@@ -183,9 +185,9 @@ static size_t waiting(const struct reporter *reporter)
 	return groups;
 }
 
-static void take_turn(struct reporter *reporter)
+static void reporter_take_turn(struct reporter *reporter)
 {
-	gather(reporter);
+	reporter_gather(reporter);
 	for (size_t i = 0; i < GROUPS; i++) {
 		struct group *group = &reporter->groups[i];
 
@@ -208,7 +210,7 @@ int reporter_run(const struct settings *settings, struct reports *reports, struc
 	reporter.sentry = sentry_new(settings->sentry_dsn, "areg/" PACKAGE_VERSION);
 	reporter.arena = arena_new(16 * 1024, 16 * 1024 * 1024);
 	while (!reporter.ends && helper_wait(TURN_MS)) {
-		take_turn(&reporter);
+		reporter_take_turn(&reporter);
 		arena_reset(reporter.arena);
 	}
 	if (waiting(&reporter) > 0)

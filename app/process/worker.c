@@ -60,7 +60,7 @@ static void bound_waiting(int connection, int request_timeout_ms)
  * before its parameters would look like one without any: it would be waited for once more, as long
  * as the master has patience.
  */
-static bool read_request(FCGX_Request *fcgi, int connection)
+static bool worker_read_request(FCGX_Request *fcgi, int connection)
 {
 	fcgi->ipcFd = connection;
 	fcgi->keepConnection = 1; /* the request says anew what is to be */
@@ -151,7 +151,7 @@ static bool next_request(struct context *context, FCGX_Request *fcgi, int *exit_
 			return false;
 		}
 		scoreboard_enter(context->scoreboard, context->place, SCOREBOARD_BUSY);
-		if (read_request(fcgi, connection))
+		if (worker_read_request(fcgi, connection))
 			return true;
 		connections_answered(connections, -1, false);
 		scoreboard_enter(context->scoreboard, context->place, SCOREBOARD_IDLE);

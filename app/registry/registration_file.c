@@ -42,7 +42,7 @@ const char *registration_file_pointer(
 	return json_pointer(reading->arena, reading->base, key);
 }
 
-static bool is_string(struct json_object *value)
+static bool file_is_string(struct json_object *value)
 {
 	return json_object_is_type(value, json_type_string);
 }
@@ -75,7 +75,7 @@ char *registration_file_cut(struct arena *arena, const char *text, size_t len, s
 char *registration_file_column(const struct registration_file_reading *reading,
 	struct json_object *value, size_t max_chars)
 {
-	if (!is_string(value))
+	if (!file_is_string(value))
 		return NULL;
 	return registration_file_cut(reading->arena, json_object_get_string(value),
 		(size_t)json_object_get_string_len(value), max_chars);
@@ -94,8 +94,8 @@ const char *registration_file_whole(const struct registration_file_reading *read
 bool registration_file_is_unsafe(const struct registration_file_reading *reading,
 	struct json_object *value, const char *pointer)
 {
-	if (!is_string(value) || !unsafe_uri(json_object_get_string(value),
-					 (size_t)json_object_get_string_len(value)))
+	if (!file_is_string(value) || !unsafe_uri(json_object_get_string(value),
+					      (size_t)json_object_get_string_len(value)))
 		return false;
 	registration_file_complain(
 		reading, pointer, "is a URI that runs code or reads files where it is followed");
@@ -105,9 +105,9 @@ bool registration_file_is_unsafe(const struct registration_file_reading *reading
 void registration_file_check_seen(const struct registration_file_reading *reading,
 	struct json_object *value, const char *pointer)
 {
-	uint32_t code = is_string(value) ? unsafe_character(json_object_get_string(value),
-						   (size_t)json_object_get_string_len(value))
-					 : 0;
+	uint32_t code = file_is_string(value) ? unsafe_character(json_object_get_string(value),
+							(size_t)json_object_get_string_len(value))
+					      : 0;
 
 	if (code != 0)
 		registration_file_complain(reading, pointer,
@@ -163,7 +163,7 @@ static void read_type(const struct registration_file_reading *reading)
 
 	if (!registration_file_find(reading->file, "type", &type))
 		return;
-	if (!is_string(type) || strcmp(json_object_get_string(type), registration_type) != 0 ||
+	if (!file_is_string(type) || strcmp(json_object_get_string(type), registration_type) != 0 ||
 		(size_t)json_object_get_string_len(type) != strlen(registration_type))
 		registration_file_complain(reading, registration_file_pointer(reading, "type"),
 			"is not %s", registration_type);
@@ -178,7 +178,7 @@ static const char *read_text(
 
 	if (!registration_file_find(reading->file, key, &value))
 		registration_file_complain(reading, pointer, "is missing");
-	else if (!is_string(value))
+	else if (!file_is_string(value))
 		registration_file_complain(reading, pointer, "is not a string");
 	else if (json_object_get_string_len(value) == 0)
 		registration_file_complain(reading, pointer, "is empty");
@@ -198,7 +198,7 @@ static void read_image(const struct registration_file_reading *reading)
 		return;
 	uri = json_object_get_string(image);
 	reading->out->image = registration_file_whole(reading, image, IMAGE_MAX_CHARS);
-	if (!is_string(image))
+	if (!file_is_string(image))
 		registration_file_complain(reading, pointer, "is not a string");
 	else if (json_object_get_string_len(image) == 0)
 		return; /* none */
@@ -279,7 +279,7 @@ static void read_trust(const struct registration_file_reading *reading)
 	if (!registration_file_is_list(reading, list, pointer, SIZE_MAX))
 		return;
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
-		if (!is_string(json_object_array_get_idx(list, i)))
+		if (!file_is_string(json_object_array_get_idx(list, i)))
 			registration_file_complain(reading,
 				json_pointer_index(reading->arena, pointer, i), "is not a string");
 	}
@@ -303,13 +303,14 @@ static void read_registration(const struct registration_file_reading *reading,
 	at = json_pointer(reading->arena, pointer, "agentId");
 	if (!json_object_object_get_ex(entry, "agentId", &value))
 		registration_file_complain(reading, at, "is missing");
-	else if (value != NULL && (is_string(value) || !uint256_parse(json_object_get_string(value),
-							       agent_id, &why)))
+	else if (value != NULL &&
+		 (file_is_string(value) ||
+			 !uint256_parse(json_object_get_string(value), agent_id, &why)))
 		registration_file_complain(reading, at, "is not a whole number or null");
 	at = json_pointer(reading->arena, pointer, "agentRegistry");
 	if (!registration_file_find(entry, "agentRegistry", &value))
 		registration_file_complain(reading, at, "is missing");
-	else if (!is_string(value))
+	else if (!file_is_string(value))
 		registration_file_complain(reading, at, "is not a string");
 }
 
@@ -355,7 +356,7 @@ static void find_nuls(const struct registration_file_reading *reading, struct js
 {
 	struct json_place member = { .outer = place };
 
-	if (is_string(value)) {
+	if (file_is_string(value)) {
 		if (strlen(json_object_get_string(value)) !=
 			(size_t)json_object_get_string_len(value))
 			registration_file_complain(reading,

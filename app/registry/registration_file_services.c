@@ -12,13 +12,13 @@ enum {
 	SKILLS_MAX = 500, /* and domains */
 };
 
-static bool is_string(struct json_object *value)
+static bool services_is_string(struct json_object *value)
 {
 	return json_object_is_type(value, json_type_string);
 }
 
 /* ASCII only: names of services are words like MCP and A2A. Changes the text in place. */
-static const char *lower_case(char *text)
+static const char *services_lower_case(char *text)
 {
 	for (char *c = text; c != NULL && *c != '\0'; c++) {
 		if (*c >= 'A' && *c <= 'Z')
@@ -45,13 +45,14 @@ static struct json_object *service_text(const struct registration_file_reading *
 	struct json_object *value;
 
 	if (registration_file_find(service, text->key, &value)) {
-		if (is_string(value))
+		if (services_is_string(value))
 			return value;
 		registration_file_complain(reading, at, "is not a string");
 		return NULL;
 	}
 	for (size_t i = 0; i < 2 && text->instead[i] != NULL; i++) {
-		if (registration_file_find(service, text->instead[i], &value) && is_string(value)) {
+		if (registration_file_find(service, text->instead[i], &value) &&
+			services_is_string(value)) {
 			registration_file_complain(reading, at,
 				"is missing; \"%s\" stands in its place", text->instead[i]);
 			return value;
@@ -99,13 +100,13 @@ static void read_service(const struct registration_file_reading *reading,
 	static const struct service_text endpoint = { "endpoint", { "url", "serviceEndpoint" } };
 	struct json_object *value;
 
-	if (is_string(service)) {
+	if (services_is_string(service)) {
 		registration_file_complain(
 			reading, pointer, "is a string, not an object with name and endpoint");
 		registration_file_is_unsafe(reading, service, pointer);
 		if (strchr(json_object_get_string(service), ':') == NULL) /* a name, not a URI */
 			registration_file_words_add(&services->names,
-				lower_case(registration_file_column(
+				services_lower_case(registration_file_column(
 					reading, service, REGISTRATION_FILE_WORD_CHARS_MAX)));
 		return;
 	}
@@ -116,7 +117,7 @@ static void read_service(const struct registration_file_reading *reading,
 	value = service_text(reading, service, pointer, &name);
 	registration_file_check_seen(reading, value, json_pointer(reading->arena, pointer, "name"));
 	registration_file_words_add(
-		&services->names, lower_case(registration_file_column(
+		&services->names, services_lower_case(registration_file_column(
 					  reading, value, REGISTRATION_FILE_WORD_CHARS_MAX)));
 	value = service_text(reading, service, pointer, &endpoint);
 	registration_file_is_unsafe(
@@ -134,9 +135,9 @@ static void read_service_object(const struct registration_file_reading *reading,
 	json_object_object_foreach (object, key, value) {
 		registration_file_is_unsafe(
 			reading, value, json_pointer(reading->arena, pointer, key));
-		registration_file_words_add(
-			&services->names, lower_case(registration_file_cut(reading->arena, key,
-						  strlen(key), REGISTRATION_FILE_WORD_CHARS_MAX)));
+		registration_file_words_add(&services->names,
+			services_lower_case(registration_file_cut(reading->arena, key, strlen(key),
+				REGISTRATION_FILE_WORD_CHARS_MAX)));
 	}
 }
 

@@ -205,7 +205,7 @@ static void check_names_apart(struct conf *conf, const char *where, const struct
 				*alias, earlier->name);
 }
 
-static void check_chains(struct conf *conf, const struct chain *chains)
+static void settings_check_chains(struct conf *conf, const struct chain *chains)
 {
 	const struct conf_section *section = conf->sections;
 
@@ -244,7 +244,7 @@ static void collect_limits(struct settings *settings)
 			abort(); /* settings_check_rates() let it pass */
 }
 
-static void check_replicas(struct conf *conf, const struct settings *settings)
+static void settings_check_replicas(struct conf *conf, const struct settings *settings)
 {
 	const size_t count = settings_replicas(settings);
 
@@ -304,8 +304,8 @@ static bool settings_read(struct arena *arena, const char *path, bool may_be_abs
 	collect_limits(settings);
 	settings->chains = collect_chains(&conf);
 	settings->chain_count = conf.section_count;
-	check_replicas(&conf, settings);
-	check_chains(&conf, settings->chains);
+	settings_check_replicas(&conf, settings);
+	settings_check_chains(&conf, settings->chains);
 	collect_faults(&conf, faults);
 	return faults->count == 0;
 }
