@@ -129,8 +129,8 @@ static int is_listening(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &len) == 0 && yes;
 }
 
-/* As it was called, and not what it is a link to: the link may lead to another one by the time that
- * it is started again. */
+/* The path by which this program was started, with links left as they are: at a reload a link may
+ * lead to a new program. */
 static const char *own_path(struct arena *arena)
 {
 	const char *called = (const char *)getauxval(AT_EXECFN);

@@ -8,9 +8,9 @@
 
 var aregSearch = (function () {
 	var RESULTS_MAX = 20;
-	/* What a word counts: where it stands whole, and where a longer word begins with it. */
+	/* The weight of a word: as a whole word, and as the beginning of a longer one. */
 	var LABEL = [20, 10], TITLE = [8, 4], TEXT = [2, 1];
-	/* And what it counts that a label is made of nothing else, is the query itself, or is a page's. */
+	/* Extra weight: all words of a label are in the query; the label is the query; the entry is a page. */
 	var ALL_OF_IT = 15, THE_SAME = 50, PAGE = 3;
 
 	/* As words_of() in Index.pm, which made the index. */
@@ -129,7 +129,7 @@ var aregSearch = (function () {
 			document.head.appendChild(script);
 		}
 		script.addEventListener("load", then, { once: true });
-		script.addEventListener("error", failed, { once: true });
+		script.addEventListener("error", function () { script.remove(); failed(); }, { once: true });
 	}
 
 	function start() {

@@ -9,7 +9,8 @@
  * them are in. A process that finds a server failing takes it out for all; one process probes those
  * that are out and puts them in again. A server that is merely late once or twice stays in: only
  * who asked goes without the answer. CACHE_LATE_MOST time-outs in a row, of any processes of the
- * host, are a failure. One view may not know what was told to another: see cache_is_settled().
+ * host, are a failure. A value that was set under one view may be missing under the next: see
+ * cache_is_settled().
  */
 #ifndef AREG_CACHE_H
 #define AREG_CACHE_H
@@ -116,9 +117,9 @@ MUST_CHECK enum cache_status cache_set_many(struct cache *cache, const struct ca
 	size_t count, unsigned ttl_s, struct arena *arena, bool *known);
 
 /*
- * Stores a value of `len` bytes that draw(arg) makes, another one on each server that is in. CACHE_HIT
- * when all of them took theirs, in the view that *view tells; CACHE_AWAY when one did not and stays
- * in, or there is none.
+ * Stores a value of `len` bytes on each server that is in; draw(arg) makes a different value for
+ * each. CACHE_HIT when all of them took theirs, in the view that *view tells; CACHE_AWAY when one
+ * did not and stays in, or there is none.
  */
 enum { CACHE_DRAWN_MAX = 64 };
 MUST_CHECK enum cache_status cache_set_everywhere(struct cache *cache, const char *key,
@@ -194,7 +195,7 @@ size_t cache_server_of(const struct cache *cache, uint64_t view, const char *key
  * this cache, all in: a program before a reload may have had others. A process that still has other
  * servers finds them away from now on. */
 void cache_claim(struct cache *cache);
-/* Asks those servers that are out and due, and puts in which answer. */
+/* Asks the servers that are out and due for a probe, and puts those in that answer. */
 void cache_probe(struct cache *cache);
 
 /* ---- Servers ---- */

@@ -97,16 +97,16 @@ bool db_abandon(struct db *db);
  * must never be shared. */
 void db_free(struct db *db);
 
-/* Waits with this instead of poll() for one descriptor, whenever the server keeps us waiting: who has
- * something else to look after does it there. As poll(): ready, 0 when late, -1 with errno. */
+/* Sets the function that waits for the server in place of poll(). A caller that has other work does
+ * it in that function. As poll(): ready, 0 when late, -1 with errno. */
 typedef int db_wait(void *arg, struct pollfd *fd, int timeout_ms);
 void db_wait_with(struct db *db, db_wait *wait, void *arg);
 
 /*
- * Lets processes tell each other that they reach the server again: *reached, in memory that they share,
- * is counted up by each of them that connects after it failed to or lost a connection, and ends the
- * back-off of all others. One of them may try more often than the rest: backoff_most_ms > 0 is the most
- * that it backs off, 0 the usual.
+ * Lets processes tell each other that they reach the server again: A process that connects again
+ * after a failure counts *reached up, in memory that they share; that ends the back-off of all
+ * others. One of them may try more often than the rest: backoff_most_ms > 0 is the most that it
+ * backs off, 0 the usual.
  */
 void db_share_reached(struct db *db, uint64_t *reached, int backoff_most_ms);
 
@@ -160,8 +160,8 @@ MUST_CHECK enum db_status db_copy_end(struct db *db, const char *failed, size_t 
 
 /*
  * Names the work at hand to the server: from the next statement on its application_name is this
- * text, of which the server keeps 63 bytes. It travels along with that statement, which then takes
- * no round trip more, but some 5 us (a fifth of the simplest trip). Copied, at most 63 bytes.
+ * text, of which the server keeps 63 bytes. The tag is sent together with that statement. It costs
+ * no extra round trip, but about 5 us, a fifth of the shortest trip. Copied, at most 63 bytes.
  */
 void db_tag(struct db *db, const char *tag);
 

@@ -75,7 +75,8 @@ MUST_CHECK enum limit_verdict limiter_take(struct limiter *limiter, uint64_t tag
 	uint64_t now_ms, struct limit_answer *answer);
 
 /* The same while the ledger is out of reach: lets through what this host has not reserved, too, so
- * never LIMIT_UNRESERVED. The host owes that to the ledger; the process that folds enters it. */
+ * never LIMIT_UNRESERVED. The host owes these requests to the ledger; the ledger keeper adds them
+ * to it. */
 MUST_CHECK enum limit_verdict limiter_take_owing(struct limiter *limiter, uint64_t tag,
 	uint32_t limit, uint64_t now_ms, struct limit_answer *answer);
 
@@ -86,7 +87,7 @@ MUST_CHECK enum limit_verdict limiter_take_owing(struct limiter *limiter, uint64
  */
 void limiter_carry(struct limiter *limiter, const struct limiter *from, uint64_t now_ms);
 
-/* ---- Several hosts: for the process that folds, and for reserving ---- */
+/* ---- Several hosts: for the ledger keeper, and for a worker that reserves ---- */
 
 /* How many hosts share the ledger, 1 for alone; valid until `until_ms`, then it counts as alone. */
 void limiter_set_hosts(struct limiter *limiter, unsigned hosts, uint64_t until_ms);

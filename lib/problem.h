@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A problem that an answer can report (RFC 9457). Which ones there are, the program's own list says. */
+/* A problem that an answer can report (RFC 9457). app/problem_list.h names them all. */
 #ifndef AREG_PROBLEM_H
 #define AREG_PROBLEM_H
 

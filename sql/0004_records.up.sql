@@ -43,8 +43,9 @@ CREATE INDEX erc8004_reputation_client ON erc8004_reputation (client_address, id
 CREATE INDEX erc8004_reputation_tag
 	ON erc8004_reputation (agent_uuid, tag_key, normalized) WHERE NOT is_revoked;
 
--- The exponent is written as text because division of numerics rounds and this does not. Made text by a
--- cast: text || integer is only STABLE, and the planner would not put this function in its caller's place.
+-- The exponent is written as text because division of numerics rounds and this does not. The cast to text
+-- keeps the expression IMMUTABLE (text || integer is only STABLE); otherwise the planner would not inline
+-- this function.
 CREATE FUNCTION areg_normalized(value numeric, decimals integer) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE decimals WHEN 0 THEN value ELSE value * ('1e-' || decimals::text)::numeric END;

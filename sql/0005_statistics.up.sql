@@ -201,7 +201,7 @@ COMMENT ON COLUMN erc8004_agent_stats.last_payment_at IS 'Newest linked_at';
 COMMENT ON COLUMN erc8004_agent_stats.counted_payers IS
 	'Payers with a verified payment that reaches the minimum, none of them the agent itself';
 COMMENT ON COLUMN erc8004_agent_stats.payer_rate_sum IS
-	'Over counted_payers: the sum of their success rates, 0..1 each; see areg_payer_rates()';
+	'Over counted_payers: the sum of their success rates, 0..1 each; see areg_payer_rate()';
 COMMENT ON COLUMN erc8004_agent_stats.payment_success_rate IS 'The mean of those rates, in per cent';
 COMMENT ON COLUMN erc8004_agent_stats.reputation_sort IS 'reputation_score with -1 for none, to sort and page by';
 COMMENT ON COLUMN erc8004_agent_stats.direct_score IS 'reputation_score without automatic feedback';

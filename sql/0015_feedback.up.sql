@@ -78,7 +78,8 @@ BEGIN
 			c.tag_feedback, c.tag_sum, set_config('areg.feedback_is_counted', 'on', true)
 		INTO feedback_index, is_self, active, times, sum, first_tag, tag_times, tag_sum, is_counted;
 
-		-- What is left null here is that of the first feedback of somebody else, as nearly all are.
+		-- Most feedback is a client's first, from a stranger to the agent. For it the variables set
+		-- below stay null, and the statements at the end use their defaults.
 		IF feedback_index IS DISTINCT FROM 1 OR is_self OR automatic THEN
 			IF feedback_index IS NULL THEN
 				outcome := 'enough_today';
@@ -160,9 +161,9 @@ COMMENT ON FUNCTION areg_give_feedback(uuid, text, text, text, integer, text, te
 	boolean, integer) IS
 	'Stores one feedback; outcome: created (and what the caller did not know), agent_not_found, agent_suspended, agent_not_active, own_agent, enough_today (the client has given the agent most_a_day; 0: no limit). Automatic feedback is of this registry, and never refused';
 
--- What comes otherwise, by an import or by hand, is counted by sets. Who sets areg.feedback_is_counted
--- himself is not counted, until areg_rebuild_stats(). Asked here, because a condition of the trigger is
--- read and planned anew for every statement.
+-- Feedback that comes otherwise, by an import or by hand, is counted by sets. Feedback of a session that
+-- sets areg.feedback_is_counted itself is not counted until areg_rebuild_stats() runs. The setting is
+-- read here, because a condition of the trigger is read and planned anew for every statement.
 CREATE FUNCTION areg_feedback_inserted() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

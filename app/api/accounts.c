@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One statement: of each kind of record the number, counted no further than totals have to be exact,
- * and the newest ten. Whatever state a record is in, it counts. */
+/* One statement gives, for each kind of record, the ten newest and the total, counted to just past
+ * TOTAL_EXACT_MAX. Records in any state count. */
 #include "app/api/accounts.h"
 
 #include "app/http/paging.h"
 #include "app/problem_list.h"
 
-/* Columns are named as the answer's members are. Whether an address is the agent's own is asked outside of
- * the LIMIT, of ten records: inside, PostgreSQL expects that for every record of the address, and may
- * read all addresses of all agents instead. */
-static const struct db_statement get_wallet = {
-	.name = "wallets_get",
+/* Columns are named as the answer's members are. is_self is computed outside of the LIMIT, for ten
+ * records only. Inside, PostgreSQL would plan to compute it for every record of the address, and
+ * might read the addresses of all agents. */
+static const struct db_statement get_account = {
+	.name = "accounts_get",
 	.effect = DB_READS,
 	.sql = "SELECT (SELECT count(*) FROM (SELECT FROM erc8004_agents a"
 	       "         WHERE a.owner_address = $1 LIMIT $2::bigint) AS counted),"
@@ -76,7 +76,7 @@ void accounts_get(struct call *call)
 		return;
 	}
 	const char *params[] = { address, arena_printf(call->arena, "%d", TOTAL_EXACT_MAX + 1) };
-	status = call_read(call, &get_wallet, params, 2, &rows);
+	status = call_read(call, &get_account, params, 2, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
 		return;

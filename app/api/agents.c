@@ -58,7 +58,8 @@ static const struct db_statement show_metadata = {
 	.sql = "SELECT " GIVEN_METADATA("$1", "$2"),
 };
 
-/* Parameters of register_agent beside what is read out of the file, and their values in agents_store(). */
+/* Parameters of register_agent beside what is read out of the file, and their values in
+ * agents_store(). */
 /* clang-format off */
 #define REGISTER_PARAMS(X) \
 	X(agent_uuid, uuid) \
@@ -84,12 +85,13 @@ static const struct db_statement show_metadata = {
 /* clang-format on */
 
 /*
- * All or nothing, in one statement. The user's row in user_storage is charged first, and no row comes
- * back from it when that would exceed a quota. Then the counter's row is taken, before the agent is
- * stored, so that numbers are consecutive and two registrations at once both succeed; a duplicate takes
- * none. All who take both rows take them in this order, so there is no deadlock. Two equal registrations
- * at the same instant are told apart by the unique index erc8004_agents_one_registration, one at the
- * instant at which its owner is suspended by a trigger.
+ * All or nothing, in one statement. The user's row in user_storage is charged first, and no row
+ * comes back from it when that would exceed a quota. Then the counter's row is taken, before the
+ * agent is stored, so that numbers are consecutive and two registrations at once both succeed; a
+ * duplicate takes none. All who take both rows take them in this order, so there is no deadlock. If
+ * two equal registrations run at the same time, the unique index erc8004_agents_one_registration
+ * refuses the second. If the owner is suspended at the same time, a trigger refuses the
+ * registration.
  */
 static const struct db_statement register_agent = {
 	.name = "register_agent",
@@ -215,7 +217,7 @@ void agent_not_found(struct call *call)
 
 bool agent_named(struct call *call, const char *params[AGENT_NAMED_PARAMS])
 {
-	struct agentid *id = arena_alloc(call->arena, sizeof *id);
+	struct agent_id *id = arena_alloc(call->arena, sizeof *id);
 	const char *why;
 
 	if (agent_id_parse(call->context->settings, call->path_values[0], id, &why) !=
@@ -432,7 +434,8 @@ static void register_one(struct call *call, const struct chain **chain)
 	call_changed(call, NULL);
 	status = agents_store(call, &registration, *chain, &file, &metadata, &rows);
 	if (agent_has_twin(call, status))
-		/* Its twin was just stored: now it is found. A transaction begins anew for that. */
+		/* Another request has just stored an equal registration; a second run finds it.
+		 * Inside a transaction, the whole transaction must run again. */
 		status = call->in_transaction ? DB_CONFLICT
 					      : agents_store(call, &registration, *chain, &file,
 							&metadata, &rows);

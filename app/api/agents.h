@@ -13,8 +13,8 @@ void agents_register(struct call *call);
 void agents_get(struct call *call);
 void agents_registration(struct call *call);
 
-/* The parameters of AGENT_NAMED (agentid.h) from the path's {id}. False when that cannot name any
- * agent: then the call is answered already (404). */
+/* Reads the path's {id} into the parameters of AGENT_NAMED (agent_id.h). False when that cannot
+ * name any agent: then the call is answered already (404). */
 MUST_CHECK bool agent_named(struct call *call, const char *params[AGENT_NAMED_PARAMS]);
 
 /*
@@ -33,8 +33,9 @@ void agent_not_found(struct call *call);
  * agent's metadata as JSON, from column `first` on. */
 void agent_write(struct call *call, int status, const struct db_rows *rows, int first);
 
-/* Whether a statement failed because an active agent of the same owner, chain and registration file
- * was stored at the same instant, or because its owner was suspended then: run again, it finds that. */
+/* Whether a statement failed because an equal registration was stored at the same time, or because
+ * the owner was suspended at that time. If the statement is run again, it finds that agent or that
+ * suspension. */
 bool agent_has_twin(const struct call *call, enum db_status status);
 
 /* Refuses with 409 for an agent of the same owner, chain and registration file. */

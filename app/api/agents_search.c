@@ -64,7 +64,7 @@ static const struct sorting registered_at_by_trust = { "registered_at", "s.regis
 static const struct sorting direct_score = { "direct_score", "s.direct_sort", "s.agent_uuid",
 	"numeric", "text", true, OF_STATS };
 
-/* What relevance is of too many. */
+/* The order that replaces relevance when too many agents match. */
 static const struct sorting best_of_many = { "best_of_many", "s.reputation_sort", "s.agent_uuid",
 	"numeric", "text", true, OF_STATS };
 
@@ -145,9 +145,10 @@ struct search {
 	const struct sorting *sorting;
 	bool descending;
 	struct page page;
-	/* With q, where a cursor goes on: as what. */
+	/* With q and a cursor: how the first page was found; the next page must be found in the
+	 * same way. */
 	bool goes_on;
-	bool is_many; /* by relevance: best_of_many goes for it */
+	bool is_many; /* too many match: sorted by best_of_many instead of by relevance */
 	bool has_names; /* that are merely near to q, beside words */
 	/* SQL: the conditions but for q, status and chain; and numbers of parameters. */
 	const char *conditions;
@@ -157,8 +158,8 @@ struct search {
 };
 
 /*
- * Totals past TOTAL_EXACT_MAX are estimates. Such a one is good for a while: to count so many again
- * just to know that an estimate is due costs more than the page. Each worker remembers some.
+ * Totals past TOTAL_EXACT_MAX are estimates. Each worker remembers some estimates for
+ * CROWD_SECONDS, because counting so many rows again costs more than the page itself.
  */
 struct crowd {
 	uint64_t search; /* hash of all that narrows it */
@@ -374,7 +375,8 @@ static const char *name_order(
 		search->q != NULL && !has_names ? " of words" : "");
 }
 
-/* A walk goes on as it began: what is found, and how it is ordered, can depend on how much there is. */
+/* A list that goes on from a cursor keeps the variant of its first page, because matching and order
+ * depend on how many agents match. */
 static void read_page(const struct call *call, struct search *search, struct faults *faults)
 {
 	const char *order = name_order(call, search, false, true);
@@ -399,7 +401,8 @@ static void read_page(const struct call *call, struct search *search, struct fau
 #define HAS "a.search @@ "
 #define HAS_NAME "lower($1) <% lower(a.name)"
 
-/* Every script that has no blanks between words is encoded from this byte on: see areg_words_to_find(). */
+/* Every script that has no blanks between words is encoded from this byte on: see
+ * areg_words_to_find(). */
 enum { UNSPACED_FIRST = 0xe0 };
 
 static void search_read_words(struct search *search)
@@ -512,8 +515,8 @@ static unsigned needed_tables(const struct search *search)
 	return tables;
 }
 
-/* What follows FROM for the agents that all but q leaves, out of a set of tables. Both know status and
- * chain: one of them is often enough. */
+/* The FROM clause for every filter except `q`, over the tables that those filters need. Both tables
+ * have status and chain, so one is often enough. */
 static const char *found(
 	const struct search *search, unsigned tables, const char *match, struct arena *arena)
 {
@@ -627,8 +630,8 @@ static const struct facet {
 };
 enum { FACETS = sizeof facets / sizeof facets[0] };
 
-/* What follows FROM for the agents of a service, newest first as an index gives it; NULL where more
- * than that narrows the search, or it is sorted otherwise. *conditions become those on facets. */
+/* The FROM clause for the agents of one service, newest first, in the order of an index. NULL if
+ * other filters or another sort order are given. Sets *conditions to the conditions on facets. */
 static const char *list_of_service(
 	const struct search *search, const char **conditions, struct arena *arena)
 {
@@ -655,9 +658,10 @@ static const char *list_of_service(
 }
 
 /*
- * Without q. The page is mostly found by walking the index of the order, and what the filters leave is
- * counted beside it. Where counting comes by the keys, it gathers them: few are sorted then. Nothing is
- * gathered where the list of a service is short enough to be looked through.
+ * Without q. The page is mostly found by walking the index of the order, and what the filters leave
+ * is counted beside it. If the tables that are counted also hold the sort key, the count collects
+ * the keys, and a small result is sorted from them. If the agents of the one service are few enough
+ * to look at all of them, nothing is collected.
  */
 static void add_pages_of_filters(
 	struct query *query, const struct search *search, struct arena *arena)
@@ -745,10 +749,12 @@ static void add_by_words(struct query *query, const struct search *search, const
 }
 
 /*
- * With q: up to TOTAL_EXACT_MAX matches are gathered and sorted, unless a list has them sorted. Of more
- * the page is found by walking the index of the order, of which few steps lead to the next match; and
- * where the order is relevance, words that common say little, and reputation goes for it. PostgreSQL
- * runs only the one that its condition lets it. A walk by relevance stays with what it began with.
+ * With q: up to TOTAL_EXACT_MAX matches are gathered and sorted, unless a list has them sorted. If
+ * there are more matches, the page comes from a scan of the index of the sort order, where the next
+ * match is never far. Words that match so many agents say little, so such a search by relevance is
+ * sorted by reputation. The statement holds both ways, and a condition in each makes PostgreSQL run
+ * only one of them. A search by relevance that goes on from a cursor keeps the order of its first
+ * page.
  *
  * Names that are merely near to q are looked for where the words do not fill the longest page.
  */

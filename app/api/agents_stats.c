@@ -34,8 +34,9 @@ static const struct column reputation_columns[] = { { "agent_uuid", COLUMN_TEXT 
 enum { REPUTATION_COLUMN_COUNT = sizeof reputation_columns / sizeof reputation_columns[0] };
 
 /*
- * by_tag lists the hundred tags used most: anybody can invent tags, and an answer has to stay one
- * answer; so a long one is listed by its areg_tag_key(). Least and greatest come from the ends of an index.
+ * by_tag lists the hundred tags used most, and a long tag by its areg_tag_key(): anybody can invent
+ * tags, and the size of an answer must stay bounded. Least and greatest come from the ends of an
+ * index.
  */
 static const struct db_statement get_reputation = {
 	.name = "get_reputation",

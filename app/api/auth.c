@@ -152,8 +152,8 @@ void auth_challenge(struct call *call)
 
 /*
  * All in one statement. Of two that bring the same nonce at once, the second waits for the row and
- * finds it used. Where the verdict is good and still nobody comes back, somebody else has just
- * created the user: nothing was changed, and the next try finds them. The oldest keys of earlier
+ * finds it used. If the verdict is good but no user comes back, another request has just created
+ * the user: nothing was changed, and the next try finds that user. The oldest keys of earlier
  * sign-ins make room, so that whoever signs in every day does not pile up keys.
  */
 static const struct db_statement sign_in = {

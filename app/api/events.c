@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Triggers write the events; sql/0010_events.up.sql says why their order can be resumed from. The
- * cursor is "place.id" of the last event seen. Old events are deleted in the same order, so it is gone
- * when it stands before the last of those. */
+ * cursor is "place.id" of the last event seen. Old events are deleted in the same order, so a
+ * cursor is too old if it lies before the last deleted event. */
 #include "app/api/events.h"
 
 #include <string.h>
@@ -10,7 +10,8 @@
 #include "app/problem_list.h"
 #include "lib/row_json.h"
 
-/* One row at least, without an event where there is none. Null for the place: from the first on. */
+/* Returns at least one row; its event columns are null if there is no event. With a null $1 the
+ * list begins with the oldest event. */
 static const struct db_statement list_events = {
 	.name = "events_list",
 	.effect = DB_READS,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Accounts. Every statement names the calling user or key, so that nobody sees or changes another's;
- * what a key may do is what its user may do, too.
+ * The caller's own user and API keys. Every statement names the calling user or key, so nobody sees
+ * or changes another's. A scope of a key counts only while its user has it too.
  */
 #include "app/api/keys.h"
 

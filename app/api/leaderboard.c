@@ -53,54 +53,54 @@ static const struct ranking *read_ranking(const struct call *call, struct faults
 }
 
 static void read_leaderboard(
-	const struct call *call, struct leaderboard *scoreboard, struct faults *faults)
+	const struct call *call, struct leaderboard *leaderboard, struct faults *faults)
 {
 	const char *chain = call_param(call, "chain");
 
-	*scoreboard = (struct leaderboard){ 0 };
+	*leaderboard = (struct leaderboard){ 0 };
 	call_params(call, faults);
-	scoreboard->by = read_ranking(call, faults);
+	leaderboard->by = read_ranking(call, faults);
 	if (chain != NULL) {
-		scoreboard->chain = settings_chain(call->context->settings, chain);
-		if (scoreboard->chain == NULL)
+		leaderboard->chain = settings_chain(call->context->settings, chain);
+		if (leaderboard->chain == NULL)
 			fault_add(faults, PROBLEM_CHAIN_NOT_SUPPORTED, "chain",
 				"this registry serves no chain of that name");
 	}
-	scoreboard->min_feedback = page_number(
+	leaderboard->min_feedback = page_number(
 		call, "min_feedback", 0, MIN_FEEDBACK_MAX, MIN_FEEDBACK_DEFAULT, faults);
-	scoreboard->limit =
+	leaderboard->limit =
 		page_number(call, "limit", 1, PAGE_LIMIT_MAX, PAGE_LIMIT_DEFAULT, faults);
 }
 
 static void leaderboard_compose(
-	struct query *query, const struct leaderboard *scoreboard, struct arena *arena)
+	struct query *query, const struct leaderboard *leaderboard, struct arena *arena)
 {
-	const char *key = scoreboard->by->column;
+	const char *key = leaderboard->by->column;
 
 	query_init(query, arena);
 	query_text(query, "SELECT " STATS_COLUMNS " FROM (SELECT leader.* FROM"
 			  " (SELECT DISTINCT chain FROM erc8004_agent_counts");
-	if (scoreboard->chain != NULL)
-		query_add(query, " WHERE chain = ?", scoreboard->chain->name);
+	if (leaderboard->chain != NULL)
+		query_add(query, " WHERE chain = ?", leaderboard->chain->name);
 	query_text(query, arena_printf(arena,
 				  ") AS c, LATERAL (SELECT s.agent_uuid, %s AS key"
 				  " FROM erc8004_agent_stats s"
 				  " WHERE s.chain = c.chain AND s.status = 'active' AND %s",
-				  key, scoreboard->by->condition));
-	query_add(query, arena_printf(arena, " AND %s >= ?::bigint", scoreboard->by->counted),
-		arena_printf(arena, "%zu", scoreboard->min_feedback));
+				  key, leaderboard->by->condition));
+	query_add(query, arena_printf(arena, " AND %s >= ?::bigint", leaderboard->by->counted),
+		arena_printf(arena, "%zu", leaderboard->min_feedback));
 	query_text(query,
 		arena_printf(arena,
 			" ORDER BY %s DESC, s.agent_uuid DESC LIMIT %zu) AS leader"
 			" ORDER BY leader.key DESC, leader.agent_uuid DESC LIMIT %zu) AS leader"
 			" JOIN v_erc8004_agent_stats v USING (agent_uuid)"
 			" ORDER BY leader.key DESC, leader.agent_uuid DESC",
-			key, scoreboard->limit, scoreboard->limit));
+			key, leaderboard->limit, leaderboard->limit));
 }
 
 void leaderboard_get(struct call *call)
 {
-	struct leaderboard scoreboard;
+	struct leaderboard leaderboard;
 	struct faults faults;
 	struct query query;
 	struct db_rows rows;
@@ -108,12 +108,12 @@ void leaderboard_get(struct call *call)
 	enum db_status status;
 
 	faults_init(&faults, call->arena, PROBLEM_VALIDATION_FAILED);
-	read_leaderboard(call, &scoreboard, &faults);
+	read_leaderboard(call, &leaderboard, &faults);
 	if (faults.count > 0) {
 		call_refuse(call, &faults);
 		return;
 	}
-	leaderboard_compose(&query, &scoreboard, call->arena);
+	leaderboard_compose(&query, &leaderboard, call->arena);
 	status = query_run(&query, call, &rows);
 	if (status != DB_OK) {
 		call_db_failed(call, status);
@@ -121,9 +121,9 @@ void leaderboard_get(struct call *call)
 	}
 	out = call_answer(call, 200);
 	json_open_object(&out);
-	json_string(&out, "by", scoreboard.by->name);
-	json_string(&out, "chain", scoreboard.chain == NULL ? NULL : scoreboard.chain->name);
-	json_integer(&out, "min_feedback", (int64_t)scoreboard.min_feedback);
+	json_string(&out, "by", leaderboard.by->name);
+	json_string(&out, "chain", leaderboard.chain == NULL ? NULL : leaderboard.chain->name);
+	json_integer(&out, "min_feedback", (int64_t)leaderboard.min_feedback);
 	json_key(&out, "leaders");
 	json_open_array(&out);
 	for (size_t row = 0; row < rows.count; row++) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Validations, as the contract has them (ERC8004.md): one request for each request_hash, by the
- * agent's owner; any number of responses by the validator it names, of which the last counts.
+ * Validations, as in ERC-8004's validation registry. The agent's owner makes one request for each
+ * request_hash. The validator that it names may respond any number of times; the last response
+ * counts.
  */
 #include "app/api/validations.h"
 
@@ -294,10 +295,11 @@ static void validation_add_filter(struct query *query, const struct filter *filt
 }
 
 /*
- * Rows as page_write_list() wants them, with counts and averages behind the id. Division cuts, as that of
- * the contract's integers does. No row: no such agent.
+ * Rows as page_write_list() wants them, with counts and averages behind the id. Division cuts, as
+ * that of the contract's integers does. No row: no such agent.
  *
- * The average takes of the agent's own responses those that lower it: areg_take_own().
+ * Of the responses from the agent's own addresses, the average counts only those that lower it: see
+ * areg_take_own().
  */
 static void validation_compose(struct query *query, const struct filter *filter)
 {

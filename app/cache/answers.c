@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Layout: head, versions, then for each class of sizes its tags and its slots. A class is an array of
- * sets of up to 8 slots, found by the key. A slot is written under the lock of its class that covers
- * its set, and read without one (lib/words.h); one whose writer was killed reads as a miss and is
- * used again. Its tag is written last and says where to look; nothing is served for its sake.
+ * Layout: head, versions, then for each class of sizes its tags and its slots. A class is an array
+ * of sets of up to 8 slots, found by the key. A slot is written under the lock of its class that
+ * covers its set, and read without one (lib/words.h); one whose writer was killed reads as a miss
+ * and is used again. Its tag is written last. A reader only finds the slot by the tag, and then
+ * checks the slot itself.
  *
  * A change moves the registry's version and the agent's in one place each, so it costs the same
  * however many answers go with it.
@@ -304,8 +305,8 @@ bool answers_find(struct answers *answers, struct answer_key key, int64_t now_s,
 	return false;
 }
 
-/* How much a slot is worth keeping: the time of its last use, and less than that of any other when it
- * is out of date, or none. With the lock of its set held. */
+/* How much a slot is worth keeping: the time of its last use; less than for any other slot if the
+ * answer is out of date or the slot is empty. With the lock of its set held. */
 static int64_t worth(const struct answers *answers, const struct slot *slot, uint64_t tag)
 {
 	struct head head;

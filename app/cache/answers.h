@@ -58,7 +58,7 @@ struct answer_key answers_key(const struct answers *answers, const void *text, s
  * for what depends on the registry as a whole. */
 struct answer_label answers_label(const struct answers *answers, const char *agent_uuid);
 
-/* The label of what no change makes untrue: it goes only with everything. */
+/* The label for answers that no change outdates; only answers_drop_all() drops them. */
 struct answer_label answers_lasting_label(const struct answers *answers);
 
 /* An agent has changed, and so the registry; or NULL: lists and totals only. After the commit. */
@@ -78,21 +78,22 @@ MUST_CHECK bool answers_find(struct answers *answers, struct answer_key key, int
 void answers_store(struct answers *answers, struct answer_key key, struct answer_label label,
 	int64_t now_s, const struct answer *answer);
 
-/* Tells the targets that are in use, of at most `most` places, and how much: the number of uses, of
- * which each telling lets a sixteenth fade. The next call goes on where this one ended. For one
- * process only. */
+/* Calls visit() with the target and the use count of each answer in use. Looks at no more than
+ * `most` slots, and lowers each use count by a sixteenth. The next call goes on where this one
+ * ended. For one process only. */
 void answers_tell_used(struct answers *answers, size_t most,
 	void (*visit)(const char *target, uint64_t uses, void *arg), void *arg);
 
-/* ---- One at a time: who asks first asks for all ---- */
+/* ---- Claims: of several requests that miss the same answer, one asks the database ---- */
 
 struct answer_claim;
 
 /*
- * Claims a key, so that others who miss it wait instead of asking, too. NULL when it cannot be had:
- * then, when another has claimed that very key, it was waited for until they let go or wait_ms were
- * over, and *waited is set. When they died, the first who waited has the claim, *waited is set, and the
- * others go on waiting. Meanwhile let_go(arg) is called now and then, unless it is NULL.
+ * Claims a key, so that others who miss it wait instead of asking, too. Returns NULL if the claim
+ * cannot be had. If another process holds the claim for this very key, waits until that process
+ * releases it or wait_ms are over, and sets *waited. If the holder died, one waiting process gets
+ * the claim, with *waited set, and the others go on waiting. Meanwhile let_go(arg) is called now
+ * and then, unless it is NULL.
  */
 MUST_CHECK struct answer_claim *answers_claim(struct answers *answers, struct answer_key key,
 	unsigned wait_ms, void (*let_go)(void *arg), void *arg, bool *waited);
@@ -104,7 +105,8 @@ void answers_let_go(struct answer_claim *claim);
 void answers_distrust(struct answers *answers);
 uint64_t answers_distrusts(const struct answers *answers);
 
-/* Everything that memcached held before the first `distrusts` failures is void by now. */
+/* Call once new tokens of everything are set in memcached: the first `distrusts` failures then no
+ * longer matter. */
 void answers_trust(struct answers *answers, uint64_t distrusts);
 bool answers_is_trusted(const struct answers *answers);
 

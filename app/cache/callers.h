@@ -2,11 +2,12 @@
 /*
  * Who calls, kept in shared memory: API keys that were looked up, so that a hot key costs no round
  * trip. An entry is written under a robust lock and read without one (a sequence number tells a
- * reader that it saw half of a write, also when the writer was killed in the middle). Only keys that
- * the database knows are kept: a wrong key leaves no trace.
+ * reader that it saw half of a write, also when the writer was killed in the middle). Only keys
+ * that the database knows are kept: a wrong key leaves no trace.
  *
- * Truth after a change: who changes a user or a key commits first and drops it here afterwards; an
- * answer from the database that was asked before the drop is not stored (the version says so).
+ * After a change: a process that changes a user or a key commits first and drops the entry here
+ * afterwards. A record that the database gave before the drop is not stored, because its version is
+ * out of date.
  */
 #ifndef AREG_CACHE_CALLERS_H
 #define AREG_CACHE_CALLERS_H

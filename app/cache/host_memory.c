@@ -11,7 +11,7 @@
 #include "lib/shm.h"
 #include "lib/siphash.h"
 
-enum { HOT_LEAST = 1024 * 1024, CACHE_LINE = 64 };
+enum { MEMORY_LEAST = 1024 * 1024, CACHE_LINE = 64 };
 enum {
 	VIEW_BYTES = (sizeof(struct cache_view) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE,
 	HEAD_BYTES = WAL_POSITION_BYTES + VIEW_BYTES + CACHE_LINE
@@ -33,7 +33,7 @@ static size_t fitting(size_t bytes, size_t (*bytes_for)(size_t items))
 	return fits;
 }
 
-/* Of what callers have, a quarter says which keys exist. */
+/* The key filter takes a quarter of the part for callers. */
 static size_t key_filter_part(size_t part)
 {
 	return part / 4 / CACHE_LINE * CACHE_LINE;
@@ -59,7 +59,8 @@ struct host_memory_identity host_memory_identity(
 	struct arena *arena, const struct settings *settings)
 {
 	static const uint8_t no_secret[16];
-	/* The sources are the same and sizes are not, where the compiler or a system header is another. */
+	/* The sources are the same and sizes are not, where the compiler or a system header is
+	 * another. */
 	const uint64_t layout[] = { HOST_MEMORY_LAYOUT, WAL_POSITION_BYTES, VIEW_BYTES,
 		callers_bytes(1000), limiter_bytes(1000), sizeof(pthread_mutex_t) };
 	char edition[MEMCACHED_ANSWERS_SPACE];
@@ -86,12 +87,12 @@ int host_memory_new(struct host_memory *host, size_t bytes)
 {
 	size_t part;
 
-	if (bytes < HOT_LEAST) {
+	if (bytes < MEMORY_LEAST) {
 		errno = EINVAL;
 		return -1;
 	}
 	host->bytes = bytes;
-	host->memory = shm_new("areg-hot", bytes, &host->fd);
+	host->memory = shm_new("areg-memory", bytes, &host->fd);
 	if (host->memory == NULL)
 		return -1;
 	part = host_memory_lay_out(host);

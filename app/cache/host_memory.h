@@ -26,7 +26,8 @@ struct host_memory_identity {
  * only. */
 struct host_memory_identity host_memory_identity(
 	struct arena *arena, const struct settings *settings);
-/* Whether it can be mapped by a program that wants the other, and whether its answers are right there. */
+/* host_memory_same_layout(): whether a program that wants the one segment can map the other.
+ * host_memory_same(): whether its answers are right there, too. */
 bool host_memory_same_layout(
 	const struct host_memory_identity *one, const struct host_memory_identity *other);
 bool host_memory_same(
@@ -45,9 +46,12 @@ struct host_memory {
 	int fd; /* to hand over an exec */
 };
 
-/* Lays the segment out within `bytes` (at least 1 MiB): a page for wal, a view, a count, an eighth of
- * the rest each for callers (with the key ring) and limits, the remainder for answers. 0, or -1 with errno
- * set when the system refuses the memory or random bytes. */
+/*
+ * Lays the segment out within `bytes` (at least 1 MiB): a head with the WAL position, the view and
+ * the count of reconnections; one eighth of the rest for callers and the key filter, one eighth for
+ * limits, the remainder for answers. 0, or -1 with errno set when the system refuses the memory or
+ * random bytes.
+ */
 MUST_CHECK int host_memory_new(struct host_memory *host, size_t bytes);
 /* Maps the segment that the program before an exec made, with the same layout. As host_memory_new(). */
 MUST_CHECK int host_memory_adopt(struct host_memory *host, int fd, size_t bytes);

@@ -52,13 +52,13 @@ struct key_filter *key_filter_init(void *memory, size_t bytes)
 	return key_filter;
 }
 
-static uint64_t filter_hash(const struct filter *filter, const uint8_t start[KEYRING_START])
+static uint64_t filter_hash(const struct filter *filter, const uint8_t start[KEY_FILTER_START])
 {
 	const uint64_t salt[2] = { word_get(&filter->salt[0]), word_get(&filter->salt[1]) };
 	uint8_t key[16];
 
 	memcpy(key, salt, sizeof key);
-	return siphash(key, start, KEYRING_START);
+	return siphash(key, start, KEY_FILTER_START);
 }
 
 /* The word and the bit in it of one probe; see Kirsch and Mitzenmacher, "Less hashing, same
@@ -74,7 +74,7 @@ static const uint64_t *filter_word(const struct key_filter *key_filter, const st
 }
 
 static void filter_add(struct key_filter *key_filter, const struct filter *filter,
-	const uint8_t start[KEYRING_START])
+	const uint8_t start[KEY_FILTER_START])
 {
 	const uint64_t hash = filter_hash(filter, start);
 
@@ -86,13 +86,13 @@ static void filter_add(struct key_filter *key_filter, const struct filter *filte
 	}
 }
 
-void key_filter_add(struct key_filter *key_filter, const uint8_t start[KEYRING_START])
+void key_filter_add(struct key_filter *key_filter, const uint8_t start[KEY_FILTER_START])
 {
 	filter_add(key_filter, &key_filter->filters[0], start);
 	filter_add(key_filter, &key_filter->filters[1], start);
 }
 
-bool key_filter_may_hold(const struct key_filter *key_filter, const uint8_t start[KEYRING_START])
+bool key_filter_may_hold(const struct key_filter *key_filter, const uint8_t start[KEY_FILTER_START])
 {
 	const uint64_t in_force = word_get(&key_filter->in_force);
 	const struct filter *filter;
@@ -130,7 +130,7 @@ uint64_t key_filter_fill_begin(struct key_filter *key_filter)
 	return number;
 }
 
-void key_filter_fill(struct key_filter *key_filter, const uint8_t start[KEYRING_START])
+void key_filter_fill(struct key_filter *key_filter, const uint8_t start[KEY_FILTER_START])
 {
 	filter_add(key_filter, key_filter_spare(key_filter), start);
 }
@@ -146,7 +146,7 @@ void key_filter_fill_end(struct key_filter *key_filter, uint64_t number)
 
 #define TIME_MASK ((1ULL << TIME_BITS) - 1)
 
-static uint64_t wrong_tag(const uint8_t start[KEYRING_START])
+static uint64_t wrong_tag(const uint8_t start[KEY_FILTER_START])
 {
 	uint64_t tag;
 
@@ -154,22 +154,22 @@ static uint64_t wrong_tag(const uint8_t start[KEYRING_START])
 	return tag & ~TIME_MASK;
 }
 
-static size_t wrong_place(const uint8_t start[KEYRING_START])
+static size_t wrong_place(const uint8_t start[KEY_FILTER_START])
 {
 	return (size_t)(wrong_tag(start) >> TIME_BITS) % WRONG;
 }
 
 void key_filter_note_wrong(
-	struct key_filter *key_filter, const uint8_t start[KEYRING_START], uint64_t now_s)
+	struct key_filter *key_filter, const uint8_t start[KEY_FILTER_START], uint64_t now_s)
 {
 	word_put(&key_filter->wrong[wrong_place(start)], wrong_tag(start) | (now_s & TIME_MASK));
 }
 
 bool key_filter_was_wrong(
-	const struct key_filter *key_filter, const uint8_t start[KEYRING_START], uint64_t now_s)
+	const struct key_filter *key_filter, const uint8_t start[KEY_FILTER_START], uint64_t now_s)
 {
 	const uint64_t word = word_get(&key_filter->wrong[wrong_place(start)]);
 
 	return word != 0 && (word & ~TIME_MASK) == wrong_tag(start) &&
-	       ((now_s - word) & TIME_MASK) < KEYRING_WRONG_S;
+	       ((now_s - word) & TIME_MASK) < KEY_FILTER_WRONG_S;
 }

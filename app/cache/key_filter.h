@@ -22,8 +22,8 @@
 #include "lib/must_check.h"
 
 enum {
-	KEYRING_START = 8, /* so many bytes of a key's SHA-256 stand for the key */
-	KEYRING_WRONG_S = 10, /* a key found wrong is remembered that long */
+	KEY_FILTER_START = 8, /* so many bytes of a key's SHA-256 stand for the key */
+	KEY_FILTER_WRONG_S = 10, /* a key found wrong is remembered that long */
 };
 
 struct key_filter; /* lies in shared memory */
@@ -32,25 +32,26 @@ struct key_filter; /* lies in shared memory */
 struct key_filter *key_filter_init(void *memory, size_t bytes);
 
 /* Adds a key, by the start of its SHA-256. By any process. */
-void key_filter_add(struct key_filter *key_filter, const uint8_t start[KEYRING_START]);
+void key_filter_add(struct key_filter *key_filter, const uint8_t start[KEY_FILTER_START]);
 
-/* Whether a key may exist. False for a key that nobody added, but for one such key in a hundred where
- * there are as many keys as the filter has bytes; and for every key while nothing was filled in. */
+/* Whether a key may exist. False for a key that was never added, except for about one in a hundred
+ * when the filter holds as many keys as it has bytes. False for every key until the filter is
+ * filled for the first time. */
 MUST_CHECK bool key_filter_may_hold(
-	const struct key_filter *key_filter, const uint8_t start[KEYRING_START]);
+	const struct key_filter *key_filter, const uint8_t start[KEY_FILTER_START]);
 
 /* Begins to fill the filter anew: the number to go on with. Until key_filter_fill_end() the filter of
  * before is in force, and what others add goes to both. */
 MUST_CHECK uint64_t key_filter_fill_begin(struct key_filter *key_filter);
-void key_filter_fill(struct key_filter *key_filter, const uint8_t start[KEYRING_START]);
+void key_filter_fill(struct key_filter *key_filter, const uint8_t start[KEY_FILTER_START]);
 /* Puts the new filter in force, unless somebody else has begun to fill it meanwhile. */
 void key_filter_fill_end(struct key_filter *key_filter, uint64_t number);
 
-/* Remembers that a key was looked up in vain, and whether that was within KEYRING_WRONG_S. Unix
+/* Remembers that a key was looked up in vain, and whether that was within KEY_FILTER_WRONG_S. Unix
  * time. Few are remembered, the latest ones. */
 void key_filter_note_wrong(
-	struct key_filter *key_filter, const uint8_t start[KEYRING_START], uint64_t now_s);
+	struct key_filter *key_filter, const uint8_t start[KEY_FILTER_START], uint64_t now_s);
 MUST_CHECK bool key_filter_was_wrong(
-	const struct key_filter *key_filter, const uint8_t start[KEYRING_START], uint64_t now_s);
+	const struct key_filter *key_filter, const uint8_t start[KEY_FILTER_START], uint64_t now_s);
 
 #endif

@@ -17,7 +17,7 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 
-enum { BATCHES = 8 }; /* a batch is what is left, over this and over the hosts */
+enum { BATCHES = 8 }; /* a batch is what is left, divided by this and by the number of hosts */
 
 static void ledger_key(const struct cache *cache, const struct limit_share *share, uint64_t minute,
 	char key[LEDGER_KEY_BYTES])
@@ -67,7 +67,7 @@ uint32_t ledger_owed(const struct limit_share *share)
 	return share->used > share->reserved ? share->used - share->reserved : 0;
 }
 
-uint32_t ledger_reserve(const struct limit_share *share)
+uint32_t ledger_unused(const struct limit_share *share)
 {
 	return share->reserved > share->used ? share->reserved - share->used : 0;
 }
@@ -152,5 +152,5 @@ bool limit_ledger_reserve(struct limiter *limiter, struct cache *cache, uint64_t
 	if (*away)
 		return false;
 	limiter_share(limiter, tag, now_ms, &share);
-	return ledger_reserve(&share) > 0;
+	return ledger_unused(&share) > 0;
 }

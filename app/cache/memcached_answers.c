@@ -189,7 +189,8 @@ void memcached_answers_recover(struct memcached_answers *memcached)
 
 /* ---- Answers ---- */
 
-/* Makes a token, for the next answer: this one may be older than it. */
+/* Makes a token, for the next answer. The present answer may be older than the token, so it must
+ * not be stored under it. */
 static void make_token(struct memcached_answers *memcached, const char *key)
 {
 	char token[MEMCACHED_ANSWERS_TOKEN];
@@ -268,8 +269,8 @@ bool memcached_answers_store(struct memcached_answers *memcached,
 
 /* ---- Changes ---- */
 
-/* Sets a new token where it is not known of the one before that it was stored: it may be there after
- * all, hidden by a later one, and must not come back. */
+/* For each token that is not known to have been stored, sets another new one. The first may have
+ * reached the server after all and been replaced since; it must never be current again. */
 static enum cache_status set_anew(struct memcached_answers *memcached,
 	const struct cache_item *items, const bool *known, size_t count)
 {

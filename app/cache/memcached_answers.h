@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memcached, the second level of the cache of answers, shared by all hosts of a registry. Nothing
- * in it is believed for its age: for each agent, for the registry and for everything there is a key
- * that holds a random token, and an answer carries the two that it was asked under. It counts only
- * while they are the present ones. A process that changes something sets new tokens after the
- * commit and before it acknowledges the change.
+ * memcached, the second level of the cache of answers, shared by all hosts of a registry. The age
+ * of an item does not say whether it is valid. Each agent, the registry and the whole contents have
+ * a key that holds a random token, and an answer carries the two tokens that were current when it
+ * was asked for. It counts only while they are the present ones. A process that changes something
+ * sets new tokens after the commit and before it acknowledges the change.
  *
- * A token also says what replicas must have replayed for what its maker knew to be true
- * (app/cache/wal_position.h): another host that has not heard of the change yet cannot fill the
- * cache from a replica that has not, either. Should memcached lose a token just then, the host that
- * makes it anew knows less, until its listener hears of the change and sets another.
+ * A token also holds the WAL position that its maker required of replicas
+ * (app/cache/wal_position.h). So a host that has not heard of a change cannot fill the cache from a
+ * replica that has not replayed it. Should memcached lose a token just then, the host that makes it
+ * anew knows less, until its listener hears of the change and sets another.
  *
  * A process that cannot set a token, because memcached is away or slow, distrusts memcached for the
  * whole host: from then on nobody there reads or writes answers in it, until the listener has set a
@@ -17,9 +17,9 @@
  * and woke up again serves nothing that it missed.
  *
  * Everybody who reaches memcached can write there. So each item is sealed under its name
- * (lib/cache.h), and an item without the right seal is not there. A token and an answer of before
- * could be put back together: such an answer is believed for as long as its seal holds, which is
- * ANSWER_TTL_S.
+ * (lib/cache.h), and an item without the right seal is not there. Somebody who can write to
+ * memcached could put back an old token together with its old answer. Such an answer is believed
+ * until its seal expires, at most ANSWER_TTL_S after it was stored.
  *
  *	areg:SPACE:all            token of everything, one on each server
  *	areg:SPACE:registry       token of what any change may touch
@@ -40,12 +40,12 @@
  *  4. a new view is not settled, and as good as away, until the listener has set a new token of
  *     everything on each server in it.
  *
- * Views of one host. A change that was told to the view before is committed before the view moved,
- * so before 4, and what is believed in the new view was asked after 4: it has the change. Therefore
- * a writer whose view moves meanwhile need not tell the next one, however much of what it sent got
- * lost; and a reader takes what it read only if the view is still the one that it saw settled
- * before, since what it read in between may be from a server that has just come in with its old
- * contents.
+ * Views of one host. A change that was told under the old view was committed before the view moved,
+ * hence before 4. Answers that count in the new view were asked for after 4, so they include the
+ * change. Therefore a writer whose view moves meanwhile need not tell the next one, however much of
+ * what it sent got lost; and a reader takes what it read only if the view is still the one that it
+ * saw settled before, since what it read in between may be from a server that has just come in with
+ * its old contents.
  *
  * Views of several hosts. Let a host serve an answer that was asked before some change, over a
  * second after it. By 2 and 1 both its tokens were stored on this server, and on no other, before
@@ -57,8 +57,8 @@
  * other's answers.
  *
  * "heard" is believed for exactly those servers that it names: of others nobody says what they
- * missed. It stays true for those, whenever it is read: changes before that place void nothing any
- * more.
+ * missed. The note stays right for those servers, whenever it is read, because the tokens for all
+ * changes before that place are set already.
  */
 #ifndef AREG_CACHE_MEMCACHED_ANSWERS_H
 #define AREG_CACHE_MEMCACHED_ANSWERS_H
@@ -75,9 +75,11 @@ struct memcached_answers {
 	struct answers *answers; /* of this host; NULL: a program that stands alone, and trusts */
 	const struct wal_position *wal; /* of this host; NULL: likewise, and asks the primary */
 	char space
-		[MEMCACHED_ANSWERS_SPACE]; /* of the database and the key of seals: others have other tokens */
+		/* Of the database and the key of seals: others have other tokens. */
+		[MEMCACHED_ANSWERS_SPACE];
 	char edition
-		[MEMCACHED_ANSWERS_SPACE]; /* of the program and its settings: others answer otherwise */
+		/* Of the program and its settings: others answer otherwise. */
+		[MEMCACHED_ANSWERS_SPACE];
 };
 
 /* Hex digits that stand for the program and its settings, as far as answers depend on them. `arena`
@@ -102,9 +104,9 @@ struct memcached_answers_ticket {
 
 /*
  * Looks for what is asked by that text about that agent (NULL: it depends on the registry), in one
- * round trip; where it is not trusted, in none. True with *answer (its target is not known: ""). False
- * gives the ticket to store with, which is not valid when a token was missing: it is made then, for
- * the next.
+ * round trip; where it is not trusted, in none. True with *answer (its target is not known: ""). On
+ * false, *ticket is for memcached_answers_store(). If a token was missing, the ticket is not valid,
+ * and the token is made for the next request.
  */
 MUST_CHECK bool memcached_answers_find(struct memcached_answers *memcached, const char *agent_uuid,
 	const char *text, size_t len, struct arena *arena, struct answer *answer,
@@ -128,7 +130,7 @@ bool memcached_answers_drop_all(struct memcached_answers *memcached);
 void memcached_answers_recover(struct memcached_answers *memcached);
 
 /* Up to which place of erc8004_events tokens are known to have been set on all servers that are in;
- * "" when that is unknown. To be noted where it is trusted only. */
+ * "" when that is unknown. Note it only while memcached is trusted. */
 MUST_CHECK const char *memcached_answers_heard(
 	struct memcached_answers *memcached, struct arena *arena);
 void memcached_answers_set_heard(

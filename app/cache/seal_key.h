@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The key that seals what lies in memcached (lib/seal.h). It is made of cache_secret_file, which all hosts
- * of a registry have a copy of. Without such a file it is made of database_url: then it is as hard to
- * guess as the password in that, and known to everybody where there is none.
+ * The key that seals what lies in memcached (lib/seal.h). It is made of cache_secret_file, which
+ * all hosts of a registry have a copy of. Without such a file the key is made of database_url. Then
+ * the key is as hard to guess as the password in that URL; without a password, everybody can
+ * compute it.
  */
 #ifndef AREG_CACHE_SEAL_KEY_H
 #define AREG_CACHE_SEAL_KEY_H

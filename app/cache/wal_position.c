@@ -24,12 +24,13 @@ static_assert(
 	sizeof(struct wal_position) <= WAL_POSITION_BYTES, "it fits the place that it is given");
 
 /*
- * The log holds the commits of this session as far as it is flushed, unless commits do not wait for
- * that. The commits of others may lie behind that: $1. More than needed is never asked for without
- * need: should the primary be lost now, what was not flushed never reaches a replica.
+ * The flushed part of the WAL holds all commits of this session, unless synchronous_commit is off.
+ * Commits of other sessions may lie after it: with $1 the insert position is read instead. The
+ * flush position is preferred, because WAL that is not flushed when the primary is lost never
+ * reaches a replica.
  */
 static const struct db_statement find_primary = {
-	.name = "progress_find_primary",
+	.name = "wal_position_find_primary",
 	.effect = DB_READS,
 	.sql = "SELECT control.system_identifier,"
 	       "       ('x' || substr(pg_walfile_name(here.lsn), 1, 8))::bit(32)::bigint,"

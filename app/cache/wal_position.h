@@ -36,15 +36,17 @@ uint64_t wal_position_number(int64_t timeline, int64_t lsn);
 /* Takes zeroed memory of WAL_POSITION_BYTES, before forking. */
 struct wal_position *wal_position_init(void *memory);
 
-/* Says that there are replicas: from then on whoever changes something on this host tells it, also
- * processes of a generation that was started without any. */
+/* Turns WAL positions on, because replicas are configured. From then on every process of this host
+ * reports its commits by wal_position_tell(), also one of a generation that was started without
+ * replicas. */
 void wal_position_want(struct wal_position *wal);
 bool wal_position_is_wanted(const struct wal_position *wal);
 
 /* What replicas must have replayed: 0 while that is unknown. */
 uint64_t wal_position_required(const struct wal_position *wal);
 
-/* Whether a replica that stands there has all that is required, and `at_least` that position. */
+/* True if a replica at this WAL position has replayed everything this host requires, and at least
+ * `at_least`. */
 bool wal_position_allows(const struct wal_position *wal, struct wal_place place, uint64_t at_least);
 
 /* After a commit on that connection, before it is acknowledged: asks where the primary stands, and
@@ -52,8 +54,10 @@ bool wal_position_allows(const struct wal_position *wal, struct wal_place place,
 MUST_CHECK enum db_status wal_position_tell(
 	struct wal_position *wal, struct db *db, struct arena *arena);
 
-/* A change may have been committed that nobody could tell of: until the listener has settled that,
- * wal_position_is_settled() is false, and the primary is to be asked first. */
+/*
+ * For a change that may have been committed at an unknown WAL position. Until the listener calls
+ * wal_position_settle(), wal_position_is_settled() is false, and reads must ask the primary first.
+ */
 void wal_position_doubt(struct wal_position *wal);
 bool wal_position_is_settled(const struct wal_position *wal);
 
@@ -65,8 +69,9 @@ MUST_CHECK enum db_status wal_position_settle(
 /*
  * A replica that fails is left alone by all processes of the host, for a second at first, doubling,
  * at most 8 s. Then one of them tries it: wal_position_may_try() is true for that one only, for as
- * long as it may take (in ms), until it reports what became of it. The other two say whether that
- * was news; asked_ms (of clock_ms()) is when what failed began: several may fail by one cause.
+ * long as it may take (in ms), until it reports what became of it. wal_position_failed() and
+ * wal_position_worked() return whether that changed the known state of the replica. asked_ms (by
+ * clock_ms()) is when the failed attempt began, so that failures of one cause count once.
  */
 bool wal_position_may_try(struct wal_position *wal, size_t replica, uint64_t takes_ms);
 bool wal_position_failed(struct wal_position *wal, size_t replica, uint64_t asked_ms);

@@ -124,7 +124,7 @@ static const struct ctl_column owner_columns[] = {
 /* Fills params[0..3] for AGENT_NAMED. */
 static enum ctl_exit agent_name_agent(struct ctl *ctl, const char **params)
 {
-	struct agentid *id = arena_alloc(ctl->arena, sizeof(*id));
+	struct agent_id *id = arena_alloc(ctl->arena, sizeof(*id));
 	const char *why;
 
 	switch (agent_id_parse(&ctl->settings, ctl->operands[0], id, &why)) {

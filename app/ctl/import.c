@@ -31,7 +31,7 @@ static const size_t arena_limit = (size_t)256 * 1024 * 1024;
 static const char *const kind_names[IMPORT_KINDS] = { "agents", "feedback", "payments" };
 
 struct values {
-	bool wal, verbose;
+	bool progress, verbose;
 };
 
 struct refusal {
@@ -53,7 +53,7 @@ struct run {
 	uint64_t line_count; /* without blank ones */
 	uint64_t refused; /* also those that are no record of any kind */
 	struct refusal *refusals, **last_refusal; /* the first REFUSALS_REPORTED */
-	double started, wal_position_at; /* seconds */
+	double started, progress_at; /* seconds */
 };
 
 static volatile sig_atomic_t stop_signal;
@@ -94,14 +94,14 @@ static void import_show_progress(struct run *run)
 	double now = import_now_s(), part = line_reader_part(&run->lines);
 	const char *text = how_far(run, run->line_arena, part);
 
-	if (run->values->wal) {
-		if (now - run->wal_position_at < PROGRESS_S)
+	if (run->values->progress) {
+		if (now - run->progress_at < PROGRESS_S)
 			return;
 		fprintf(stderr, "%s\n", text);
 	} else {
 		ctl_show_bar(run->ctl, run->lines.size > 0 ? part : -1, text);
 	}
-	run->wal_position_at = now;
+	run->progress_at = now;
 }
 
 /* Says that a line was refused, and keeps it for the report. */
@@ -375,7 +375,7 @@ static enum ctl_exit import(struct ctl *ctl, const void *values)
 	run->store_arena = ctl_arena(arena_limit);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
-	run->started = run->wal_position_at = import_now_s();
+	run->started = run->progress_at = import_now_s();
 	code = take_file(run);
 	arena_free(run->batch_arena);
 	arena_free(run->line_arena);
@@ -385,7 +385,7 @@ static enum ctl_exit import(struct ctl *ctl, const void *values)
 }
 
 static const struct ctl_option options[] = {
-	{ "progress", CTL_FLAG, offsetof(struct values, wal), NULL,
+	{ "progress", CTL_FLAG, offsetof(struct values, progress), NULL,
 		"say every 5 s how far it is; a terminal shows a bar anyway" },
 	{ "verbose", CTL_FLAG, offsetof(struct values, verbose), NULL,
 		"list the lines that are already there with other content" },

@@ -111,8 +111,8 @@ static enum limit_verdict caller_take(struct call *call, uint64_t tag, uint32_t 
 	return verdict;
 }
 
-/* Classes of their own, counted by address: who sends keys that are none, or reads without a key, from
- * an address that others share, uses up nothing of theirs. */
+/* Extra rate classes, counted by address. Wrong keys, malformed keys and reads without a key each
+ * have a class, so that one client cannot use up what others at the same address need. */
 enum { WRONG_KEYS = RATE_CLASSES, MALFORMED_KEYS };
 
 /* Requests a minute that a client without a key is counted against as a reader: at least 1, also
@@ -197,7 +197,7 @@ static bool refuse_wrong(struct call *call, uint64_t now_ms)
 		"The API key is not valid: it is mistyped, revoked or expired.", now_ms);
 }
 
-/* Whether the client's address has sent so many wrong keys that the key ring is asked first. */
+/* Whether the client's address has sent so many wrong keys that the key filter is asked first. */
 static bool is_guessing(const struct call *call, uint64_t now_ms)
 {
 	struct limit_share share;

@@ -12,13 +12,14 @@
  * tier, with the headers that say so. False when the call is answered already: 401 for a key that
  * is wrong, revoked or expired, 429 over the limit, 503 when a key could not be looked up.
  *
- * All keys of a user share that user's limits, on all hosts. Requests without a key, and sign-ins, count
- * by the client's address (IPv6: its /64). A hot key costs no round trip.
+ * All keys of a user share that user's limits, on all hosts. Requests without a key, and sign-ins,
+ * count by the client's address (IPv6: its /64). A hot key costs no round trip.
  *
- * Keys that cannot be one are refused by their form and count by the client's address for themselves,
- * and so do well-formed keys that nobody was given. An address that has sent as many of those as
- * anonymous reads in a minute has only such keys looked up further on that the key ring holds: so the
- * database is not asked for each wrong key, and right keys behind the address go on working.
+ * Keys that cannot be one are refused by their form and count by the client's address for
+ * themselves, and so do well-formed keys that nobody was given. Once an address has sent as many
+ * wrong keys in a minute as the limit of anonymous reads allows, only keys that the key filter
+ * holds are looked up for it. So further wrong keys cost the database nothing, and right keys from
+ * that address go on working.
  */
 MUST_CHECK bool authenticate(struct call *call, enum rate_class class);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The label and the tokens that an answer is stored under are taken before it is asked for. A change
- * sets new tokens in memcached first and moves the versions here afterwards: so who takes a label
- * that is good after the change meets the new tokens, too, and cannot carry what memcached held
- * before it into shared memory under that label.
+ * The label and the tokens that an answer is stored under are taken before it is asked for. A
+ * change sets new tokens in memcached first and moves the versions in shared memory afterwards. So
+ * a process whose label is valid after the change also sees the new tokens, and cannot copy an
+ * outdated answer from memcached into shared memory under that label.
  */
 #include "app/http/cached_answers.h"
 
@@ -15,7 +15,10 @@
 #include "lib/clock.h"
 
 enum {
-	WAIT_SLACK_MS = 1000, /* of who waits for another's query, beside the statement's timeout */
+	WAIT_SLACK_MS =
+		/* Added to the statement's timeout when a request waits for the query of
+		 * another. */
+	1000,
 	QUERY_HINT = 512,
 };
 
@@ -72,7 +75,7 @@ static size_t value_count(const char *template)
 
 /* The agent_uuid of a token, from shared memory or else from the database, which shared memory then
  * remembers: it holds while the agent exists. NULL when there is none, or it cannot be asked. */
-static const char *agent_of_token(const struct call *call, const struct agentid *id)
+static const char *agent_of_token(const struct call *call, const struct agent_id *id)
 {
 	struct answers *answers = answers_of(call);
 	const char *params[] = { id->chain->name, id->registry_address, id->agent_id };
@@ -104,7 +107,7 @@ static const char *agent_of_token(const struct call *call, const struct agentid 
 static bool cached_name_agent(struct question *question)
 {
 	struct call *call = question->call;
-	struct agentid *id = arena_alloc(call->arena, sizeof *id);
+	struct agent_id *id = arena_alloc(call->arena, sizeof *id);
 	const char **values = arena_alloc(call->arena, ROUTE_PARAMS_MAX * sizeof *values);
 	const char *why;
 
@@ -235,8 +238,8 @@ static struct answer kept_form(struct http_response *response)
 	return answer;
 }
 
-/* Lets the handler answer. Where the path named its agent by a token that means another one by now,
- * the agent of before is gone: then it is served by what was asked. */
+/* Lets the handler answer. If the path named a token, and the agent found for it is gone by now,
+ * runs the handler again with the path as it was asked. */
 static void ask_handler(struct question *question)
 {
 	struct call *call = question->call;
@@ -251,8 +254,8 @@ static void ask_handler(struct question *question)
 	call->route->serve(call);
 }
 
-/* Asks the database; with label and ticket taken before. When it is away, what is kept is served as
- * long as nobody knows it to be untrue. */
+/* Asks the database. The caller took label and ticket before. If the database is unavailable,
+ * serves the cached answer unless it is known to be outdated. */
 static void answer_anew(struct question *question, bool may_be_kept)
 {
 	struct call *call = question->call;
@@ -296,7 +299,8 @@ static void let_connections_go(void *kept)
 	connections_let_go(kept);
 }
 
-/* One of those who miss the same asks, and the others wait for that; who waited in vain asks. */
+/* When several requests miss the same answer, one asks the database and the others wait for its
+ * answer. A request that waited in vain asks by itself. */
 static void answer_once(struct question *question)
 {
 	struct call *call = question->call;
@@ -355,7 +359,7 @@ void cached_answers_serve(struct call *call)
 		call->route->serve(call);
 		return;
 	}
-	/* What is not heard of cannot be dropped later. */
+	/* While the listener may miss changes, an answer stored now could not be dropped later. */
 	question.keeps = is_fresh;
 	if (is_fresh && !wants_truth(call)) {
 		if (!answer_from_memory(&question, METER_CACHE_MEMORY))
@@ -363,7 +367,7 @@ void cached_answers_serve(struct call *call)
 		return;
 	}
 	cached_count(call, METER_CACHE_BYPASSES, 0);
-	/* Without a ticket: memcached is spared the question, and so is not told the answer. */
+	/* memcached is not asked here, so there is no ticket, and the answer is not stored there. */
 	question.label = answers_label(answers_of(call), question.agent_uuid);
 	answer_anew(&question, !wants_truth(call));
 }
@@ -377,7 +381,8 @@ static bool changes_answers(const struct route *route)
 	       strncmp(route->audits, "user.", 5) != 0;
 }
 
-/* As call_db_failed() tells the caller. What is kept is all that can be answered then. */
+/* True if the call is known to have changed nothing, as call_db_failed() tells the client. The
+ * cached answers stay, since nothing else can be served while the database is unavailable. */
 static bool changed_nothing(const struct call *call)
 {
 	return call->db_status == DB_UNAVAILABLE || call->db_status == DB_TIMEOUT ||
@@ -390,8 +395,9 @@ static void drop_all(struct call *call)
 	answers_drop_all(answers_of(call));
 }
 
-/* Requires of replicas what was committed, before it is dropped from caches that they may fill. */
-static bool tell_progress(struct call *call)
+/* Raises the WAL position that replicas must have replayed, before the caches are emptied that
+ * replicas could fill again. */
+static bool require_of_replicas(struct call *call)
 {
 	struct wal_position *wal = call->context->host->wal;
 	enum db_status status = call->db_status;
@@ -410,14 +416,14 @@ static bool tell_progress(struct call *call)
 bool cached_answers_drop(struct call *call)
 {
 	const int status = call->response->status;
-	/* It does not say what: anything. */
+	/* The call did not name what it changed, so it may have changed anything. */
 	const bool may_be_any = call->change_count == 0 && changes_answers(call->route) &&
 				(status < 400 || status >= 500);
 	bool is_told;
 
 	if (changed_nothing(call) || (!call->changed_all && !may_be_any && call->change_count == 0))
 		return true;
-	is_told = tell_progress(call);
+	is_told = require_of_replicas(call);
 	if (call->changed_all || may_be_any) {
 		drop_all(call);
 		return is_told;

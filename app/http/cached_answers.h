@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Serving by the cache: in shared memory first (app/cache/answers.h), then in memcached (app/cache/memcached_answers.h),
- * then by the handler. What is served was true when the request began, on this host; of what other
- * hosts changed, at most a second ago (the listener says how long that holds). With the database
- * away, what was true when it was last heard of.
+ * Serving by the cache: in shared memory first (app/cache/answers.h), then in memcached
+ * (app/cache/memcached_answers.h), then by the handler. An answer includes every change that this
+ * host acknowledged before the request began, and every change of other hosts that is older than a
+ * second (see callers_set_fresh_until()). If the database is unavailable, the answer is as of the
+ * last contact with it.
  */
 #ifndef AREG_HTTP_CACHED_ANSWERS_H
 #define AREG_HTTP_CACHED_ANSWERS_H
@@ -14,12 +15,13 @@
  * keeps what that says; any other call by its handler alone. */
 void cached_answers_serve(struct call *call);
 
-/* Drops what the call has changed, or may have: before its answer goes out. False when nobody can be
- * kept from reading what was before, on a replica: then its success must not be acknowledged. */
+/* Drops what the call has changed, or may have: before its answer goes out. Returns false if a
+ * replica could still answer with the state before the change; the caller must then not acknowledge
+ * success. */
 MUST_CHECK bool cached_answers_drop(struct call *call);
 
-/* Lets go of what the request being served keeps others waiting for, if anything: its handler was left
- * by a jump. */
+/* Releases the claim of the request being served, if it holds one. For use after a longjmp out of
+ * its handler. */
 void cached_answers_let_go(struct context *context);
 
 enum warmth {
@@ -29,8 +31,8 @@ enum warmth {
 	WARM_FAILED, /* the database or memcached is away */
 };
 
-/* For a program that stands alone, its worker without shared memory: asks the handler for the answer
- * to a GET of `target` (path and query) and stores it in memcached. */
+/* For aregctl cache, which has no shared memory: runs the handler for a GET of `target` (path and
+ * query) and stores the answer in memcached. */
 MUST_CHECK enum warmth cached_answers_warm(struct context *context, const char *target);
 
 #endif

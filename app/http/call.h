@@ -34,8 +34,9 @@ struct route_input {
 	const char *const *params; /* of the query string, NULL-terminated; NULL: none */
 	const char *const *repeatable; /* likewise; these may stand several times */
 	/*
-	 * For a POST whose good answer repeats large parts of its body: makes those that the handler
-	 * wrote by call_echo() again, from the same body, in the same order. DB_OURS when it cannot.
+	 * Only for a POST whose success answer repeats large parts of the request body. Rebuilds,
+	 * from the same body and in the same order, the parts that the handler wrote with
+	 * call_echo(). Returns DB_OURS if it cannot.
 	 */
 	enum db_status (*echo)(struct call *call, const char *parts[CALL_ECHOES_MAX]);
 };
@@ -47,9 +48,9 @@ struct call_part {
 
 /* Who may be asked by call_read(). */
 enum call_readers {
-	READ_PRIMARY, /* it alone */
-	READ_PRIMARY_FIRST, /* and a replica when it cannot be asked */
-	READ_REPLICA_FIRST, /* and it when no replica can answer */
+	READ_PRIMARY, /* only the primary */
+	READ_PRIMARY_FIRST, /* the primary; a replica if the primary cannot be asked */
+	READ_REPLICA_FIRST, /* a replica; the primary if no replica can answer */
 };
 
 /* Bytes of a body that a route of this input takes, at most. */
@@ -64,25 +65,29 @@ struct call {
 	size_t route_index; /* in the table, when there is one */
 	const char *const *path_values; /* of the template's parameters, in order */
 	const struct caller_record *caller; /* NULL: anonymous */
-	const char *changed_agents[CALL_CHANGES_MAX]; /* see call_changed(); within … */
-	char changed_names[CALL_CHANGES_MAX][37]; /* … this, which outlives the arena's reset */
+	/* See call_changed(); each points into changed_names, which survives a reset of the arena. */
+	const char *changed_agents[CALL_CHANGES_MAX];
+	char changed_names[CALL_CHANGES_MAX][37];
 	size_t change_count;
 	bool changed_all; /* more than could be named */
 	struct call_part echoes[CALL_ECHOES_MAX]; /* see call_echo() */
 	size_t echo_count;
-	bool is_shared; /* others are told the same answer: nothing in it is the caller's own */
+	/* Nginx may give this answer to other callers (micro-cache), so nothing in it may be
+	 * specific to this caller. */
+	bool is_shared;
 	enum call_readers readers;
 	uint64_t
-		read_position; /* replicas must have replayed at least that: see app/cache/wal_position.h */
+		/* Replicas must have replayed at least that: see app/cache/wal_position.h. */
+		read_position;
 	bool in_transaction; /* the handler runs within one: see idempotency.h */
 	enum db_status db_status; /* of the failure that call_db_failed() answered, else DB_OK */
 };
 
 /*
- * Reads the JSON body by the route's table of fields into `target`. The document stays available
- * for what the table cannot say; *faults collects, for the caller to add to and to refuse with.
- * False when the body could not even be read as a JSON object: then the call is answered already
- * (400, 413, 415).
+ * Reads the JSON body by the route's table of fields into `target`. *doc stays available for checks
+ * that the table cannot express. *faults holds the faults found; the caller may add more and then
+ * refuses with call_refuse(). False when the body could not even be read as a JSON object: then the
+ * call is answered already (400, 413, 415).
  */
 MUST_CHECK bool call_body(
 	struct call *call, void *target, struct json_doc *doc, struct faults *faults);
@@ -100,8 +105,8 @@ struct refusal {
 	const char *outcome; /* what the function calls it; NULL: it gives the problem's code */
 };
 
-/* Answers with the refusal that has this outcome. When none has, the function is of a migration that
- * this program does not know: then that is logged as an error, and the answer is 500. */
+/* Answers with the refusal that has this outcome. If no refusal has this outcome, the SQL function
+ * comes from a migration that this program does not know: logs an error and answers 500. */
 void call_refuse_outcome(
 	struct call *call, const char *outcome, const struct refusal *refusals, size_t count);
 
@@ -115,8 +120,9 @@ MUST_CHECK enum db_status call_read(const struct call *call, const struct db_sta
 
 /*
  * Answers for a database call that failed, by the failure policy: 503 with Retry-After, 503
- * outcome_unknown, or 500 for what is our own fault; a DB_CALLER that the handler did not expect
- * is our fault too. Logs it. Within a transaction it only notes the failure, for who runs that.
+ * outcome_unknown, or 500 for what is our own fault; a DB_CALLER that the handler did not expect is
+ * our fault too. Logs it. Inside a transaction it only notes the failure, and the function that
+ * runs the transaction answers it.
  */
 void call_db_failed(struct call *call, enum db_status status);
 
@@ -146,9 +152,9 @@ void call_params(const struct call *call, struct faults *faults);
 
 /*
  * Says which agent the call changes, or may have changed: its answers are dropped from the cache
- * before this call is acknowledged, whatever becomes of it. NULL: no single agent, but what lists and
- * totals say. Where more are named than CALL_CHANGES_MAX, or by something else than an agent_uuid,
- * everything is dropped.
+ * before this call is acknowledged, whatever becomes of it. NULL: the change affects lists and
+ * totals, but no single agent. Where more are named than CALL_CHANGES_MAX, or by something else
+ * than an agent_uuid, everything is dropped.
  */
 void call_changed(struct call *call, const char *agent_uuid);
 

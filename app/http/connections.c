@@ -112,8 +112,9 @@ void connections_close(struct connections *connections)
 
 /* ---- One request after the other ---- */
 
-/* -1 with errno when there is none. The kernel calls the first who waits, in the order in which they
- * began to watch: who has had a few goes to the end. */
+/* Accepts a new connection; returns -1 with errno set if there is none. The kernel wakes the
+ * waiting worker that registered first. After every TURN connections this worker registers again,
+ * and so goes to the end of the line. */
 static int take_new(struct connections *connections)
 {
 	int fd = accept4(connections->listen_fd, NULL, NULL, SOCK_CLOEXEC);
@@ -182,7 +183,8 @@ enum connections_event connections_next(struct connections *connections, int *co
 		if (fd == connections->listen_fd) {
 			*connection = connections->current = take_new(connections);
 			if (*connection >= 0) {
-				/* Nobody waits behind one who has not said what he wants. */
+				/* If the new connection's request has not come yet, other workers
+				 * get the held connections, so that none waits behind it. */
 				if (connections->count > 0 && !has_come(*connection))
 					part_with_all(connections);
 				return CONNECTIONS_NEW_REQUEST;
@@ -215,7 +217,7 @@ static bool has_request(int fd)
 	return poll(&one, 1, 0) > 0;
 }
 
-/* Answered, and to be kept by somebody. */
+/* Keeps a connection whose request was answered, or gives it to another worker. */
 static void connections_keep(struct connections *connections, int fd)
 {
 	bool is_held = holds(connections, fd);

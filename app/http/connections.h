@@ -29,7 +29,7 @@ enum {
 
 struct connections {
 	struct scoreboard *scoreboard;
-	size_t place; /* on the board */
+	size_t place; /* on the scoreboard */
 	struct relay relay;
 	int listen_fd, signal_fd, epoll_fd;
 	int current; /* the connection whose request is being served; -1: none */
@@ -70,12 +70,12 @@ void connections_answered(struct connections *connections, int connection, bool 
  */
 void connections_drain(struct connections *connections, int most_ms);
 
-/* For who waits while a request is served: gives away the connections that have requests waiting.
- * NULL is allowed: there are none. */
+/* To be called while a request waits for something: gives held connections that have a request to
+ * other workers. NULL is allowed: there are none. */
 void connections_let_go(struct connections *connections);
 
-/* A db_wait: poll() for *fd, and once that takes long connections_let_go() whenever there is
- * something to. `arg` is the struct connections. */
+/* A db_wait: polls *fd. If that takes long, calls connections_let_go() whenever a held connection
+ * has a request. `arg` is the struct connections. */
 int connections_wait(void *arg, struct pollfd *fd, int timeout_ms);
 
 #endif

@@ -4,14 +4,15 @@
 
 enum {
 	ARENA_BLOCK = 64 * 1024,
-	ARENA_LIMIT =
-		64 * 1024 *
-		1024, /* far above what a request within its limits needs: serve() answers one that needs more */
+	ARENA_LIMIT = 64 * 1024 *
+		      /* Far above what a request within its limits needs: serve() answers one that
+		 * needs more. */
+		      1024,
 };
 
-/* How near a name must be to what was searched for: one letter wrong in six still is. And what
- * suits many short reads of pages that are in memory: one process for each, nothing compiled, and
- * an index always: a scan that stops at enough matches reads everything when they lie at the end. */
+/* How near a name must be to what was searched for: one letter wrong in six still is. The other
+ * settings suit many short reads of cached pages: no parallel workers, no JIT, and no sequential
+ * scans, since a scan with a LIMIT reads the whole table if the matches lie at its end. */
 static const char search_session[] =
 	"SET pg_trgm.word_similarity_threshold = 0.4; SET random_page_cost = 1.1;"
 	"SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0; SET jit = off;";

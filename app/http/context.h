@@ -25,7 +25,7 @@ struct context {
 	struct router *router;
 	struct host_memory *host; /* shared with the other processes of this host */
 	struct reports *reports; /* of errors, for the reporter; NULL: none is wanted */
-	size_t place; /* on the board and in the metrics */
+	size_t place; /* on the scoreboard and in the metrics */
 	struct db_options db_options;
 	struct cache_options cache_options;
 	struct backend_watch

@@ -70,8 +70,8 @@ static void link_knock(struct writer_link *link, struct relay door)
 	close(ends[1]);
 }
 
-/* The lot before has to be done first: two statements, and the writer may have to connect. But the worker
- * is to give up before the master gives up the worker. */
+/* The writer may have to connect and to finish the previous lot before this one: two statements.
+ * But the worker is to give up before the master gives up the worker. */
 static int timeout_ms(const struct settings *settings)
 {
 	const int64_t longest_ms =
@@ -119,8 +119,8 @@ static bool is_open(struct writer_link *link, struct relay door)
 	return link->is_open;
 }
 
-/* Of those that have this one of its agents to store. FNV-1a; letter case is not told apart, as in a
- * UUID. */
+/* The index of the writer that stores all feedback of this agent. FNV-1a; letter case does not
+ * count, as in a UUID. */
 static size_t writer_of(const struct writer_links *links, const char *agent_uuid)
 {
 	uint32_t hash = 2166136261;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Feedback that several workers have to store at the same time goes to PostgreSQL together: a worker gives
- * its own to a writer, a process beside the workers (app/process/feedback_writer.h), over a link.
+ * Feedback that several workers have to store at the same time goes to PostgreSQL together: a
+ * worker gives its own to a writer, a process beside the workers (app/process/feedback_writer.h),
+ * over a link.
  *
- * Only what can be stored at once is stored together. A worker stores its own, as ever, when the agent
- * does not take feedback, or no more of the client today (it finds out why), when somebody else holds the
- * agent's statistics (it waits for them, and nobody waits behind it), when anything in the lot is refused,
- * and when there is no writer.
+ * Feedback is stored together only if it can be stored without waiting for a lock. A worker stores
+ * its own, as ever, when the agent does not take feedback, or no more of the client today (it finds
+ * out why), when somebody else holds the agent's statistics (it waits for them, and nobody waits
+ * behind it), when anything in the lot is refused, and when there is no writer.
  */
 #ifndef AREG_HTTP_FEEDBACK_LINK_H
 #define AREG_HTTP_FEEDBACK_LINK_H
@@ -59,10 +60,10 @@ enum writer_outcome {
 };
 
 /*
- * Has one feedback stored, with its entry in the audit log, by the writer that stores all of its agent, so
- * that writers are not in each other's way. Values are texts in the arena, NULL for SQL
- * null. WRITER_FAILED goes with DB_OUTCOME_UNKNOWN, when the writer or its connection went meanwhile,
- * or with a failure after which nothing is stored.
+ * Has one feedback stored, with its entry in the audit log, by the writer that stores all of its
+ * agent, so that writers are not in each other's way. Values are texts in the arena, NULL for SQL
+ * null. WRITER_FAILED goes with DB_OUTCOME_UNKNOWN, when the writer or its connection went
+ * meanwhile, or with a failure after which nothing is stored.
  */
 MUST_CHECK enum writer_outcome writer_store(struct writer_links *links,
 	const char *const params[WRITER_PARAMS], struct arena *arena,

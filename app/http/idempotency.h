@@ -13,8 +13,8 @@
  * Runs the route's handler for an authenticated POST that carries the header: answers as the
  * handler does; or again as it did the first time, with Idempotency-Replayed: true; or 409 when the
  * key was used for something else; or 400 for a key that is not 1 to 255 visible ASCII characters.
- * Answers 5xx are not kept. An answer that holds a secret is kept sealed, under a key made of the
- * caller's own API key: who cannot show that cannot have it again.
+ * Answers 5xx are not kept. An answer that holds a secret is stored encrypted, with a key made of
+ * the caller's API key. A caller without that API key cannot get the answer again.
  */
 void idempotent_serve(struct call *call, const char *key);
 

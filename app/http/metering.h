@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The metrics that areg counts, by the names of API.md. */
+/* The metrics that areg counts; docs/metrics.md has their names. */
 #ifndef AREG_HTTP_METERING_H
 #define AREG_HTTP_METERING_H
 
@@ -70,8 +70,8 @@ size_t meter_status(int status);
 /* The place of a chain in METER_REGISTRATIONS and METER_PAYMENT_LINKS; NULL is unknown. */
 size_t meter_chain(const struct settings *settings, const struct chain *chain);
 
-/* Lays all of them out for `slots` processes, with a label for each route of the router; the labels live
- * in `arena`. NULL with errno set when the system refuses the memory. */
+/* Lays all of them out for `slots` processes, with a label for each route of the router; the labels
+ * live in `arena`. NULL with errno set when the system refuses the memory. */
 MUST_CHECK struct metrics *metering_new(struct arena *arena, const struct settings *settings,
 	const struct router *router, size_t slots);
 

@@ -42,15 +42,16 @@ size_t page_number(const struct call *call, const char *name, size_t least, size
 	size_t fallback, struct faults *faults);
 
 /*
- * Whether the list so far is so long that it must end here, whatever the limit. Records that came through
- * the API are too small for that; imported ones can have URIs of 64 KiB. page_cut() gives the page that
- * was written then: its limit is the rows shown, so that offset + limit is where the next page begins.
+ * Whether the list so far is so long that it must end here, whatever the limit. Records that came
+ * through the API are too small for that; imported ones can have URIs of 64 KiB. page_cut() gives
+ * the page that was written then: its limit is the rows shown, so that offset + limit is where the
+ * next page begins.
  */
 bool page_is_full(const struct json_out *out);
 struct page page_cut(const struct page *page, size_t shown);
 
-/* Writes up to `count` rows as the array `key`, columns from `first` on; returns how many it wrote, which
- * is fewer when the page is full. */
+/* Writes up to `count` rows as the array `key`, columns from `first` on; returns how many it wrote,
+ * which is fewer when the page is full. */
 size_t page_write_rows(struct json_out *out, const char *key, const struct column *columns,
 	size_t column_count, const struct db_rows *rows, size_t count, int first);
 
@@ -59,16 +60,17 @@ void page_write(const struct call *call, struct json_out *out, const struct page
 	int64_t total, bool total_is_estimate, const char *order, const char *next_key,
 	const char *next_id);
 
-/* Adds the page to a list that is newest first: " AND ID < … ORDER BY ID DESC LIMIT … OFFSET …", one
- * row more than the limit. The numbers stand in the text, because the plan hangs on them. */
+/* Adds the page to a list that is newest first: " AND ID < … ORDER BY ID DESC LIMIT … OFFSET …",
+ * one row more than the limit. The numbers are literals in the SQL text, because the query plan
+ * depends on them. */
 void page_add(struct query *query, const struct page *page, const char *id);
 
 /* Refuses with 400 a cursor whose id the database could not read. */
 void page_refuse_cursor(struct call *call);
 
-/* How a page of records is written. Its rows are: the total, the record's id, …, and from column
- * `first` on the record; one row more than the limit says that there is more, and one without an id
- * that there is none. */
+/* How a page of records is written. The columns of its rows are the total, the record's id, …, and
+ * from column `first` on the record. A row beyond the limit means that the list goes on; a row
+ * without an id means that the list is empty. */
 struct page_list {
 	const char *key; /* of the array */
 	const char *order;

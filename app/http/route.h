@@ -30,8 +30,10 @@ struct route {
 	enum rate_class rate;
 	enum tier tier; /* the least tier that may call; TIER_ANONYMOUS: any */
 	const char *scope; /* that the key must have, or NULL */
-	const char
-		*audits; /* action of the audit entry that it leaves, or NULL: it changes nothing */
+	const char *
+		/* Action of the audit entry that the call leaves; NULL if the call changes
+		 * nothing. */
+		audits;
 	const struct route_input *input; /* NULL: neither body nor parameters */
 	enum route_caching caching;
 	void (*serve)(struct call *call);

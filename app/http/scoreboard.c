@@ -30,7 +30,7 @@ static int scoreboard_lay_out(struct scoreboard *scoreboard, void *memory, size_
 int scoreboard_new(struct scoreboard *scoreboard, size_t count)
 {
 	return scoreboard_lay_out(
-		scoreboard, shm_new("areg-board", bytes_of(count), &scoreboard->fd), count);
+		scoreboard, shm_new("areg-scoreboard", bytes_of(count), &scoreboard->fd), count);
 }
 
 int scoreboard_adopt(struct scoreboard *scoreboard, int fd, size_t count)

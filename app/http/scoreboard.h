@@ -39,7 +39,7 @@ struct scoreboard {
 /* 0, or -1 with errno set when the system refuses the memory. */
 MUST_CHECK int scoreboard_new(struct scoreboard *scoreboard, size_t count);
 
-/* Maps the board of an earlier generation of the same layout, whose descriptor it takes. As
+/* Maps the scoreboard of an earlier generation of the same layout, whose descriptor it takes. As
  * scoreboard_new(). */
 MUST_CHECK int scoreboard_adopt(struct scoreboard *scoreboard, int fd, size_t count);
 

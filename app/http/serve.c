@@ -147,8 +147,8 @@ static bool is_preflight(const struct call *call)
 	return call->request->method == HTTP_OPTIONS && authenticate_key(call) == NULL;
 }
 
-/* Counted like a read: what asks for nothing that exists is limited, too. Also for operators' routes,
- * which are served on the private socket only. */
+/* Answers 404 and counts the request as a read, so that requests for unknown addresses are limited,
+ * too. Operators' routes also get this 404 here; only the private socket serves them. */
 static void answer_nothing_here(struct call *call)
 {
 	if (is_preflight(call) || authenticate(call, RATE_READ))

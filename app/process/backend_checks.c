@@ -72,13 +72,15 @@ static const struct db_statement backend = {
  * LISTEN hears nothing, and what was prepared or set in a session is not there, or somebody else's.
  *
  * Two connections are open at the same time: behind such a pooler both are served by the same process
- * or, while others use the pooler too, each by one and then by another. Chance may hide that once. */
+ * or, while others use the pooler too, each by one and then by another. One question may miss such a pooler by chance, so ten are asked. */
 static bool shares_sessions(struct arena *arena, struct db *db, const struct db_options *options,
 	struct backend_report *report)
 {
 	struct db *other = db_new(options);
 	struct db_rows rows;
 	long long mine = 0, theirs = 0;
+	uint64_t reconnects = 0,
+		 connected; /* how often, both; at the last question and at this one */
 	bool shares = false;
 
 	for (int i = 0; i < POOLER_QUESTIONS && !shares; i++) {
@@ -95,15 +97,18 @@ static bool shares_sessions(struct arena *arena, struct db *db, const struct db_
 			break;
 		}
 		theirs = db_int(&rows, 0, 0);
-		shares = mine == theirs ||
-			 (i > 0 && (mine != mine_before || theirs != theirs_before));
+		connected = db_meter(db)->reconnects + db_meter(other)->reconnects;
+		shares =
+			mine == theirs || (i > 0 && connected == reconnects &&
+						  (mine != mine_before || theirs != theirs_before));
+		reconnects = connected;
 	}
 	db_free(other);
 	return shares;
 }
 
-/* Sorted as the system's C library does, indexes of text no longer fit once an update of that library
- * sorts otherwise. */
+/* If the database sorts by the system's C library, an update of that library may change the order
+ * and break the indexes of text. */
 static void say_collation(
 	struct arena *arena, const struct db_rows *locale, struct backend_report *report)
 {
@@ -188,7 +193,7 @@ static void check_database(
 			goto failed;
 		version = db_int(&rows, 0, 0);
 	}
-	/* A release leaves what the program of before uses. */
+	/* The schema of a newer release keeps everything that the previous program uses. */
 	if (version >= AREG_SCHEMA_VERSION)
 		report->state = version == AREG_SCHEMA_VERSION ? BACKEND_OK : BACKEND_USABLE;
 	report->detail = arena_printf(arena,

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One loop, a quarter of a second at most per turn: ask the database what changed, take what it
- * notified, do the next chore that is due. What is heard is dropped before freshness is said anew,
- * and freshness counts from before the question was asked: so an entry that workers take as fresh is
- * at most FRESH_MS behind the database. Read beside this: the PostgreSQL manual, NOTIFY, and
- * pg_visible_in_snapshot().
+ * notified, do the next chore that is due. The listener drops outdated entries before it renews
+ * their freshness, and the freshness counts from before the question. So an entry that workers take
+ * as fresh is at most FRESH_MS behind the database. Read beside this: the PostgreSQL manual,
+ * NOTIFY, and pg_visible_in_snapshot().
  */
 #include "app/process/change_listener.h"
 
@@ -42,18 +42,18 @@ enum {
 };
 
 /*
- * Finds each change that was committed since a snapshot ($1; $2 is the base of places then), once, and the
- * parameters of the next look. Asked four times a second, this costs writers nothing: a NOTIFY in their
- * transactions takes a lock at commit that all of them share. One row more than is caught up with, and
- * at least one.
+ * Finds each change that was committed since a snapshot ($1; $2 is the base of places then), once,
+ * and the parameters of the next look. Asked four times a second, this costs writers nothing: a
+ * NOTIFY in their transactions takes a lock at commit that all of them share. One row more than is
+ * caught up with, and at least one.
  *
  * Read is only what can be new, however long another transaction stays open. An event stands at its
- * transaction's number or behind it. So transactions that began after the snapshot are behind its end.
- * Of those that were under way, the ones that have ended since may be before it: from the first of these
- * on everything is read, once, and where that is too much, anything may have changed. The session
- * does without sequential scans (see change_listener_run()): the planner does not know these places. And
- * without JIT: a scan of the one row that has no index counts as dear then, and each look would compile
- * for a second.
+ * transaction's number or behind it. So transactions that began after the snapshot are behind its
+ * end. Of those that were under way, the ones that have ended since may be before it: from the
+ * first of these on everything is read, once, and where that is too much, anything may have
+ * changed. The session does without sequential scans (see change_listener_run()): the planner does
+ * not know these places. And without JIT: a scan of the one row that has no index counts as dear
+ * then, and each look would compile for a second.
  */
 static const struct db_statement changes = {
 	.name = "listener_changes",
@@ -146,7 +146,7 @@ struct listener {
 	const struct settings *settings;
 	struct host_memory *host;
 	struct reports *reports; /* of errors; NULL: none is wanted */
-	struct wal_position *wal; /* that hot's */
+	struct wal_position *wal; /* the same as host->wal */
 	int ready_fd; /* -1: nobody waits for it to listen, or no more */
 	struct db *db;
 	struct memcached_answers memcached;
@@ -174,8 +174,8 @@ struct chore {
 	bool fails; /* it did last time: says so once */
 };
 
-/* Says what could not be done, once until it can be; `fails` remembers. What is neither the
- * connection's fault nor that of who has the database now is ours: operators must hear of it. */
+/* Says what could not be done, once until it can be; `fails` remembers. A failure that neither the
+ * connection nor another session caused is a fault of areg: operators must hear of it. */
 static void tell_failure(
 	const struct listener *listener, const char *chore, enum db_status status, bool *fails)
 {
@@ -204,15 +204,15 @@ static void tell_success(const char *chore, bool *fails)
 
 /* ---- Chores ---- */
 
-enum { START_DIGITS = 2 * KEYRING_START };
+enum { START_DIGITS = 2 * KEY_FILTER_START };
 
 /* Passes on the start of a key's hash that stands there in hex; what is none is left out. */
 static void key_is_there(const struct listener *listener, const char *digits,
-	void (*add)(struct key_filter *key_filter, const uint8_t start[KEYRING_START]))
+	void (*add)(struct key_filter *key_filter, const uint8_t start[KEY_FILTER_START]))
 {
-	uint8_t start[KEYRING_START];
+	uint8_t start[KEY_FILTER_START];
 
-	if (hex_decode(digits, KEYRING_START, start))
+	if (hex_decode(digits, KEY_FILTER_START, start))
 		add(listener->host->key_filter, start);
 }
 
@@ -284,7 +284,7 @@ static enum db_status sweep_events(struct listener *listener, bool *more)
 	return listener_sweep(listener, SWEEP_EVENTS, more);
 }
 
-static enum db_status fold(struct listener *listener, bool *more)
+static enum db_status fold_totals(struct listener *listener, bool *more)
 {
 	return listener_sweep(listener, SWEEP_TOTALS, more);
 }
@@ -298,8 +298,8 @@ static enum db_status resume(struct listener *listener, bool *more)
 	return db_run(listener->db, &resume_events, NULL, 0, listener->arena, &rows);
 }
 
-/* The host logs each head that it has not logged yet, whoever sealed it: who deletes an entry later has
- * the log of each host against him, for `aregctl audit verify --expect`. */
+/* The host logs each head that it has not logged yet, whoever sealed it. If somebody deletes an
+ * entry later, the log of every host shows it: see `aregctl audit verify --expect`. */
 static enum db_status listener_seal(struct listener *listener, bool *more)
 {
 	struct db_rows rows;
@@ -320,7 +320,7 @@ static enum db_status listener_seal(struct listener *listener, bool *more)
 }
 
 /* Which keys exist, a piece at a time. */
-static enum db_status fill_keyring(struct listener *listener, bool *more)
+static enum db_status fill_key_filter(struct listener *listener, bool *more)
 {
 	const char *after = listener->filled_to;
 	struct db_rows rows;
@@ -352,7 +352,8 @@ static enum db_status fill_keyring(struct listener *listener, bool *more)
 	return DB_OK;
 }
 
-/* In memcached, for whoever begins to listen later: all before it was heard of. */
+/* Notes in memcached that every change before listener->horizon was heard of, for a listener that
+ * starts later. */
 static enum db_status note_heard(struct listener *listener, bool *more)
 {
 	*more = false;
@@ -529,7 +530,7 @@ static bool hear_changes(struct listener *listener)
 		if (type == NULL)
 			continue;
 		listener->heard.registry = true;
-		/* Its place under its chain and number may become another's. */
+		/* Another agent may get the chain and agent_id of the deleted one. */
 		if (strcmp(type, "agent.deleted") == 0)
 			listener->heard.all = true;
 		if (db_text(&rows, row, 5) != NULL)
@@ -654,7 +655,7 @@ int change_listener_run(const struct settings *settings, struct host_memory *hos
 		"SET enable_seqscan = off; SET jit = off", true };
 	struct chore chores[] = {
 		{ .name = "resuming events after a restore", .every_ms = 60000, .run = resume },
-		{ .name = "folding totals", .every_ms = 1000, .run = fold },
+		{ .name = "folding totals", .every_ms = 1000, .run = fold_totals },
 		{ .name = "sealing the audit log", .every_ms = 1000, .run = listener_seal },
 		{ .name = "writing last uses of keys", .every_ms = 10000, .run = tell_uses },
 		{ .name = "noting how far changes were heard",
@@ -672,7 +673,7 @@ int change_listener_run(const struct settings *settings, struct host_memory *hos
 		{ .name = "sweeping old events", .every_ms = 60000, .run = sweep_events },
 		{ .name = "reading which keys there are",
 			.every_ms = 3600 * 1000,
-			.run = fill_keyring },
+			.run = fill_key_filter },
 	};
 	const struct cache_options cache_options = { settings->memcached_servers,
 		settings->cache_timeout_ms, settings->cache_retry_ms, host->view,

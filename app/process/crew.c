@@ -291,7 +291,7 @@ void crew_await(struct crew *crew, size_t at, int wait_ms)
 
 	if (place->ready_fd < 0 || poll(&ready, 1, wait_ms) <= 0)
 		return;
-	/* A folder that is killed closes its end, too: its end is heard of elsewhere. */
+	/* A process that is killed closes its end of the pipe, too. crew_ended() handles its death. */
 	place->is_ready = true;
 	stop_waiting_for(place);
 }

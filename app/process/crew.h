@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A crew: the processes of one generation, workers first, then those beside them. The crew of the
- * running program is kept up: who ends is replaced. Crews of earlier programs are only watched and
- * ended.
+ * A crew: the processes of one generation, workers first, then those beside them. The master
+ * replaces each process of the running program's crew that ends. Crews of earlier programs are only
+ * watched and ended.
  */
 #ifndef AREG_PROCESS_CREW_H
 #define AREG_PROCESS_CREW_H
@@ -19,8 +19,8 @@
 #include "lib/metrics.h"
 #include "lib/router.h"
 
-/* Processes beside the workers, in their order of places. HEALTH has the board's last place; writers come
- * last, as many as there can be. */
+/* Processes beside the workers, in their order of places. HEALTH has the scoreboard's last place;
+ * writers come last, as many as there can be. */
 enum helper { HEALTH, LEDGER_KEEPER, LISTENER, REPORTER, WRITER, HELPERS = WRITER + WRITERS_MOST };
 
 enum { CREW_SPARE = 16 }; /* workers that signals may add to those of the configuration */

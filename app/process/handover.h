@@ -25,7 +25,7 @@ struct handover_crew {
 	uint32_t number;
 	char version[32]; /* of the program */
 	int32_t scoreboard_fd;
-	uint64_t scoreboard_layout; /* 0: there is no board */
+	uint64_t scoreboard_layout; /* 0: there is no scoreboard */
 	int32_t metrics_fd;
 	int32_t request_timeout_ms, shutdown_timeout_ms;
 	uint32_t capacity; /* places for workers; those for processes beside them follow */
@@ -41,8 +41,8 @@ struct handover {
 	uint64_t layout, bytes; /* HANDOVER_LAYOUT and the size of this */
 	int32_t master_pid;
 	uint64_t service_since_ms; /* when the first master started, by clock_ms() */
-	int32_t hot_fd;
-	uint64_t hot_layout, hot_edition, hot_bytes; /* struct host_memory_identity */
+	int32_t memory_fd;
+	uint64_t memory_layout, memory_edition, memory_bytes; /* struct host_memory_identity */
 	int32_t control_fd, health_fd; /* listening; -1: none */
 	int32_t relay_fds[2]; /* see app/http/connections.h: give, take */
 	char control_path[HANDOVER_PATH], health_path[HANDOVER_PATH];

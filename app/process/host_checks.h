@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Checks a well-formed configuration for faults that this host can see by itself: files, rights, and
- * claims that nothing keeps. For aregd -t and the log at start. app/process/backend_checks.h checks the servers. */
+/* Checks a well-formed configuration for faults that this host can see by itself: files,
+ * permissions, and settings that ask for what this program does not do. For aregd -t and the log at
+ * start. app/process/backend_checks.h checks the servers. */
 #ifndef AREG_PROCESS_HOST_CHECKS_H
 #define AREG_PROCESS_HOST_CHECKS_H
 

@@ -15,9 +15,8 @@
 
 enum {
 	ROUND_MS = 100, /* of the keeper */
-	NOTICE_MS = 150, /* within which the folders of other hosts have made a round */
-	VALID_MS =
-		1000, /* a folder silent for longer is dead, or memcached: this host counts by itself */
+	NOTICE_MS = 150, /* time in which the ledger keepers of other hosts make a round */
+	VALID_MS = 1000, /* if no round succeeds for this long, this host counts by itself */
 	TIMEOUT_MS = 250, /* of the keeper, at least: nobody waits for it, as they do for workers */
 	RETRY_MS = ROUND_MS, /* of the keeper: a hiccup must not cost a host what it shares */
 	HOSTS_MAX = 32, /* places for hosts in memcached; more share limits without a place */
@@ -178,8 +177,8 @@ static void restore(const struct limit_share *share, void *arg)
 		log_debug("memcached went away while a reservation was restored");
 }
 
-/* Whether a subject may need more, as far as this host can tell: what it owes, what it used up, and
- * what was used since the last look and is below the half of the largest batch. */
+/* Whether a subject may need a larger reservation: it has nothing reserved left, or it was used
+ * since the last look and has less than half of the largest batch left. */
 static bool is_needy(struct ledger_keeper *keeper, const struct limit_share *share)
 {
 	size_t at = share->tag % SEEN;
@@ -190,9 +189,9 @@ static bool is_needy(struct ledger_keeper *keeper, const struct limit_share *sha
 	keeper->seen[at].tag = share->tag;
 	keeper->seen[at].minute = share->minute;
 	keeper->seen[at].used = share->used;
-	if (ledger_reserve(share) == 0)
+	if (ledger_unused(share) == 0)
 		return share->used > 0;
-	return is_used && ledger_reserve(share) < ledger_batch(share->limit, keeper->hosts) / 2;
+	return is_used && ledger_unused(share) < ledger_batch(share->limit, keeper->hosts) / 2;
 }
 
 static void meet(const struct limit_share *share, void *arg)
@@ -246,7 +245,7 @@ static void top_up(struct ledger_keeper *keeper)
 		 * the host that needs it. */
 		if (left > 0 &&
 			(debt > 0 ||
-				ledger_reserve(share) < ledger_batch(left, keeper->hosts) / 2) &&
+				ledger_unused(share) < ledger_batch(left, keeper->hosts) / 2) &&
 			!ledger_take(keeper->cache, share, ledger,
 				ledger_wanted(share, left, keeper->hosts), allowed, &kept))
 			return;
@@ -271,7 +270,8 @@ static void make_round(struct ledger_keeper *keeper)
 	keeper->valid_until_ms = keeper->now_ms + VALID_MS;
 	limiter_set_hosts(keeper->limiter, hosts, keeper->valid_until_ms);
 	keeper->new_view = cache_view(keeper->cache);
-	/* With another view, what says so is where a key belongs. */
+	/* If the view has changed, only the server that a key belongs to tells whether the key must
+	 * be entered again. */
 	keeper->lost = keeper->lost && keeper->new_view == keeper->view;
 	if (keeper->lost || keeper->new_view != keeper->view)
 		limiter_each(keeper->limiter, keeper->now_ms, restore, keeper);
@@ -283,8 +283,8 @@ static void make_round(struct ledger_keeper *keeper)
 	top_up(keeper);
 }
 
-/* The first round takes a place, the second sees who else has. Whoever looked before this host had
- * its place believes for one more round of its own to be alone. */
+/* The first round takes a place, the second sees who else has. A host that looked before this host
+ * took its place believes for one more of its rounds that it is alone. */
 static bool join(struct ledger_keeper *keeper)
 {
 	make_round(keeper);

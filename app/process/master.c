@@ -9,16 +9,17 @@
  *	RETIRING    the new crew serves, too; the old one finishes and ends
  *	SERVING     one crew, as before
  *
- * Should the new crew not come up after all, it is ended and the old one stays (HELD). Whom the old
- * one loses is then replaced by the new program, since the old one is no more.
+ * Should the new crew not come up after all, it is ended and the old one stays (HELD). If the old
+ * crew loses a worker then, the master starts a worker of the new program instead, because the old
+ * program is gone.
  *
- * Both crews work in the same shared segment where the new program lays it out as the old one did, and
- * would answer as it did: see host_memory_identity().
- * Else the new one has a segment of its own, and what the processes of one change the other cannot
- * see: so nothing is served from the hot level until the last old worker is gone. For that the old
- * listener ends before the exec, and the new one begins only then: nobody says that what is kept in
- * memory is fresh. Limits are carried over, and where there is a memcached, the two segments share
- * them like two hosts.
+ * Both crews work in the same shared segment where the new program lays it out as the old one did,
+ * and would answer as it did: see host_memory_identity(). Otherwise the new program makes a segment
+ * of its own. Then neither crew sees the changes that the other makes, so no cached answer is
+ * served from shared memory until the last old worker is gone. Therefore the old listener ends
+ * before the exec, and the new listener starts only after the last old worker is gone. Without a
+ * listener nothing in shared memory counts as fresh. Limits are carried over, and where there is a
+ * memcached, the two segments share them like two hosts.
  *
  * Read beside this: signalfd(2), execve(2), waitpid(2).
  */
@@ -95,7 +96,7 @@ static bool may_start(const struct master *master, size_t at)
 		return at < scoreboard_wanted(&crew->scoreboard);
 	if (at == crew_helper(crew, HEALTH))
 		return !is_held || old_helpers(master, HEALTH, false) == 0;
-	/* Two folders would count this host as two. */
+	/* Two ledger keepers would count this host twice. */
 	if (at == crew_helper(crew, LEDGER_KEEPER))
 		return old_helpers(master, LEDGER_KEEPER, true) == 0;
 	/* Each generation has its own reports, and its own writers. */
@@ -383,8 +384,8 @@ static bool make_relay(struct master *master, const struct handover *from)
 
 static struct host_memory_identity identity_of(const struct handover *from)
 {
-	return (struct host_memory_identity){ from->hot_layout, from->hot_edition,
-		from->hot_bytes };
+	return (struct host_memory_identity){ from->memory_layout, from->memory_edition,
+		from->memory_bytes };
 }
 
 static bool shares_segment(const struct master *master, const struct handover *from)
@@ -395,14 +396,14 @@ static bool shares_segment(const struct master *master, const struct handover *f
 }
 
 /* The segment of before, or a new one with what was counted of limits. */
-static bool make_hot(struct master *master, const struct handover *from)
+static bool make_host_memory(struct master *master, const struct handover *from)
 {
 	size_t bytes = master->settings->hot_cache_bytes;
 	struct host_memory before = { .fd = -1 };
 	struct host_memory_identity theirs;
 
 	if (from != NULL && shares_segment(master, from)) {
-		if (host_memory_adopt(&master->host, from->hot_fd, bytes) != 0)
+		if (host_memory_adopt(&master->host, from->memory_fd, bytes) != 0)
 			return false;
 		if (!master_is_test(master))
 			limiter_turn_clock(master->host.limiter, 0);
@@ -420,11 +421,11 @@ static bool make_hot(struct master *master, const struct handover *from)
 			? "this configuration or version answers otherwise"
 			: "its size is another one");
 	if (host_memory_same_layout(&theirs, &master->host_memory_identity) &&
-		host_memory_adopt(&before, from->hot_fd, from->hot_bytes) == 0)
+		host_memory_adopt(&before, from->memory_fd, from->memory_bytes) == 0)
 		limiter_carry(master->host.limiter, before.limiter,
 			limiter_clock_ms(before.limiter, clock_unix_ms()));
 	else
-		close(from->hot_fd);
+		close(from->memory_fd);
 	host_memory_free(&before);
 	return true;
 }
@@ -478,7 +479,7 @@ static bool set_up(struct master *master, struct arena *arena, const struct hand
 	master->host_memory_identity = host_memory_identity(arena, settings);
 	master->metrics = master->stage.metrics =
 		metering_new(arena, settings, master->stage.router, crew_slots(settings));
-	if (master->signal_fd < 0 || master->metrics == NULL || !make_hot(master, from) ||
+	if (master->signal_fd < 0 || master->metrics == NULL || !make_host_memory(master, from) ||
 		!make_relay(master, from))
 		return false;
 	if (settings->sentry_dsn != NULL) {

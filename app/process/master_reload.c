@@ -62,7 +62,7 @@ void master_keep_over_exec(int fd, bool keep)
 
 static void keep_all_over_exec(const struct handover *handover, bool keep)
 {
-	master_keep_over_exec(handover->hot_fd, keep);
+	master_keep_over_exec(handover->memory_fd, keep);
 	master_keep_over_exec(handover->control_fd, keep);
 	master_keep_over_exec(handover->health_fd, keep);
 	master_keep_over_exec(handover->relay_fds[0], keep);
@@ -83,10 +83,10 @@ static struct handover *write_handover(const struct master *master)
 		.bytes = sizeof *handover,
 		.master_pid = getpid(),
 		.service_since_ms = master->service_since_ms,
-		.hot_fd = master->host.fd,
-		.hot_layout = master->host_memory_identity.layout,
-		.hot_edition = master->host_memory_identity.edition,
-		.hot_bytes = master->host_memory_identity.bytes,
+		.memory_fd = master->host.fd,
+		.memory_layout = master->host_memory_identity.layout,
+		.memory_edition = master->host_memory_identity.edition,
+		.memory_bytes = master->host_memory_identity.bytes,
 		.control_fd = master->control.listen_fd,
 		.health_fd = master->stage.health_fd,
 		.relay_fds = { master->stage.relay.give, master->stage.relay.take },
@@ -102,7 +102,7 @@ static struct handover *write_handover(const struct master *master)
 	return handover;
 }
 
-/* Nobody says any more that what is kept in memory is fresh. */
+/* Ends the listener of this program, and marks what is in shared memory as not fresh. */
 static void distrust_segment(struct master *master)
 {
 	struct crew *crew = &master->crew;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of a worker. Signals come as something to read, between requests: no system call of a
- * request is ever interrupted. Read beside this: accept(2), signalfd(2), fcgiapp.h.
+ * The life of a worker. The worker reads signals from a signalfd between requests, so no signal
+ * interrupts a system call of a request. Read beside this: accept(2), signalfd(2), fcgiapp.h.
  */
 #include "app/process/worker.h"
 
@@ -21,7 +21,7 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 
-enum { QUEUE_MS = 1000 }; /* for which a draining worker takes what waits */
+enum { QUEUE_MS = 1000 }; /* how long a draining worker still accepts waiting connections */
 
 /* A descriptor that tells of SIGTERM and SIGUSR1; -1 with errno set. */
 static int receive_signals(void)
@@ -56,14 +56,14 @@ static void bound_waiting(int connection, int request_timeout_ms)
 /*
  * FCGX_Accept_r() would accept by itself, deaf to our signals. Given a connection that looks kept
  * from an earlier request it goes straight to reading; should that fail, it finds no listening
- * socket to turn to (FCGX_InitRequest() was given none) and comes back. A request that breaks off
- * before its parameters would look like one without any: it would be waited for once more, as long
- * as the master has patience.
+ * socket to turn to (FCGX_InitRequest() was given none) and comes back. Without the check of
+ * FCGX_GetError(), a request that breaks off before its parameters would look like one without any,
+ * and the worker would wait for it again until the master kills the worker.
  */
 static bool worker_read_request(FCGX_Request *fcgi, int connection)
 {
 	fcgi->ipcFd = connection;
-	fcgi->keepConnection = 1; /* the request says anew what is to be */
+	fcgi->keepConnection = 1; /* FCGX_Accept_r() replaces this by the flag in the request */
 	if (FCGX_Accept_r(fcgi) != 0)
 		return false;
 	if (FCGX_GetError(fcgi->in) == 0)
@@ -73,10 +73,10 @@ static bool worker_read_request(FCGX_Request *fcgi, int connection)
 }
 
 /*
- * Ends a request. FCGX_Finish_r() would close a connection that is not to be kept, and wait for nginx
- * to close its end first, lest bytes that nobody read undo the answer: a switch to nginx and back.
- * Here everything was read (http_response_send()), so it is told to keep each. After anything but a
- * GET nginx does not use a connection again.
+ * Ends a request. FCGX_Finish_r() would close a connection that is not to be kept, and wait for
+ * nginx to close its end first, lest bytes that nobody read undo the answer: a switch to nginx and
+ * back. http_response_send() has read the whole request, so FCGX_Finish_r() is always told to keep
+ * the connection. After anything but a GET nginx does not use a connection again.
  */
 static void end_request(struct connections *connections, FCGX_Request *fcgi)
 {

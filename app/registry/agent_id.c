@@ -34,7 +34,7 @@ static bool parse_chain_id(const char *text, uint64_t *chain_id)
 }
 
 static enum agent_id_status parse_short(const struct settings *settings, const char *text,
-	const char *colon, struct agentid *id, const char **why)
+	const char *colon, struct agent_id *id, const char **why)
 {
 	char name[64];
 	uint64_t chain_id;
@@ -58,7 +58,7 @@ static enum agent_id_status parse_short(const struct settings *settings, const c
 
 /* What stands behind "eip155:". */
 static enum agent_id_status parse_global(
-	const struct settings *settings, const char *text, struct agentid *id, const char **why)
+	const struct settings *settings, const char *text, struct agent_id *id, const char **why)
 {
 	char number[UINT256_DIGITS + 1], address[ETH_ADDRESS_LEN + 1];
 	const char *registry = strchr(text, ':');
@@ -83,7 +83,7 @@ static enum agent_id_status parse_global(
 }
 
 enum agent_id_status agent_id_parse(
-	const struct settings *settings, const char *text, struct agentid *id, const char **why)
+	const struct settings *settings, const char *text, struct agent_id *id, const char **why)
 {
 	const char *colon = strchr(text, ':');
 
@@ -101,7 +101,7 @@ enum agent_id_status agent_id_parse(
 	return parse_short(settings, text, colon, id, why);
 }
 
-void agent_id_params(const struct agentid *id, const char *params[AGENT_NAMED_PARAMS])
+void agent_id_params(const struct agent_id *id, const char *params[AGENT_NAMED_PARAMS])
 {
 	bool is_token = id->kind == AGENT_ID_TOKEN;
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The ways to name an agent in a path or on a command line (API.md, Conventions). */
+/* The ways to name an agent in a path or on a command line: see enum agent_id_kind below. */
 #ifndef AREG_REGISTRY_AGENT_ID_H
 #define AREG_REGISTRY_AGENT_ID_H
 
@@ -10,7 +10,7 @@ enum agent_id_kind {
 	AGENT_ID_TOKEN, /* base:42, 8453:42, or eip155:8453:0x8004…:42 */
 };
 
-struct agentid {
+struct agent_id {
 	enum agent_id_kind kind;
 	char uuid[37]; /* AGENT_ID_UUID: lower case */
 	/* AGENT_ID_TOKEN: */
@@ -31,7 +31,7 @@ enum agent_id_status {
  * which must outlive *id. On refusal sets *why to a static phrase for a person.
  */
 MUST_CHECK enum agent_id_status agent_id_parse(
-	const struct settings *settings, const char *text, struct agentid *id, const char **why);
+	const struct settings *settings, const char *text, struct agent_id *id, const char **why);
 
 /*
  * An agent in a statement: SQL for its agent_uuid in terms of the first four parameters, which
@@ -42,6 +42,6 @@ MUST_CHECK enum agent_id_status agent_id_parse(
 	"coalesce($1::uuid, (SELECT named.agent_uuid FROM erc8004_agents named" \
 	" WHERE named.chain = $2 AND named.registry_address = $3 AND named.agent_id = $4::numeric))"
 enum { AGENT_NAMED_PARAMS = 4 };
-void agent_id_params(const struct agentid *id, const char *params[AGENT_NAMED_PARAMS]);
+void agent_id_params(const struct agent_id *id, const char *params[AGENT_NAMED_PARAMS]);
 
 #endif

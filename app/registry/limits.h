@@ -29,11 +29,11 @@ enum rate_class {
 /* Requests a minute; 0: the call is not for that tier at all (anonymous: 401). */
 typedef uint32_t rate_table[RATE_CLASSES][TIERS];
 
-/* The default table of API.md. */
+/* The default limits; docs/limits.md explains them. */
 extern const rate_table rate_defaults;
 
-/* Quotas: how much a user may store in all, of each kind; INT64_MAX: as much as they like. Nothing is stored
- * without an API key, so the quotas of TIER_ANONYMOUS are 0. */
+/* Quotas: how much a user may store in all, of each kind; INT64_MAX: as much as they like. Nothing
+ * is stored without an API key, so the quotas of TIER_ANONYMOUS are 0. */
 enum quota_kind { QUOTA_AGENTS, QUOTA_BYTES, QUOTAS };
 typedef int64_t quota_table[QUOTAS][TIERS];
 
@@ -47,9 +47,9 @@ const char *rate_class_name(enum rate_class class);
 MUST_CHECK bool rate_row_parse(const char *text, uint32_t row[TIERS], const char **why);
 
 /*
- * Reads the value of a key quota_KIND: three numbers 0..QUOTA_NUMBER_MOST, for free, pro and enterprise,
- * with blanks between; 0 is no limit. Bytes are said in k, m or g (powers of 1024), but for 0. False with
- * *why.
+ * Reads the value of a key quota_KIND: three numbers 0..QUOTA_NUMBER_MOST, for free, pro and
+ * enterprise, with blanks between; 0 is no limit. Bytes are said in k, m or g (powers of 1024), but
+ * for 0. False with *why.
  */
 enum { QUOTA_NUMBER_MOST = 1000000000 };
 MUST_CHECK bool quota_row_parse(

@@ -2,7 +2,7 @@
 /*
  * One reading of a registration file: the columns that search needs, and every fault. Besides the
  * standard's own spelling it knows those found on chains, reads them where their meaning is plain,
- * and says what is off. Read beside this: API.md's "Registration file", ERC-8004.
+ * and says what is off. See also: ERC-8004, "Agent Registration File".
  */
 #include "app/registry/registration_file_reading.h"
 

@@ -30,10 +30,11 @@ struct registration_file {
 	const char *description; /* at most 2000 characters */
 	const char *image; /* at most 2048 characters */
 	/*
-	 * JSON: the list of services as searches show it, which nobody has to take apart again. Of
-	 * the first REGISTRATION_FILE_SHOWN_SERVICES entries it has each that fits into REGISTRATION_FILE_SHOWN_BYTES
-	 * with those before it, whole and as it stands in the file, but for what no reader of JSON
-	 * need accept (json_put_tree()). "[]" where the file has no list. The agent itself shows all.
+	 * JSON: the list of services as searches show it, which nobody has to take apart again. It
+	 * holds the first REGISTRATION_FILE_SHOWN_SERVICES entries, without those that would make
+	 * it longer than REGISTRATION_FILE_SHOWN_BYTES. Each entry is whole and as in the file,
+	 * except for what json_put_tree() replaces. "[]" where the file has no list. The agent
+	 * itself shows all.
 	 */
 	const char *shown_services;
 	const char *const *services; /* names in lower case, each once, at most 100 */
@@ -52,9 +53,9 @@ struct registration_file {
 
 /*
  * Reads `file` (the value of `registration_file` in a body, or an imported one; never JSON null)
- * into *out and adds a fault for everything that breaks the rules of API.md, with code
- * invalid_registration_file and pointers that begin with `base` ("/registration_file" or "").
- * Never fails: what cannot be read is left empty and said.
+ * into *out. Adds a fault for everything that breaks the rules, with code invalid_registration_file
+ * and pointers that begin with `base` ("/registration_file" or ""). Never fails: what cannot be
+ * read is left empty and said.
  */
 void registration_file_read(struct arena *arena, const struct json_text *file, const char *base,
 	struct registration_file *out, struct faults *faults);

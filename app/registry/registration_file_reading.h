@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by regfile.c and registration_file_services.c only: one reading of one registration file. */
+/* Only for registration_file.c and registration_file_services.c: the state of reading one
+ * registration file. */
 #ifndef AREG_REGISTRY_REGISTRATION_FILE_READING_H
 #define AREG_REGISTRY_REGISTRATION_FILE_READING_H
 
@@ -74,7 +75,8 @@ void registration_file_words_add(struct registration_file_words *words, const ch
 void registration_file_words_add_strings(const struct registration_file_reading *reading,
 	struct registration_file_words *words, struct json_object *list);
 
-/* registration_file_services.c: `services`, or the older `endpoints`, into the columns of *reading->out. */
+/* registration_file_services.c: `services`, or the older `endpoints`, into the columns of
+ * *reading->out. */
 void registration_file_read_services(const struct registration_file_reading *reading);
 
 #endif

@@ -236,7 +236,9 @@ static void collect_limits(struct settings *settings)
 		if (settings->quota_texts[kind] != NULL &&
 			!quota_row_parse(
 				settings->quota_texts[kind], kind, settings->quotas[kind], &why))
-			abort(); /* settings_check_quota_agents() or settings_check_quota_bytes() let it pass */
+			/* Settings_check_quota_agents() or settings_check_quota_bytes() let it
+			 * pass. */
+			abort();
 
 	for (size_t class = 0; class < RATE_CLASSES; class ++)
 		if (settings->rate_texts[class] != NULL &&

@@ -68,7 +68,9 @@ sub recount_ok
 		UNION ALL SELECT agent_uuid::text, tag1, feedback_count, trim_scale(value_sum), trim_scale(opinion_sum), opinions
 		FROM erc8004_agent_tags
 		UNION ALL SELECT agent_uuid::text, client_address || tag1, feedback_count, trim_scale(value_sum), 0, 0
-		FROM erc8004_agent_client_tags) AS t};
+		FROM erc8004_agent_client_tags
+		UNION ALL SELECT agent_uuid::text, client_address || tag1, tag_feedback, trim_scale(tag_sum), 1, 0
+		FROM erc8004_agent_clients) AS t};
 	my $totals = 'SELECT feedback FROM v_erc8004_totals';
 	my @before = map { $areg->psql_value($_) } $numbers, $lists, $totals;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;

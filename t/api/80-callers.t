@@ -182,7 +182,8 @@ subtest 'a key that cannot be one is refused without asking the database' => sub
 };
 
 subtest 'a hot key costs no round trip, whichever worker is asked' => sub {
-	my @beside = map { $areg->pids_named("aregd $_") } qw(folder health);
+	my @beside = map { $areg->pids_named("aregd $_") } qw(ledger health);
+	is(scalar @beside, 2, 'the ledger keeper and the health process can be held still');
 
 	in_parallel(8, sub { status($alice->{key}) for 1 .. 20; 1 });
 	kill STOP => @beside; # they ask memcached by themselves

@@ -4,7 +4,7 @@
 
 TARGETS = $(patsubst $(ROOT)/t/fuzz/%.c,%,$(wildcard $(ROOT)/t/fuzz/fuzz_*.c))
 # All of both libraries; the linker takes what a target needs. What is left out is of programs.
-PROGRAMS = $(addprefix $(ROOT)/app/,aregd.c aregctl.c) $(wildcard $(ROOT)/app/ctl/*.c)
+PROGRAMS = $(addprefix $(ROOT)/app/,aregd.c aregctl.c problem_list.c) $(wildcard $(ROOT)/app/ctl/*.c)
 SOURCES = $(filter-out $(PROGRAMS),$(wildcard $(ROOT)/lib/*.c $(ROOT)/app/*.c $(ROOT)/app/*/*.c)) \
 	$(ROOT)/t/fuzz/fuzz.c
 OBJECTS = $(patsubst $(ROOT)/%.c,%.o,$(SOURCES)) app/problem_list.o
@@ -12,7 +12,7 @@ OBJECTS = $(patsubst $(ROOT)/%.c,%.o,$(SOURCES)) app/problem_list.o
 PACKAGES = fcgi libpq libmemcached json-c libcrypto zlib libsecp256k1 libcurl
 SANITIZERS = address,undefined
 CFLAGS = -std=gnu11 -D_GNU_SOURCE -O1 -g -fno-omit-frame-pointer -Wall -Wextra -Wshadow \
-	-Wno-gnu -I$(ROOT) -I. -DPACKAGE_VERSION='"fuzz"' -MMD -MP \
+	-Wno-gnu -I. -I$(ROOT) -DPACKAGE_VERSION='"fuzz"' -MMD -MP \
 	-fno-sanitize-recover=all $(shell pkg-config --cflags $(PACKAGES))
 LIBS = $(shell pkg-config --libs $(PACKAGES)) -lm
 

@@ -100,7 +100,7 @@ static void check_query(const struct http_request *request)
 
 static void check_agentid(struct arena *arena, const char *text)
 {
-	struct agentid id, again;
+	struct agent_id id, again;
 	const char *why = NULL, *global;
 
 	if (agent_id_parse(&settings, text, &id, &why) != AGENT_ID_OK) {

@@ -174,6 +174,7 @@ sub layouts
 my $layouts = layouts();
 is(join(' ', sort keys %$layouts), 'HANDOVER_LAYOUT HOST_MEMORY_LAYOUT SCOREBOARD_LAYOUT', 'three layouts have numbers');
 for (['app/cache/callers.c', sub { s/(?<=struct slot \{\n)|(?<=struct callers \{\n)/\tuint64_t another;\n/ }, 'HOST_MEMORY_LAYOUT'],
+	['app/registry/limits.h', sub { s/TIER_FREE, TIER_PRO/TIER_PRO, TIER_FREE/ }, 'HOST_MEMORY_LAYOUT'],
 	['lib/cache.h', sub { s/(?<=struct cache_view \{\n)/\tuint64_t another;\n/ }, 'HOST_MEMORY_LAYOUT'],
 	['app/http/scoreboard.h', sub { s/int32_t state;/int64_t state;/ }, 'SCOREBOARD_LAYOUT'],
 	['app/process/handover.h', sub { s/(?<=HANDOVER_PLACES = )\d+/7/ }, 'HANDOVER_LAYOUT']) {

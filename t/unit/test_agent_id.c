@@ -28,7 +28,7 @@ static const struct settings settings = { .chains = chains, .chain_count = 2 };
 
 static void a_uuid_names_an_agent_in_any_case(void **state)
 {
-	struct agentid id;
+	struct agent_id id;
 	const char *why;
 
 	(void)state;
@@ -41,7 +41,7 @@ static void a_uuid_names_an_agent_in_any_case(void **state)
 
 static void chain_and_number_name_an_agent_of_the_configured_registry(void **state)
 {
-	struct agentid id;
+	struct agent_id id;
 	const char *why;
 
 	(void)state;
@@ -59,7 +59,7 @@ static void chain_and_number_name_an_agent_of_the_configured_registry(void **sta
 
 static void the_number_of_a_chain_names_it_too(void **state)
 {
-	struct agentid id;
+	struct agent_id id;
 	const char *why;
 
 	(void)state;
@@ -77,7 +77,7 @@ static void the_number_of_a_chain_names_it_too(void **state)
 
 static void the_global_form_names_the_registry_itself(void **state)
 {
-	struct agentid id;
+	struct agent_id id;
 	const char *why;
 
 	(void)state;
@@ -97,7 +97,7 @@ static void the_global_form_names_the_registry_itself(void **state)
 static void a_chain_that_is_not_configured_is_told_apart(void **state)
 {
 	static const char *const unknown[] = { "polygon:1", "Base:1", "eip155:1:" REGISTRY ":1" };
-	struct agentid id;
+	struct agent_id id;
 
 	(void)state;
 	for (size_t i = 0; i < 3; i++) {
@@ -119,7 +119,7 @@ static void anything_else_is_malformed(void **state)
 		"eip155:99999999999999999:" REGISTRY ":1", "eip155:8453:0x8004:1",
 		"eip155:8453:0x8004a169FB4a3325136EB29fA0ceB6D2e539a432:1",
 		"eip155:8453:" REGISTRY "0:1", "eip155:8453:" REGISTRY ":1:1" };
-	struct agentid id;
+	struct agent_id id;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {

@@ -257,5 +257,5 @@ int main(void)
 		CASE(a_writer_ends_when_it_is_told_to_and_the_last_worker_has_gone),
 	};
 
-	return cmocka_run_group_tests_name("writer", tests, set_up_group, tear_down_group);
+	return cmocka_run_group_tests_name("feedback_writer", tests, set_up_group, tear_down_group);
 }

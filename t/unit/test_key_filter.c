@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The key ring: no key that exists is ever missing in it, and hardly one that does not is in it. */
+/* The key filter: no key that exists is ever missing in it, and hardly one that does not is in it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -36,7 +36,7 @@ static int tear_down(void **state)
 
 static const uint8_t *start_of(uint32_t key)
 {
-	static uint8_t start[KEYRING_START];
+	static uint8_t start[KEY_FILTER_START];
 	static const uint8_t secret[16] = "test-keyring";
 	uint64_t word = siphash(secret, &key, sizeof key);
 
@@ -131,8 +131,8 @@ static void what_was_wrong_is_remembered_for_a_while(void **state)
 	assert_false(key_filter_was_wrong(key_filter, start_of(1), now_s));
 	key_filter_note_wrong(key_filter, start_of(1), now_s);
 	assert_true(key_filter_was_wrong(key_filter, start_of(1), now_s));
-	assert_true(key_filter_was_wrong(key_filter, start_of(1), now_s + KEYRING_WRONG_S - 1));
-	assert_false(key_filter_was_wrong(key_filter, start_of(1), now_s + KEYRING_WRONG_S));
+	assert_true(key_filter_was_wrong(key_filter, start_of(1), now_s + KEY_FILTER_WRONG_S - 1));
+	assert_false(key_filter_was_wrong(key_filter, start_of(1), now_s + KEY_FILTER_WRONG_S));
 	assert_false(key_filter_was_wrong(key_filter, start_of(2), now_s));
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Limits over two hosts, which are two limiters in shared memory, each with its folder and a process
+ * Limits over two hosts, which are two limiters in shared memory, each with its ledger keeper and a process
  * that asks as a worker does, and one real memcached between them.
  */
 #include <setjmp.h>
@@ -41,7 +41,7 @@ enum { LIMITS = sizeof limits / sizeof limits[0] };
 
 struct host {
 	struct limiter *limiter;
-	pid_t folder;
+	pid_t keeper;
 };
 
 /* Passed requests by all hosts, in shared memory. */
@@ -97,8 +97,8 @@ static int tear_down(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < HOSTS; i++) {
-		if (hosts[i].folder > 0)
-			end(hosts[i].folder, SIGTERM, 0);
+		if (hosts[i].keeper > 0)
+			end(hosts[i].keeper, SIGTERM, 0);
 		munmap(hosts[i].limiter, limiter_bytes(SUBJECTS));
 	}
 	munmap(tally, sizeof *tally);
@@ -125,8 +125,8 @@ static void start_ledger_keeper(struct host *host)
 	int ends[2];
 
 	assert_int_equal(pipe(ends), 0);
-	host->folder = start_child();
-	if (host->folder == 0)
+	host->keeper = start_child();
+	if (host->keeper == 0)
 		_exit(ledger_keeper_run(&settings, host->limiter, NULL, ends[1]));
 	close(ends[1]);
 	ready.fd = ends[0];
@@ -304,7 +304,7 @@ static void one_busy_host_of_two_gets_nine_tenths(void **state)
 		start_ledger_keeper(&hosts[i]);
 	pid = start_asking(&hosts[1], "skewed", 1, 0);
 	wait_all(&pid, 1);
-	nap(250); /* for the folder to reserve ahead, if it would */
+	nap(250); /* for the keeper to reserve ahead, if it would */
 	for (size_t at = 0; at < LIMITS; at++)
 		assert_int_equal(passed_in_all(at), 1);
 	pid = start_asking(&hosts[0], "skewed", 60000, 0);
@@ -317,7 +317,7 @@ static void one_busy_host_of_two_gets_nine_tenths(void **state)
 	}
 }
 
-/* Time is made up here: no folder takes part. */
+/* Time is made up here: no keeper takes part. */
 static void no_window_across_two_minutes_gets_more_than_the_limit(void **state)
 {
 	const uint64_t minute_ms = (clock_unix_ms() / LIMIT_WINDOW_MS + 10) * LIMIT_WINDOW_MS;
@@ -397,8 +397,8 @@ static void host_goes_on_alone_when_its_folder_is_killed(void **state)
 	for (size_t i = 0; i < HOSTS; i++)
 		start_ledger_keeper(&hosts[i]);
 	assert_true(counts_hosts(&hosts[0], HOSTS, 300));
-	end(hosts[0].folder, SIGKILL, SIGKILL);
-	hosts[0].folder = 0;
+	end(hosts[0].keeper, SIGKILL, SIGKILL);
+	hosts[0].keeper = 0;
 	assert_true(counts_hosts(&hosts[0], 1, 1200));
 	/* And the other learns of it. */
 	assert_true(counts_hosts(&hosts[1], 1, 4000));
@@ -410,8 +410,8 @@ static void host_that_ends_is_forgotten_at_once(void **state)
 	for (size_t i = 0; i < HOSTS; i++)
 		start_ledger_keeper(&hosts[i]);
 	assert_true(counts_hosts(&hosts[1], HOSTS, 300));
-	end(hosts[0].folder, SIGTERM, 0);
-	hosts[0].folder = 0;
+	end(hosts[0].keeper, SIGTERM, 0);
+	hosts[0].keeper = 0;
 	assert_true(counts_hosts(&hosts[1], 1, 400));
 }
 
@@ -492,7 +492,7 @@ static void memcached_that_hangs_for_a_moment_does_not_give_each_host_the_limit(
 	}
 	print_message("# %" PRIu32 " of 1000 passed\n", passed + 1);
 	assert_true(tally->away > 0);
-	/* Over it by what comes within a round or two of the folders, at some 90 requests each. */
+	/* Over it by what comes within a round or two of the ledger keepers, at some 90 requests each. */
 	assert_in_range(passed + 1, 950, 1150);
 	for (size_t i = 0; i < HOSTS; i++)
 		cache_free(caches[i]);
@@ -526,7 +526,7 @@ static void what_a_lost_server_of_two_counted_is_entered_again_on_the_other(void
 	}
 
 	test_memcached_stop(&spare);
-	nap(400); /* for the folders to find out, and to find each other again */
+	nap(400); /* for the ledger keepers to find out, and to find each other again */
 	for (size_t i = 0; i < HOSTS; i++)
 		assert_true(counts_hosts(&hosts[i], HOSTS, 2000));
 	now_ms = clock_unix_ms();

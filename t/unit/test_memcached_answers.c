@@ -300,5 +300,6 @@ int main(void)
 		CASE(without_memcached_changes_are_told_to_nobody_and_nothing_is_found),
 	};
 
-	return cmocka_run_group_tests_name("level2", tests, set_up_group, tear_down_group);
+	return cmocka_run_group_tests_name(
+		"memcached_answers", tests, set_up_group, tear_down_group);
 }

@@ -203,5 +203,5 @@ int main(void)
 		CASE(a_list_says_its_total_and_whether_there_is_more),
 	};
 
-	return cmocka_run_group_tests_name("page", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("paging", tests, NULL, NULL);
 }

@@ -221,5 +221,5 @@ int main(void)
 		TEST(a_replica_that_fails_is_tried_by_one_at_a_time_and_later),
 	};
 
-	return cmocka_run_group_tests_name("progress", tests, start, end);
+	return cmocka_run_group_tests_name("wal_position", tests, start, end);
 }

@@ -343,7 +343,7 @@ sub worker_pids
 	return $self->pids_named('aregd');
 }
 
-# The pids of the master's children of that name, as "aregd listener" and "aregd folder".
+# The pids of the master's children of that name, as "aregd listener" and "aregd ledger".
 sub pids_named
 {
 	my ($self, $name) = @_;

@@ -150,7 +150,7 @@ sub keywords
 # By letters and digits first, so that `--json` stands at j.
 sub _order { return lc($_[0]) =~ s/^[^a-z]+//r }
 
-# By what it is looked for: the names of a page that has some, as its title is a sentence then.
+# The terms under which an entry is listed: its names if it has some, because its title is then a sentence.
 sub _terms
 {
 	my ($entry) = @_;
