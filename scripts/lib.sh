@@ -34,7 +34,7 @@ usage_error()
 # The text of a script's own --help: its opening comment.
 print_help()
 {
-	sed -n '2,/^[^#]/ { /^#/ !d; s/^# \{0,1\}//; p }' "$0"
+	sed -n '3,/^[^#]/ { /^#/ !d; s/^# \{0,1\}//; p }' "$0"
 }
 
 # A program of the build, wherever automake put it.
