@@ -30,12 +30,14 @@ abuse_stack()
 abuse_large_agents()
 {
 	perl -e '
-		my ($count, $owner) = @ARGV;
-		my $services = join ",", map { qq({"name":"web","endpoint":"https://large-$_.example.com/") . "x" x 60 . qq("}) }
+		my ($count, $owner, $registry) = @ARGV;
+		my $services = join ",", map { qq({"name":"web","endpoint":"https://large-$_.example.com/) . "x" x 60 . qq("}) }
 			1 .. 8000;
-		print qq({"agent_id":9$_,"chain":"base","owner_address":"$owner","registration_file":)
+		print qq({"agent_id":9$_,"chain":"base","registry_address":"$registry","owner_address":"$owner",)
+			. qq("registration_file":)
 			. qq({"name":"Large $_","description":"A file of many services.","services":[$services]}}\n)
-			for 100000 .. 99999 + $count;' $ABUSE_LISTED "$1"
+			for 100000 .. 99999 + $count;' $ABUSE_LISTED "$1" \
+		"$(sed -n '/^\[chain base\]/,/^\[/ s/^identity_registry *= *//p' "$dir/areg.conf")"
 }
 
 # abuse_meanwhile KIND COMMAND…: runs it while somebody abuses; `none` is nobody. What became of the
