@@ -10,7 +10,7 @@
  * first is 1). The result is from malloc(), NULL when there is no memory.
  *
  * A name is a letter or _ behind a colon, and the letters, digits and _ that follow. Casts (::text),
- * quoted text, quoted identifiers and comments are left alone. The bounds of a slice of an array need a
+ * quoted text, quoted identifiers and comments, which must not nest, are left alone. The bounds of a slice of an array need a
  * blank behind the colon: [1 : n].
  *
  * Logs what is wrong and calls abort() when the text has a name that is not in the list, a number ($1),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an account did: GET /accounts/{address}. keys.h serves the caller's own user and keys. */
+/* The records of an account: GET /accounts/{address}. keys.h serves the caller's own user and keys. */
 #ifndef AREG_API_ACCOUNTS_H
 #define AREG_API_ACCOUNTS_H
 

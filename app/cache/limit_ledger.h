@@ -33,7 +33,7 @@ enum {
 	LEDGER_TTL_S = 180, /* a minute is looked at until the end of the next */
 };
 
-/* What the ledger says of a subject. */
+/* The ledger's numbers for one subject. */
 struct ledger {
 	char key[LEDGER_KEY_BYTES], key_before[LEDGER_KEY_BYTES];
 	uint64_t total; /* reserved by all hosts in this minute */

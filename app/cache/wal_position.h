@@ -42,7 +42,7 @@ struct wal_position *wal_position_init(void *memory);
 void wal_position_want(struct wal_position *wal);
 bool wal_position_is_wanted(const struct wal_position *wal);
 
-/* What replicas must have replayed: 0 while that is unknown. */
+/* The WAL position that replicas must have replayed: 0 while it is unknown. */
 uint64_t wal_position_required(const struct wal_position *wal);
 
 /* True if a replica at this WAL position has replayed everything this host requires, and at least

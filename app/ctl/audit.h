@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the commands of aregctl audit share. */
+/* Shared by the commands of aregctl audit. */
 #ifndef AREG_CTL_AUDIT_H
 #define AREG_CTL_AUDIT_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the commands of aregctl share. */
+/* Functions that the commands of aregctl share. */
 #include "app/ctl/ctl.h"
 
 #include <inttypes.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a process that serves requests has. Handlers get it through their call. */
+/* The state of a process that serves requests. Handlers get it through their call. */
 #ifndef AREG_HTTP_CONTEXT_H
 #define AREG_HTTP_CONTEXT_H
 
@@ -46,7 +46,7 @@ struct context {
 void context_open(struct context *context);
 void context_close(struct context *context);
 
-/* What the process has asked of databases, whichever. */
+/* Sums of the process's round trips to all its databases, and of the time that it waited. */
 struct db_meter context_db_meter(const struct context *context);
 
 #endif

@@ -77,7 +77,7 @@ enum {
 	WRITER_FAILURE_TEXTS = 3, /* status, SQLSTATE, message */
 };
 
-/* What a message is: its first byte. Texts follow, as many as its kind has. */
+/* The kind of a message is its first byte. The texts of that kind follow. */
 enum writer_message {
 	WRITER_SAYS_HELLO = 'H', /* it has taken the link */
 	WORKER_GIVES = 'G', /* WRITER_PARAMS texts */
